@@ -1,1 +1,39 @@
-//! Placeholder
+//! The wire of Rookery: what both ends of a connection agree on.
+//!
+//! This crate is sans-IO: it has no sockets, no clock, no randomness and no async runtime. Bytes and decoded frames go
+//! in, frames and bytes come out. Nodes, clients in any language and tests stand on it, and `testdata/` holds golden
+//! vectors of every frame.
+//!
+//! ```text
+//! bytes ─▶ decoder ─▶ Frame ─▶ control   (handshake, membership)      one control stream a connection
+//!                           └▶ lane      (Signal: message, link, …)   N ordered lanes each way
+//! ```
+//!
+//! Nothing here panics on input, and nothing is allocated by a length that was read from the network.
+
+pub mod codec;
+pub mod control;
+pub mod decoder;
+pub mod error;
+pub mod exit;
+pub mod frame;
+pub mod handshake;
+pub mod id;
+pub mod lane;
+pub mod limits;
+pub mod payload;
+pub mod request;
+pub mod signal;
+
+pub use control::ControlFrame;
+pub use decoder::FrameDecoder;
+pub use error::{ParseIdError, WireError};
+pub use exit::ExitReason;
+pub use frame::{Frame, FrameKind};
+pub use id::{
+    BehaviourName, CallId, ClusterName, Incarnation, NodeId, NodeName, Pid, ProcessName, Ref, Serial, SessionId,
+    UnlinkId,
+};
+pub use lane::{LaneDecoder, LaneEncoder};
+pub use payload::{Codec, Payload, Tag};
+pub use signal::{CallFailure, Destination, Recipient, ReplyRoute, Signal, SignalBody};

@@ -1,0 +1,58 @@
+//! Every limit of the wire, with its reason, in one place. Relations between limits are asserted at compile time.
+//! A length that comes from the network is compared with one of these before anything is allocated for it.
+
+/// Bytes before each frame's body: length (4), kind (1), flags (1).
+pub const FRAME_HEADER_BYTES: usize = 6;
+
+/// The largest message payload that a node may be configured to take: beyond it a file transfer is the right tool.
+pub const MAX_MESSAGE_BYTES_CEILING: usize = 256 * 1024 * 1024;
+
+/// The smallest value of that setting: a control request must always fit.
+pub const MAX_MESSAGE_BYTES_FLOOR: usize = 1024;
+
+/// The payload limit unless configured: large enough for documents and images, small enough that a burst of them fits
+/// a small pod.
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a frame may add to its payload: addresses, names, tag, exit text.
+pub const MAX_SIGNAL_OVERHEAD_BYTES: usize = 8 * 1024;
+
+/// The largest body of a frame on the control stream. Address lists are its largest content.
+pub const MAX_CONTROL_BODY_BYTES: usize = 64 * 1024;
+
+/// A DNS name has at most 253 characters (RFC 1035), and a node is named after its host.
+pub const MAX_NODE_NAME_BYTES: usize = 253;
+
+/// Registered names, behaviour names: long enough for `shop.orders.eu-west-1/4711`, short enough for a table's row.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// A cluster's name is a DNS label, since it stands in certificates and addresses.
+pub const MAX_CLUSTER_NAME_BYTES: usize = 63;
+
+/// A tag is the stable name of a message type.
+pub const MAX_TAG_BYTES: usize = 255;
+
+/// The text of an exit reason is cut here (X4); a stack trace does not belong into every linked process.
+pub const MAX_EXIT_TEXT_BYTES: usize = 4096;
+
+/// The text of a refusal or failure.
+pub const MAX_REASON_BYTES: usize = 1024;
+
+/// Nodes that one lane direction can name. A connection that has seen this many incarnations is closed and made anew.
+pub const MAX_INTERNED_NODES: usize = 16_384;
+
+/// Addresses that one peer may tell about another.
+pub const MAX_ADDRESSES_PER_PEER: usize = 16;
+
+/// Peers in one list of addresses; a larger mesh sends several.
+pub const MAX_PEERS_PER_FRAME: usize = 256;
+
+/// Lanes of one connection, each way. Beyond it there are more streams than cores to fill them.
+pub const MAX_LANES: usize = 64;
+
+const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES <= MAX_MESSAGE_BYTES_CEILING);
+const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES >= MAX_MESSAGE_BYTES_FLOOR);
+const _: () = assert!(MAX_EXIT_TEXT_BYTES + MAX_NAME_BYTES + MAX_TAG_BYTES + 64 < MAX_SIGNAL_OVERHEAD_BYTES);
+const _: () = assert!(MAX_MESSAGE_BYTES_CEILING + MAX_SIGNAL_OVERHEAD_BYTES < u32::MAX as usize);
+const _: () = assert!(MAX_INTERNED_NODES < u16::MAX as usize);
+const _: () = assert!(MAX_TAG_BYTES <= u8::MAX as usize && MAX_NAME_BYTES <= u8::MAX as usize);
