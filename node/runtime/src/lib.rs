@@ -1,1 +1,36 @@
-//! Placeholder
+//! The process runtime that Rookery's nodes and clients share: processes, mailboxes, links, monitors, calls, behaviours;
+//! and the connections and identities that carry them. A function that takes an [`Address`] works in both.
+//!
+//! `rookery-node` puts a mesh under it and `rookery-client` a session; both re-export what a program needs.
+
+mod address;
+mod behaviour;
+mod calling;
+mod message;
+pub mod net;
+mod process;
+mod reply;
+mod requests;
+mod routing;
+mod runtime;
+mod spawn;
+mod sync;
+
+pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
+pub use behaviour::{registry::Behaviours, server::Server};
+pub use message::{Message, tag_of};
+pub use process::{
+    context::Context,
+    event::{Down, Event, ProcessInfo, Received},
+    timers::TimerRef,
+};
+pub use reply::{CallError, ReplyError, ReplyTo};
+pub use requests::REQUEST_TIMEOUT;
+pub use rookery_protocol as protocol;
+pub use rookery_protocol::{
+    BehaviourName, ClusterName, Codec, Destination, ExitReason, Incarnation, NodeId, NodeName, Payload, Pid,
+    ProcessName, Recipient, Ref, Tag, request::RequestError,
+};
+pub use routing::Unreachable;
+pub use runtime::{DEFAULT_MAX_PROCESSES, RegisterError, Runtime, RuntimeConfig, Uplink};
+pub use spawn::{IntoExit, SpawnError, SpawnOptions, Spawned, Start, Started};

@@ -1,0 +1,269 @@
+//! Addresses: where to send messages of one type. The same in a node and in a client, for a process here or elsewhere.
+
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+
+use rookery_protocol::{CallFailure, Codec, Destination, Pid, Recipient};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use thiserror::Error;
+
+use crate::{
+    message::{self, Message},
+    process::{
+        AnyProcess,
+        mailbox::{Process, Pushed},
+    },
+    reply::{CallError, ReplyTo, dropping},
+    runtime::Runtime,
+};
+
+/// How long a call waits for its answer unless told: as `gen_server:call/2`.
+pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where to send messages of type `M`.
+///
+/// Sending to a process that does not live is no error (S3): monitor it, or call it, to know. An address can be sent in
+/// a message; it is the process's pid then.
+///
+/// ```no_run
+/// # use rookery_runtime::{Address, CallError, ReplyTo};
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// enum Counter { Add(i64), Get(ReplyTo<i64>) }
+///
+/// async fn add_and_get(counter: &Address<Counter>) -> Result<i64, CallError> {
+///     counter.send(Counter::Add(5)).await.map_err(|error| CallError::Refused(error.to_string()))?;
+///     counter.call(Counter::Get).await
+/// }
+/// ```
+pub struct Address<M: Message> {
+    target: Target<M>,
+}
+
+enum Target<M: Message> {
+    /// A process of this runtime: no look-up.
+    Local(Arc<Process<M>>),
+    /// Anything else: looked up at each send.
+    Other { runtime: Runtime, to: Destination, message: PhantomData<fn(M)> },
+}
+
+/// Why a message was not sent; it comes back. A receiver that does not live is no such error.
+#[derive(Error)]
+pub enum SendError<M> {
+    /// It is larger than the receiver's node accepts (S5).
+    #[error("a message of {bytes} bytes is larger than the receiver's limit of {limit} (max_message_bytes)")]
+    TooLarge {
+        /// Its size in bytes, encoded.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+        /// The message.
+        message: M,
+    },
+    /// Its `Serialize` failed.
+    #[error("the message cannot be encoded: {detail}")]
+    Encode {
+        /// What the codec says.
+        detail: String,
+        /// The message.
+        message: M,
+    },
+    /// Only by `try_send`: the receiver's mailbox, or the buffer to its node, is full (S6).
+    #[error("the receiver's mailbox, or the buffer to its node, is full")]
+    Full {
+        /// The message.
+        message: M,
+    },
+}
+
+impl<M> fmt::Debug for SendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SendError({self})")
+    }
+}
+
+impl<M> SendError<M> {
+    /// The message, given back.
+    pub fn into_message(self) -> M {
+        match self {
+            Self::TooLarge { message, .. } | Self::Encode { message, .. } | Self::Full { message } => message,
+        }
+    }
+}
+
+impl<M: Message> Address<M> {
+    pub(crate) fn local(process: Arc<Process<M>>) -> Self {
+        Self { target: Target::Local(process) }
+    }
+
+    pub(crate) fn new(runtime: Runtime, to: Destination) -> Self {
+        if let Some(process) = runtime.typed::<M>(&to) {
+            return Self::local(process);
+        }
+        Self { target: Target::Other { runtime, to, message: PhantomData } }
+    }
+
+    /// The process, unless it is addressed by name.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        match &self.target {
+            Target::Local(process) => Some(process.pid().clone()),
+            Target::Other { to: Destination { node, to: Recipient::Serial(serial) }, .. } => {
+                Some(Pid::new(node.clone(), *serial))
+            }
+            Target::Other { .. } => None,
+        }
+    }
+
+    /// What is addressed, as [`Context::monitor`](crate::Context::monitor) takes it.
+    #[must_use]
+    pub fn destination(&self) -> Destination {
+        match &self.target {
+            Target::Local(process) => process.pid().into(),
+            Target::Other { to, .. } => to.clone(),
+        }
+    }
+
+    /// Sends a message. At most one copy arrives (S2), after everything that this process sent there before (S1).
+    ///
+    /// Waits only while the receiver's bounded mailbox, or the buffer to its node, is full (S6). What is lost with a
+    /// connection is not told here: links, monitors and calls tell.
+    ///
+    /// # Errors
+    /// The message is too large, or cannot be encoded; both only towards another node or client.
+    pub async fn send(&self, message: M) -> Result<(), SendError<M>> {
+        let mut message = message;
+        loop {
+            message = match self.try_send(message) {
+                Err(SendError::Full { message }) => message,
+                done => return done,
+            };
+            match &self.target {
+                Target::Local(_) => tokio::task::yield_now().await,
+                Target::Other { runtime, to, .. } => runtime.room(to).await,
+            }
+        }
+    }
+
+    /// As [`send`](Self::send), but gives the message back instead of waiting.
+    ///
+    /// # Errors
+    /// As `send`, and [`SendError::Full`].
+    pub fn try_send(&self, message: M) -> Result<(), SendError<M>> {
+        let (runtime, to) = match &self.target {
+            Target::Local(process) => return push(process, message),
+            Target::Other { runtime, to, .. } => (runtime, to),
+        };
+        if runtime.is_own(to) {
+            return match runtime.typed::<M>(to) {
+                Some(process) => push(&process, message),
+                None => {
+                    runtime.undeliverable(to, message);
+                    Ok(())
+                }
+            };
+        }
+        runtime.send_remote(to, message, Codec::Bincode)
+    }
+
+    /// Asks and waits for the answer, at most [`DEFAULT_CALL_TIMEOUT`].
+    ///
+    /// The argument makes the message from the place where the answer goes; an enum's variant does:
+    /// `counter.call(Counter::Get)`.
+    ///
+    /// # Errors
+    /// Exactly one of [`CallError`]'s (A1). The receiver's end, or the loss of its node, is told at once. Of
+    /// `Timeout`, `NoConnection` and `Exited` nothing follows about whether the request has run (A3).
+    pub async fn call<T: Message>(&self, make: impl FnOnce(ReplyTo<T>) -> M) -> Result<T, CallError> {
+        self.call_within(DEFAULT_CALL_TIMEOUT, make).await
+    }
+
+    /// As [`call`](Self::call), waiting at most `timeout`.
+    ///
+    /// # Errors
+    /// As `call`.
+    pub async fn call_within<T: Message>(
+        &self,
+        timeout: Duration,
+        make: impl FnOnce(ReplyTo<T>) -> M,
+    ) -> Result<T, CallError> {
+        let runtime = self.runtime().clone();
+        runtime
+            .call_slot(timeout, async |slot| {
+                let message = make(ReplyTo::local(slot.clone()));
+                match self.send(message).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        let text = error.to_string();
+                        dropping::within(dropping::Mode::Sent, error.into_message());
+                        Err(CallError::Refused(text))
+                    }
+                }
+            })
+            .await
+    }
+
+    /// The runtime that this address sends through.
+    #[must_use]
+    pub fn runtime(&self) -> &Runtime {
+        match &self.target {
+            Target::Local(process) => process.runtime(),
+            Target::Other { runtime, .. } => runtime,
+        }
+    }
+}
+
+fn push<M: Message>(process: &Arc<Process<M>>, message: M) -> Result<(), SendError<M>> {
+    match process.push(message) {
+        Pushed::Queued => Ok(()),
+        Pushed::Full(message) => Err(SendError::Full { message }),
+        Pushed::Ended(message) => {
+            process.runtime().dead_letter(process.pid(), "the process has ended");
+            dropping::within(dropping::Mode::Fail(CallFailure::NoProc), message);
+            Ok(())
+        }
+    }
+}
+
+impl<M: Message> Clone for Address<M> {
+    fn clone(&self) -> Self {
+        let target = match &self.target {
+            Target::Local(process) => Target::Local(process.clone()),
+            Target::Other { runtime, to, .. } => {
+                Target::Other { runtime: runtime.clone(), to: to.clone(), message: PhantomData }
+            }
+        };
+        Self { target }
+    }
+}
+
+impl<M: Message> PartialEq for Address<M> {
+    fn eq(&self, other: &Self) -> bool {
+        self.destination() == other.destination()
+    }
+}
+
+impl<M: Message> Eq for Address<M> {}
+
+impl<M: Message> fmt::Debug for Address<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({})", self.destination())
+    }
+}
+
+impl<M: Message> Serialize for Address<M> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.pid() {
+            Some(pid) => pid.serialize(serializer),
+            None => Err(serde::ser::Error::custom("an address by name cannot be sent; send the name")),
+        }
+    }
+}
+
+impl<'de, M: Message> Deserialize<'de> for Address<M> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let pid = Pid::deserialize(deserializer)?;
+        match message::while_decoding(|scope| scope.runtime.clone()) {
+            Some(runtime) => Ok(Self::new(runtime, pid.into())),
+            None => Err(de::Error::custom("an address is decoded only as part of a message that arrives")),
+        }
+    }
+}

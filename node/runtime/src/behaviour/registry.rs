@@ -1,0 +1,75 @@
+//! The behaviours that a node starts by name, for itself and for others (R1). Nothing else can be started from outside:
+//! no code travels.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use rookery_protocol::{BehaviourName, ParseIdError, Payload, request::RequestError};
+
+use crate::{
+    behaviour::server::{Done, Server},
+    message,
+    runtime::Runtime,
+    spawn::SpawnOptions,
+};
+
+type Factory = dyn Fn(&Runtime, &BehaviourName, Payload, SpawnOptions, Done) + Send + Sync;
+
+/// Behaviours by name.
+#[derive(Clone, Default)]
+pub struct Behaviours {
+    factories: BTreeMap<BehaviourName, Arc<Factory>>,
+}
+
+impl Behaviours {
+    /// None.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds server `S` under `name`; a former behaviour of that name is replaced.
+    ///
+    /// # Errors
+    /// When `name` is not a valid name.
+    pub fn server<S: Server>(mut self, name: &str) -> Result<Self, ParseIdError> {
+        let factory =
+            |runtime: &Runtime, name: &BehaviourName, arguments: Payload, options: SpawnOptions, done: Done| {
+                let arguments = match message::decode::<S::Arguments>(&arguments, runtime, None) {
+                    Ok((arguments, _)) => arguments,
+                    Err((detail, _)) => return done(Err(RequestError::BadArguments { name: name.clone(), detail })),
+                };
+                drop(runtime.spawn_server::<S>(arguments, options, done));
+            };
+        self.factories.insert(BehaviourName::new(name)?, Arc::new(factory));
+        Ok(self)
+    }
+
+    /// The names.
+    pub fn names(&self) -> impl Iterator<Item = &BehaviourName> {
+        self.factories.keys()
+    }
+
+    pub(crate) fn start(
+        &self,
+        runtime: &Runtime,
+        name: &BehaviourName,
+        arguments: Payload,
+        options: SpawnOptions,
+        done: Done,
+    ) {
+        match self.factories.get(name) {
+            Some(factory) => factory(runtime, name, arguments, options, done),
+            None => {
+                let known: Vec<&str> = self.names().map(BehaviourName::as_str).collect();
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                done(Err(RequestError::UnknownBehaviour { name: name.clone(), known }));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Behaviours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}

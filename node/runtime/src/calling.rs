@@ -1,0 +1,109 @@
+//! Waiting for replies: the caller's half of a call.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use rookery_protocol::{Destination, Payload, ReplyRoute, Signal, SignalBody};
+
+use crate::{
+    process::current,
+    reply::{CallError, RawReply, RawSlot, Slot},
+    runtime::Runtime,
+};
+
+/// Closes the slot, and takes the call out of the table, however the wait ends.
+struct Waiting<'a, T: Send + 'static> {
+    runtime: &'a Runtime,
+    slot: Arc<Slot<T>>,
+}
+
+impl<T: Send + 'static> Drop for Waiting<'_, T> {
+    fn drop(&mut self) {
+        if let Some(call) = self.slot.close() {
+            self.runtime.calls().remove(call);
+        }
+    }
+}
+
+impl Runtime {
+    /// Sends by `send` and waits for what comes into the slot.
+    pub(crate) async fn call_slot<T: Send + 'static>(
+        &self,
+        timeout: Duration,
+        send: impl AsyncFnOnce(&Arc<Slot<T>>) -> Result<(), CallError>,
+    ) -> Result<T, CallError> {
+        let waiting = Waiting { runtime: self, slot: Slot::new() };
+        let answered = async {
+            send(&waiting.slot).await?;
+            poll_fn(|cx| waiting.slot.poll_take(cx)).await.map_err(CallError::from)
+        };
+        match tokio::time::timeout(timeout, answered).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(CallError::Timeout),
+        }
+    }
+
+    /// Sends a payload as it is, as one typed by hand. Waits for room in the buffer to its node.
+    ///
+    /// # Errors
+    /// The payload is larger than the receiver's node takes; the text names the limit (S5).
+    pub async fn send_payload(&self, to: &Destination, payload: Payload) -> Result<(), CallError> {
+        self.check_size(to, &payload)?;
+        self.room_if_remote(to).await;
+        let from = current::pid().unwrap_or_else(|| self.own_pid());
+        let body = SignalBody::Message { payload, reply: None, deadline_ms: None };
+        self.signal(Signal { from, to: to.clone(), body });
+        Ok(())
+    }
+
+    /// Calls with a payload as it is; the answer comes in the same codec, undecoded. A message that has no place for a
+    /// [`ReplyTo`](crate::ReplyTo) is answered with unit (`null`) once its receiver has taken it.
+    ///
+    /// # Errors
+    /// As [`Address::call`](crate::Address::call).
+    pub async fn call_payload(
+        &self,
+        to: &Destination,
+        payload: Payload,
+        timeout: Duration,
+    ) -> Result<Payload, CallError> {
+        self.check_size(to, &payload)?;
+        let from = current::pid().unwrap_or_else(|| self.own_pid());
+        let reply = self
+            .call_slot(timeout, async |slot: &Arc<Slot<RawReply>>| {
+                self.room_if_remote(to).await;
+                let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.node.clone());
+                slot.set_call(call);
+                let reply = Some(ReplyRoute { to: from.clone(), call });
+                let body = SignalBody::Message { payload, reply, deadline_ms: None };
+                self.signal(Signal { from: from.clone(), to: to.clone(), body });
+                Ok(())
+            })
+            .await?;
+        Ok(reply.0)
+    }
+
+    fn check_size(&self, to: &Destination, payload: &Payload) -> Result<(), CallError> {
+        if self.is_own(to) {
+            return Ok(());
+        }
+        let (bytes, limit) = match self.connection(to) {
+            Some(connection) => (payload.body.len(), connection.max_message_bytes()),
+            None => return Ok(()),
+        };
+        if bytes > limit {
+            let text = format!(
+                "a message of {bytes} bytes is larger than the receiver's limit of {limit} (max_message_bytes)"
+            );
+            return Err(CallError::Refused(text));
+        }
+        Ok(())
+    }
+
+    async fn room_if_remote(&self, to: &Destination) {
+        if !self.is_own(to)
+            && let Some(connection) = self.connection(to)
+        {
+            connection.room().await;
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What can be sent: any serde type. A message's stable name, its tag, is the name that serde knows it by, so that
+//! `#[serde(rename = "…")]` keeps it through refactoring, and no macro or registration is needed.
+//!
+//! A [`ReplyTo`](crate::ReplyTo) takes no place in a payload: it stands in the frame. So encoding and decoding run
+//! inside a scope of the thread, through which it gets out of, and back into, the message.
+
+use std::{cell::RefCell, fmt};
+
+use bytes::Bytes;
+use rookery_protocol::{Codec, NodeId, Payload, ReplyRoute, Tag, codec};
+use serde::{
+    Deserializer, Serialize,
+    de::{self, DeserializeOwned, Visitor},
+};
+
+use crate::{reply::RemoteReply, runtime::Runtime};
+
+/// Anything that a process can be sent. There is nothing to implement: every owned serde type is one.
+pub trait Message: Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Message for T {}
+
+/// The stable name of `T`, by which a receiver tells whether it understands what arrives (S8).
+///
+/// ```
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// #[serde(rename = "shop.Order")]
+/// struct Order(u32);
+/// assert_eq!(rookery_runtime::tag_of::<Order>(), "shop.Order");
+/// ```
+#[must_use]
+pub fn tag_of<T: Message>() -> &'static str {
+    match T::deserialize(NameProbe) {
+        Err(Probed(Some(name))) => name,
+        // Untagged enums and the like have no name of their own.
+        _ => std::any::type_name::<T>(),
+    }
+}
+
+/// Why a message could not be encoded or decoded.
+pub(crate) type CodecError = String;
+
+thread_local! {
+    static ENCODING: RefCell<Option<Encoding>> = const { RefCell::new(None) };
+    static DECODING: RefCell<Option<Decoding>> = const { RefCell::new(None) };
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A message on its way out.
+pub(crate) struct Encoding {
+    /// Whose message it is.
+    pub(crate) runtime: Runtime,
+    /// Where it goes: a call that it carries is lost with the connection to there.
+    pub(crate) to: NodeId,
+    /// The reply that it carries.
+    pub(crate) reply: Option<ReplyRoute>,
+}
+
+/// A message on its way in.
+pub(crate) struct Decoding {
+    /// Whose message it becomes.
+    pub(crate) runtime: Runtime,
+    /// The reply that came with it, until the message takes it.
+    pub(crate) reply: Option<RemoteReply>,
+}
+
+/// What scratch space a thread keeps between messages; a larger message's is given back.
+const SCRATCH_KEPT_BYTES: usize = 64 * 1024;
+
+/// Encodes `message` in the thread's scratch space and hands the bytes to `then`, with the reply that it carries.
+pub(crate) fn encode<T: Message, R>(
+    message: &T,
+    codec: Codec,
+    runtime: &Runtime,
+    to: &NodeId,
+    then: impl FnOnce(&[u8], Option<&ReplyRoute>) -> R,
+) -> Result<R, CodecError> {
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let scope = Encoding { runtime: runtime.clone(), to: to.clone(), reply: None };
+    let outer = ENCODING.replace(Some(scope));
+    let encoded = append(message, codec, &mut scratch);
+    let scope = ENCODING.replace(outer);
+    let result = encoded.map(|()| then(&scratch, scope.and_then(|scope| scope.reply).as_ref()));
+    if scratch.capacity() <= SCRATCH_KEPT_BYTES {
+        SCRATCH.set(scratch);
+    }
+    result
+}
+
+/// Encodes `message` as a payload of its own.
+pub(crate) fn to_payload<T: Message>(
+    message: &T,
+    codec: Codec,
+    runtime: &Runtime,
+    to: &NodeId,
+) -> Result<Payload, CodecError> {
+    encode(message, codec, runtime, to, |bytes, _| Payload {
+        tag: Tag::from_static(tag_of::<T>()),
+        codec,
+        body: Bytes::copy_from_slice(bytes),
+    })
+}
+
+fn append<T: Serialize>(message: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    match codec {
+        Codec::Bincode => codec::append(message, out),
+        Codec::Json => serde_json::to_writer(out, message).map_err(|error| error.to_string()),
+        other => Err(format!("{other:?} payloads are passed on, not made, by this runtime")),
+    }
+}
+
+/// Decodes a payload. Gives the message, and the reply if the message did not take it.
+pub(crate) fn decode<T: Message>(
+    payload: &Payload,
+    runtime: &Runtime,
+    reply: Option<RemoteReply>,
+) -> Result<(T, Option<RemoteReply>), (CodecError, Option<RemoteReply>)> {
+    if !payload.tag.fits(tag_of::<T>()) {
+        return Err((format!("this process understands `{}`", tag_of::<T>()), reply));
+    }
+    let outer = DECODING.replace(Some(Decoding { runtime: runtime.clone(), reply }));
+    // Deserialize is the user's code: should it panic, what it was decoding is at fault, not the thread's owner.
+    let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match payload.codec {
+        Codec::Bincode => codec::decode_payload(&payload.body),
+        Codec::Json => serde_json::from_slice(&payload.body).map_err(|error| error.to_string()),
+        other => Err(format!("{other:?} payloads are not understood by this process")),
+    }));
+    let reply = DECODING.replace(outer).and_then(|scope| scope.reply);
+    match decoded {
+        Ok(Ok(message)) => Ok((message, reply)),
+        Ok(Err(error)) => Err((error, reply)),
+        Err(_) => Err(("its decoder panicked".to_owned(), reply)),
+    }
+}
+
+/// Runs `f` in the scope of the message that is being encoded on this thread, if one is.
+pub(crate) fn while_encoding<R>(f: impl FnOnce(&mut Encoding) -> R) -> Option<R> {
+    ENCODING.with_borrow_mut(|scope| scope.as_mut().map(f))
+}
+
+/// Runs `f` in the scope of the message that is being decoded on this thread, if one is.
+pub(crate) fn while_decoding<R>(f: impl FnOnce(&mut Decoding) -> R) -> Option<R> {
+    DECODING.with_borrow_mut(|scope| scope.as_mut().map(f))
+}
+
+/// A deserializer that reads nothing: it is told the name of what is wanted, and fails with it.
+struct NameProbe;
+
+#[derive(Debug)]
+struct Probed(Option<&'static str>);
+
+impl fmt::Display for Probed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("only the name was asked for")
+    }
+}
+
+impl std::error::Error for Probed {}
+
+impl de::Error for Probed {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self(None)
+    }
+}
+
+macro_rules! primitive {
+    ($($method:ident => $name:expr,)*) => {
+        $(fn $method<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Probed> {
+            Err(Probed($name))
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for NameProbe {
+    type Error = Probed;
+
+    primitive! {
+        deserialize_any => None, deserialize_ignored_any => None, deserialize_identifier => None,
+        deserialize_bool => Some("bool"), deserialize_char => Some("char"),
+        deserialize_i8 => Some("i8"), deserialize_i16 => Some("i16"), deserialize_i32 => Some("i32"),
+        deserialize_i64 => Some("i64"), deserialize_i128 => Some("i128"),
+        deserialize_u8 => Some("u8"), deserialize_u16 => Some("u16"), deserialize_u32 => Some("u32"),
+        deserialize_u64 => Some("u64"), deserialize_u128 => Some("u128"),
+        deserialize_f32 => Some("f32"), deserialize_f64 => Some("f64"),
+        deserialize_str => Some("string"), deserialize_string => Some("string"),
+        deserialize_bytes => Some("bytes"), deserialize_byte_buf => Some("bytes"),
+        deserialize_option => Some("option"), deserialize_unit => Some("unit"),
+        deserialize_seq => Some("seq"), deserialize_map => Some("map"),
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, _: V) -> Result<V::Value, Probed> {
+        Err(Probed(Some(name)))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, _: V) -> Result<V::Value, Probed> {
+        Err(Probed(Some(name)))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Probed> {
+        Err(Probed(Some("tuple")))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(self, name: &'static str, _: usize, _: V) -> Result<V::Value, Probed> {
+        Err(Probed(Some(name)))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Probed> {
+        Err(Probed(Some(name)))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Probed> {
+        Err(Probed(Some(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::tag_of;
+
+    #[derive(Serialize, Deserialize)]
+    enum Counter {
+        Add(i64),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename = "shop.Order")]
+    struct Order {
+        id: u32,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Untagged {
+        Number(u8),
+    }
+
+    #[test]
+    fn a_tag_is_the_name_that_serde_knows() {
+        assert_eq!(tag_of::<Counter>(), "Counter");
+        assert_eq!(tag_of::<Order>(), "shop.Order");
+        assert_eq!(tag_of::<i64>(), "i64");
+        assert_eq!(tag_of::<String>(), "string");
+        assert!(tag_of::<Untagged>().ends_with("Untagged"));
+    }
+}

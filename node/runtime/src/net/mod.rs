@@ -1,0 +1,3 @@
+//! Connections: what a mesh of nodes and a client have in common on the wire.
+
+pub mod outbound;

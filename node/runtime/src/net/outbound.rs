@@ -1,0 +1,326 @@
+//! The sending side of a connection: lanes that processes fill, and that the connection's writers empty.
+//!
+//! A signal's lane is chosen by its sender alone, so one sender's signals keep their order whomever they are for (S1).
+//! A sender appends encoded frames under the lane's lock; the lane's writer takes all that is there at once, so many
+//! signals make one write, without a timer. Messages wait for room within the budget (S6); other signals never wait:
+//! they are few, bounded by the ties and calls they come from.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use rookery_protocol::{LaneEncoder, NodeId, Serial, Signal, SignalBody, WireError, lane::MessageHead};
+use tokio::sync::Notify;
+
+use crate::sync::lock;
+
+/// A body from this size on is handed to the writer as it is; smaller ones are copied behind their heads, so that many
+/// of them make one write.
+const APART_BYTES: usize = 16 * 1024;
+
+/// What a lane's buffer starts with.
+const BATCH_BYTES: usize = 4 * 1024;
+
+/// The sending side of one connection.
+pub struct Outbound {
+    peer: NodeId,
+    lanes: Vec<Lane>,
+    /// Bytes that wait in all lanes.
+    queued: AtomicUsize,
+    /// From how many waiting bytes on messages wait.
+    budget: usize,
+    /// The largest payload that the peer takes.
+    max_message_bytes: usize,
+    /// Senders that wait for room.
+    room: Notify,
+    /// Own processes with ties over this connection; `None` once it is closed.
+    interested: Mutex<Option<HashSet<Serial>>>,
+}
+
+struct Lane {
+    state: Mutex<LaneState>,
+}
+
+struct LaneState {
+    encoder: LaneEncoder,
+    /// Whole frames, but for a body that lies behind in `apart`.
+    batch: Vec<u8>,
+    /// Chunks that go before `batch`.
+    apart: Vec<Bytes>,
+    /// The writer, while it has nothing to write.
+    writer: Option<Waker>,
+    closed: bool,
+    /// The lane cannot name one more node: the connection has to be made anew.
+    broken: Option<WireError>,
+}
+
+/// Why a signal was not taken.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// The connection is closed.
+    Closed,
+    /// The budget is used up.
+    Full,
+    /// The payload is larger than the peer takes.
+    TooLarge,
+}
+
+impl Outbound {
+    /// The sending side of a connection from `own` to `peer`, with `lanes` lanes and `budget` bytes of room.
+    #[must_use]
+    pub fn new(own: &NodeId, peer: &NodeId, lanes: usize, budget: usize, max_message_bytes: usize) -> Self {
+        let lanes = (0..lanes.clamp(1, rookery_protocol::limits::MAX_LANES))
+            .map(|number| {
+                let mut batch = Vec::with_capacity(BATCH_BYTES);
+                // The number is below `MAX_LANES`, which a byte holds.
+                #[allow(clippy::cast_possible_truncation)]
+                LaneEncoder::open(number as u8, &mut batch);
+                Lane {
+                    state: Mutex::new(LaneState {
+                        encoder: LaneEncoder::new(own.clone(), peer.clone()),
+                        batch,
+                        apart: Vec::new(),
+                        writer: None,
+                        closed: false,
+                        broken: None,
+                    }),
+                }
+            })
+            .collect();
+        Self {
+            peer: peer.clone(),
+            lanes,
+            queued: AtomicUsize::new(0),
+            budget,
+            max_message_bytes,
+            room: Notify::new(),
+            interested: Mutex::new(Some(HashSet::new())),
+        }
+    }
+
+    /// The node at the other end; for a client, the node it is connected to.
+    #[must_use]
+    pub fn peer(&self) -> &NodeId {
+        &self.peer
+    }
+
+    /// How many lanes there are.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// The largest payload that the peer takes, in bytes.
+    #[must_use]
+    pub fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
+    }
+
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Queues a signal of any kind. Never waits; a message may go beyond the budget by this way.
+    ///
+    /// # Errors
+    /// Gives the signal back when the connection is closed, or its payload too large.
+    pub fn push(&self, signal: Signal) -> Result<(), (NotTaken, Box<Signal>)> {
+        if let SignalBody::Message { payload, .. } = &signal.body
+            && payload.body.len() > self.max_message_bytes
+        {
+            return Err((NotTaken::TooLarge, Box::new(signal)));
+        }
+        let mut state = lock(&self.lane(signal.from.serial()).state);
+        if state.closed {
+            return Err((NotTaken::Closed, Box::new(signal)));
+        }
+        let state = &mut *state;
+        let before = state.batch.len();
+        let apart = match &signal.body {
+            SignalBody::Message { payload, reply, deadline_ms } if payload.body.len() >= APART_BYTES => {
+                let head = MessageHead {
+                    from: &signal.from,
+                    to: &signal.to,
+                    tag: payload.tag.as_bytes(),
+                    codec: payload.codec,
+                    reply: reply.as_ref(),
+                    deadline_ms: *deadline_ms,
+                };
+                let encoded = state.encoder.message_head(&head, payload.body.len(), &mut state.batch);
+                encoded.map(|()| Some(payload.body.clone()))
+            }
+            _ => state.encoder.signal(&signal, &mut state.batch).map(|()| None),
+        };
+        match apart {
+            Ok(apart) => self.queued_more(state, before, apart),
+            Err(error) => Self::give_up(state, before, error),
+        }
+        Ok(())
+    }
+
+    /// Queues a message whose payload is `body`, if there is room.
+    ///
+    /// # Errors
+    /// When the connection is closed, its budget used up, or the payload too large.
+    pub fn push_message(&self, head: &MessageHead<'_>, body: &[u8]) -> Result<(), NotTaken> {
+        if body.len() > self.max_message_bytes {
+            return Err(NotTaken::TooLarge);
+        }
+        if !self.has_room() {
+            return Err(NotTaken::Full);
+        }
+        let mut state = lock(&self.lane(head.from.serial()).state);
+        if state.closed {
+            return Err(NotTaken::Closed);
+        }
+        let state = &mut *state;
+        let before = state.batch.len();
+        match state.encoder.message_head(head, body.len(), &mut state.batch) {
+            Ok(()) => {
+                let apart = (body.len() >= APART_BYTES).then(|| Bytes::copy_from_slice(body));
+                if apart.is_none() {
+                    state.batch.extend_from_slice(body);
+                }
+                self.queued_more(state, before, apart);
+            }
+            Err(error) => Self::give_up(state, before, error),
+        }
+        Ok(())
+    }
+
+    fn queued_more(&self, state: &mut LaneState, before: usize, apart: Option<Bytes>) {
+        let mut more = state.batch.len() - before;
+        if let Some(apart) = apart {
+            more += apart.len();
+            let batch = std::mem::replace(&mut state.batch, Vec::with_capacity(BATCH_BYTES));
+            state.apart.push(Bytes::from(batch));
+            state.apart.push(apart);
+        }
+        self.queued.fetch_add(more, Ordering::Relaxed);
+        if let Some(writer) = state.writer.take() {
+            writer.wake();
+        }
+    }
+
+    /// The lane's table of nodes is full. What stands in the batch before is still sent; the writer then ends the
+    /// connection, and with it every tie is told.
+    fn give_up(state: &mut LaneState, before: usize, error: WireError) {
+        state.batch.truncate(before);
+        state.broken = Some(error);
+        state.closed = true;
+        if let Some(writer) = state.writer.take() {
+            writer.wake();
+        }
+    }
+
+    fn lane(&self, sender: Serial) -> &Lane {
+        // Neighbouring serials differ in their low bits, and sessions above; both count.
+        let hash = (sender.0 ^ (sender.0 >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        #[allow(clippy::cast_possible_truncation)]
+        &self.lanes[hash as usize % self.lanes.len()]
+    }
+
+    fn has_room(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) < self.budget
+    }
+
+    /// Waits until there is room within the budget, or the connection is closed.
+    pub async fn room(&self) {
+        loop {
+            let room = self.room.notified();
+            if self.has_room() || self.is_closed() {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// What a lane's writer writes next, in order; waits while there is nothing.
+    ///
+    /// # Errors
+    /// The lane cannot go on: the connection is to be closed with this.
+    pub fn poll_take(&self, lane: usize, cx: &Context<'_>) -> Poll<Result<Option<Vec<Bytes>>, WireError>> {
+        let mut state = lock(&self.lanes[lane].state);
+        if state.batch.is_empty() && state.apart.is_empty() {
+            if let Some(error) = state.broken.clone() {
+                return Poll::Ready(Err(error));
+            }
+            if state.closed {
+                return Poll::Ready(Ok(None));
+            }
+            state.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let mut chunks = std::mem::take(&mut state.apart);
+        if !state.batch.is_empty() {
+            let capacity = state.batch.len().clamp(BATCH_BYTES, 16 * BATCH_BYTES);
+            chunks.push(Bytes::from(std::mem::replace(&mut state.batch, Vec::with_capacity(capacity))));
+        }
+        drop(state);
+        Poll::Ready(Ok(Some(chunks)))
+    }
+
+    /// Tells that so many bytes have been handed to the connection, so that there is room for others.
+    pub fn written(&self, bytes: usize) {
+        self.queued.fetch_sub(bytes.min(self.queued.load(Ordering::Relaxed)), Ordering::Relaxed);
+        if self.has_room() {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Notes that `process` has a tie over this connection; false if it is closed.
+    pub fn interested(&self, process: Serial) -> bool {
+        lock(&self.interested).as_mut().is_some_and(|interested| {
+            interested.insert(process);
+            true
+        })
+    }
+
+    /// Notes that `process` has none any more.
+    pub fn not_interested(&self, process: Serial) {
+        if let Some(interested) = lock(&self.interested).as_mut() {
+            interested.remove(&process);
+        }
+    }
+
+    /// The processes that had ties over this connection when it was lost. Closes it.
+    #[must_use]
+    pub fn close(&self) -> HashSet<Serial> {
+        for lane in &self.lanes {
+            let mut state = lock(&lane.state);
+            state.closed = true;
+            if let Some(writer) = state.writer.take() {
+                writer.wake();
+            }
+        }
+        let interested = lock(&self.interested).take().unwrap_or_default();
+        self.room.notify_waiters();
+        interested
+    }
+
+    /// The processes that have ties over this connection.
+    #[must_use]
+    pub fn tied(&self) -> HashSet<Serial> {
+        lock(&self.interested).clone().unwrap_or_default()
+    }
+
+    /// Whether the connection is closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        lock(&self.interested).is_none()
+    }
+}
+
+impl std::fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Outbound(to {}, {} bytes queued)", self.peer, self.queued_bytes())
+    }
+}

@@ -1,0 +1,255 @@
+//! The inside of a process: what its own code can do. One [`Context`] a process; it cannot leave it.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::{Future, poll_fn},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use rookery_protocol::{Destination, ExitReason, Pid, ProcessName, Ref, SignalBody, UnlinkId};
+
+use crate::{
+    address::Address,
+    message::{self, Message},
+    process::{
+        AnyProcess,
+        event::Received,
+        mailbox::{Item, KEPT_CAPACITY, Other, Process, signal},
+        timers::{TimerRef, Timers},
+    },
+    runtime::{RegisterError, Runtime},
+    spawn::{IntoExit, SpawnOptions, Spawned},
+};
+
+/// What a process does with the outside: receive, link, monitor, trap exits, set timers.
+///
+/// Everything here is for the process itself. To send, use an [`Address`], or the [`Runtime`] with a pid.
+pub struct Context<M: Message> {
+    process: Arc<Process<M>>,
+    /// What was taken from the mailbox and not received yet.
+    taken: VecDeque<Item<M>>,
+    timers: Option<Box<Timers<M>>>,
+    /// Who started this process with a link, if somebody did: the one whose exit a trapping server obeys.
+    parent: Option<Pid>,
+}
+
+impl<M: Message> fmt::Debug for Context<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({})", self.process.pid())
+    }
+}
+
+impl<M: Message> Context<M> {
+    pub(crate) fn new(process: Arc<Process<M>>, parent: Option<Pid>) -> Self {
+        Self { process, taken: VecDeque::new(), timers: None, parent }
+    }
+
+    /// This process.
+    #[must_use]
+    pub fn pid(&self) -> &Pid {
+        self.process.pid()
+    }
+
+    /// This process, for others to send to.
+    #[must_use]
+    pub fn address(&self) -> Address<M> {
+        Address::local(self.process.clone())
+    }
+
+    /// The runtime that the process lives in.
+    #[must_use]
+    pub fn runtime(&self) -> &Runtime {
+        self.process.runtime()
+    }
+
+    /// Who started this process with a link, if somebody did.
+    #[must_use]
+    pub fn parent(&self) -> Option<&Pid> {
+        self.parent.as_ref()
+    }
+
+    /// The next message or event, in the order of arrival. Waits until there is one.
+    ///
+    /// Safe to cancel: what it has not given is given by the next call.
+    pub async fn receive(&mut self) -> Received<M> {
+        poll_fn(|cx| {
+            // A process with a full mailbox yields now and then all the same.
+            let coop = std::task::ready!(tokio::task::coop::poll_proceed(cx));
+            // Timers first: a mailbox that is never empty must not hold them up.
+            if let Some(timers) = &mut self.timers
+                && let Poll::Ready(message) = timers.poll_due(cx)
+            {
+                coop.made_progress();
+                return Poll::Ready(Received::Message(message));
+            }
+            loop {
+                if let Some(item) = self.taken.pop_front() {
+                    if let Some(received) = self.open(item) {
+                        coop.made_progress();
+                        return Poll::Ready(received);
+                    }
+                    continue;
+                }
+                if self.taken.capacity() > KEPT_CAPACITY {
+                    self.taken = VecDeque::new();
+                }
+                std::task::ready!(self.process.poll_take(cx, &mut self.taken));
+            }
+        })
+        .await
+    }
+
+    /// As [`receive`](Self::receive), but waits no longer than `timeout`; `None` then.
+    pub async fn receive_timeout(&mut self, timeout: Duration) -> Option<Received<M>> {
+        tokio::time::timeout(timeout, self.receive()).await.ok()
+    }
+
+    fn open(&mut self, item: Item<M>) -> Option<Received<M>> {
+        let other = match item {
+            Item::Message(message) => return Some(Received::Message(message)),
+            Item::Other(other) => other,
+        };
+        match *other {
+            Other::Event(event) => Some(Received::Event(event)),
+            Other::Taken(reply) => {
+                reply.acknowledge();
+                None
+            }
+            Other::Encoded(payload, reply) => match message::decode::<M>(&payload, self.runtime(), reply) {
+                Ok((message, untaken)) => {
+                    if let Some(reply) = untaken {
+                        self.taken.push_front(Item::Other(Box::new(Other::Taken(reply))));
+                    }
+                    Some(Received::Message(message))
+                }
+                Err((detail, reply)) => {
+                    self.runtime().not_understood(self.pid(), payload.tag, detail, reply);
+                    None
+                }
+            },
+        }
+    }
+
+    /// Whether exit signals become events instead of ending this process (X1). Gives the former setting.
+    pub fn trap_exits(&mut self, trap: bool) -> bool {
+        self.process.trap_exits(trap)
+    }
+
+    /// Links this process with `to` (L1). Does not wait: if `to` does not exist, an exit signal `NoProc` comes (L2), and
+    /// `NoConnection` if its node is not connected (L5). As `erlang:link/1`.
+    pub fn link(&mut self, to: &Pid) {
+        if to != self.pid() && self.process.link_to(to) {
+            self.runtime().signal_tied(signal(self.pid(), to, SignalBody::Link));
+        }
+    }
+
+    /// Removes the link with `to`. When this returns, no exit signal of that link arrives any more, and none is left in
+    /// the mailbox (L4). Does not wait. As `erlang:unlink/1`.
+    pub fn unlink(&mut self, to: &Pid) {
+        let id = UnlinkId(self.runtime().next_number());
+        if self.process.unlink_to(to, id, &mut self.taken) {
+            self.runtime().signal(signal(self.pid(), to, SignalBody::Unlink(id)));
+        }
+    }
+
+    /// Monitors a process, by pid or by name. Exactly one [`Down`](crate::Down) with this reference follows, when it
+    /// ends, with `NoProc` if there is none, with `NoConnection` if its node is lost (M1, M2, M4). Does not wait. As
+    /// `erlang:monitor/2`.
+    pub fn monitor(&mut self, target: impl Into<Destination>) -> Ref {
+        let target = target.into();
+        let monitor = Ref(self.runtime().next_number());
+        self.process.monitor_to(monitor, target.clone());
+        self.runtime().signal_tied(signal(self.pid(), target, SignalBody::Monitor(monitor)));
+        monitor
+    }
+
+    /// Stops to monitor. When this returns, no `Down` of that reference arrives any more, and none is left in the
+    /// mailbox (M3). Does not wait. As `erlang:demonitor(Ref, [flush])`.
+    pub fn demonitor(&mut self, monitor: Ref) {
+        if let Some(target) = self.process.demonitor(monitor, &mut self.taken) {
+            self.runtime().signal(signal(self.pid(), target, SignalBody::Demonitor(monitor)));
+        }
+    }
+
+    /// Sends an exit signal (X1, X2, X3). Does not wait. As `erlang:exit/2`.
+    pub fn exit(&self, to: &Pid, reason: ExitReason) {
+        self.runtime().exit(to, reason);
+    }
+
+    /// Gives this process a name (N1). On a node it does not wait; in a client it asks the node that the client is
+    /// connected to.
+    ///
+    /// # Errors
+    /// The name belongs to another process, or the client may not take it, or the connection was lost.
+    pub async fn register(&mut self, name: &ProcessName) -> Result<(), RegisterError> {
+        let pid = self.pid().clone();
+        self.runtime().register(name, &pid).await
+    }
+
+    /// Gives up a name.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register); not having the name is one.
+    pub async fn unregister(&mut self, name: &ProcessName) -> Result<(), RegisterError> {
+        let pid = self.pid().clone();
+        self.runtime().unregister(name, &pid).await
+    }
+
+    /// Starts to tell this process of nodes that come and go (M5), or stops to. Nodes that are up already are told too.
+    pub fn monitor_nodes(&mut self, tell: bool) {
+        self.runtime().monitor_nodes(self.pid(), tell);
+    }
+
+    /// Starts a process that is linked with this one from its first moment (R1).
+    ///
+    /// # Errors
+    /// When the table of processes is full, or the runtime shuts down.
+    pub fn spawn_link<N, F, Fut>(&mut self, f: F) -> Result<Address<N>, crate::SpawnError>
+    where
+        N: Message,
+        F: FnOnce(Context<N>) -> Fut + Send + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoExit,
+    {
+        let options = SpawnOptions::new().link_to(self.pid());
+        self.runtime().clone().spawn_with(options, f).map(|spawned| spawned.address)
+    }
+
+    /// Starts a process that this one monitors from its first moment (R1).
+    ///
+    /// # Errors
+    /// As [`spawn_link`](Self::spawn_link).
+    pub fn spawn_monitor<N, F, Fut>(&mut self, f: F) -> Result<(Address<N>, Ref), crate::SpawnError>
+    where
+        N: Message,
+        F: FnOnce(Context<N>) -> Fut + Send + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoExit,
+    {
+        let options = SpawnOptions::new().monitored_by(self.pid());
+        let Spawned { address, monitor } = self.runtime().clone().spawn_with(options, f)?;
+        Ok((address, monitor.unwrap_or(Ref(0))))
+    }
+
+    /// Sends this process `message` after `after`. The timer ends with the process. As `erlang:send_after/3` to self.
+    pub fn send_after(&mut self, after: Duration, message: M) -> TimerRef {
+        self.timers.get_or_insert_default().set(after, message)
+    }
+
+    /// Cancels a timer; gives the time that was left, or `None` if it has fired.
+    pub fn cancel_timer(&mut self, timer: TimerRef) -> Option<Duration> {
+        self.timers.as_mut()?.cancel(timer)
+    }
+}
+
+impl<M: Message> Drop for Context<M> {
+    // What was taken and not received is drained with the mailbox, so that its callers learn why (A1).
+    fn drop(&mut self) {
+        if !self.taken.is_empty() {
+            self.process.put_back(&mut self.taken);
+        }
+    }
+}

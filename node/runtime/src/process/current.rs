@@ -1,0 +1,72 @@
+//! Which process this thread is running just now: who sends what is sent (S1), and whose replies are left unanswered
+//! when a [`ReplyTo`](crate::ReplyTo) is dropped. Set around each poll of a process, and nowhere else.
+
+use std::{cell::RefCell, sync::Arc};
+
+use rookery_protocol::{CallFailure, ExitReason, Pid};
+
+use crate::process::AnyProcess;
+
+/// A reply that was dropped unanswered: fails its caller.
+pub(crate) type Orphan = Box<dyn FnOnce(CallFailure) + Send>;
+
+#[derive(Default)]
+struct Running {
+    process: Option<Arc<dyn AnyProcess>>,
+    orphans: Vec<Orphan>,
+}
+
+thread_local! {
+    static RUNNING: RefCell<Running> = RefCell::new(Running::default());
+}
+
+/// The process that runs on this thread.
+pub(crate) fn pid() -> Option<Pid> {
+    RUNNING.with_borrow(|running| running.process.as_ref().map(|process| process.pid().clone()))
+}
+
+/// Leaves a reply to be failed when the running process next yields; at once if none runs.
+pub(crate) fn orphan(orphan: Orphan) {
+    let at_once = RUNNING.with_borrow_mut(|running| match running.process {
+        Some(_) => {
+            running.orphans.push(orphan);
+            None
+        }
+        None => Some(orphan),
+    });
+    if let Some(orphan) = at_once {
+        orphan(dropped());
+    }
+}
+
+/// Runs `f` as `process`. Gives the process back, with the replies that it dropped.
+pub(crate) fn run<R>(process: Arc<dyn AnyProcess>, f: impl FnOnce() -> R) -> (R, Arc<dyn AnyProcess>, Vec<Orphan>) {
+    let keep = process;
+    // Moving the handle in and out costs no counting; the outer process is there when one runs inside another's poll.
+    let outer = RUNNING
+        .with_borrow_mut(|running| std::mem::replace(running, Running { process: Some(keep), orphans: Vec::new() }));
+    let result = f();
+    let inner = RUNNING.replace(outer);
+    match inner.process {
+        Some(process) => (result, process, inner.orphans),
+        None => unreachable!("the running process is taken by nobody else"),
+    }
+}
+
+/// Fails replies whose holder lives on.
+pub(crate) fn fail_dropped(orphans: Vec<Orphan>) {
+    for orphan in orphans {
+        orphan(dropped());
+    }
+}
+
+/// Fails replies whose holder ended.
+pub(crate) fn fail_exited(orphans: Vec<Orphan>, reason: &ExitReason) {
+    for orphan in orphans {
+        orphan(CallFailure::Exited(reason.clone()));
+    }
+}
+
+fn dropped() -> CallFailure {
+    CallFailure::Refused("the receiver dropped the request without an answer".to_owned())
+}

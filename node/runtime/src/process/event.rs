@@ -1,0 +1,84 @@
+//! What a process receives beside messages, and what can be told about one.
+
+use rookery_protocol::{Destination, ExitReason, NodeId, Pid, ProcessName, Recipient, Ref};
+use serde::{Deserialize, Serialize};
+
+/// What [`Context::receive`](crate::Context::receive) gives.
+#[derive(Debug)]
+pub enum Received<M> {
+    /// A message.
+    Message(M),
+    /// Something else.
+    Event(Event),
+}
+
+/// What the system tells a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// An exit signal, since the process traps exits (X1, L3).
+    Exit {
+        /// Whose exit it is, or who sent it.
+        from: Pid,
+        /// Why.
+        reason: ExitReason,
+        /// Whether it comes from a link.
+        linked: bool,
+    },
+    /// What the process monitored is down (M1).
+    Down(Down),
+    /// A node is connected (M5).
+    NodeUp(NodeId),
+    /// A node is not connected any more (M5).
+    NodeDown {
+        /// Which node.
+        node: NodeId,
+        /// What is known of the cause.
+        reason: String,
+    },
+    /// Something that this process sent was not allowed (C3).
+    Refused(String),
+}
+
+/// Tells that a monitor has fired. There is exactly one for each monitor, or none after `demonitor`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// The monitor.
+    pub monitor: Ref,
+    /// What was monitored.
+    pub target: Destination,
+    /// Why it is down; `NoProc` if it was so already.
+    pub reason: ExitReason,
+}
+
+impl Down {
+    /// The pid that was monitored, unless it was monitored by name.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        match &self.target.to {
+            Recipient::Serial(serial) => Some(Pid::new(self.target.node.clone(), *serial)),
+            Recipient::Name(_) => None,
+        }
+    }
+}
+
+/// What can be told about a process without asking it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessInfo {
+    /// Its pid.
+    pub pid: Pid,
+    /// Its names on its node.
+    pub names: Vec<ProcessName>,
+    /// Which behaviour or function it runs.
+    pub behaviour: String,
+    /// Messages and events that wait in its mailbox.
+    pub mailbox: u64,
+    /// Its links.
+    pub links: u64,
+    /// The monitors that it has on others.
+    pub monitors: u64,
+    /// The monitors that others have on it.
+    pub watchers: u64,
+    /// Whether it traps exits.
+    pub traps_exits: bool,
+}

@@ -1,0 +1,471 @@
+//! The mailbox: what a process has been sent and has not received, in the order of arrival. It takes from every thread
+//! and gives to one; values of the process's own type lie in it as they are, so a local send moves the value and makes
+//! no bytes.
+//!
+//! One lock guards the queue and the process's state. The receiver takes the whole queue at once, so it locks once for
+//! many messages, and a sender finds the lock free.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use rookery_protocol::{
+    CallFailure, Destination, ExitReason, NodeId, Payload, Pid, ProcessName, Ref, Signal, SignalBody, UnlinkId,
+};
+
+use crate::{
+    message::{self, Message},
+    process::{
+        AnyProcess,
+        event::{Down, Event, ProcessInfo},
+        relations::Relations,
+    },
+    reply::{RemoteReply, dropping},
+    runtime::Runtime,
+    sync::lock,
+};
+
+/// One thing in a mailbox. As large as a message of the process, or a pointer.
+pub(crate) enum Item<M> {
+    Message(M),
+    Other(Box<Other>),
+}
+
+pub(crate) enum Other {
+    /// A message that came as bytes and is decoded when it is received.
+    Encoded(Payload, Option<RemoteReply>),
+    Event(Event),
+    /// The message before this one was called for an answer that its type does not give: tell that it was taken.
+    Taken(RemoteReply),
+}
+
+/// Payloads up to this size are decoded as they arrive; larger ones by their receiver, on its own time.
+const DECODED_ON_ARRIVAL_BYTES: usize = 1024;
+
+/// A mailbox that has held more than this gives its memory back when it is empty.
+pub(crate) const KEPT_CAPACITY: usize = 256;
+
+/// A process: what others reach of it. Its own half is [`crate::Context`].
+pub(crate) struct Process<M> {
+    pid: Pid,
+    runtime: Runtime,
+    label: &'static str,
+    /// It has to end; looked at without the lock before each poll.
+    ending: AtomicBool,
+    state: Mutex<State<M>>,
+}
+
+struct State<M> {
+    queue: VecDeque<Item<M>>,
+    /// Who waits for the queue to be filled.
+    receiver: Option<Waker>,
+    /// The process's task.
+    task: Option<Waker>,
+    /// How many messages local senders may queue before they wait; 0 is no limit.
+    capacity: u32,
+    traps_exits: bool,
+    phase: Phase,
+    /// Ties to others; none for most processes.
+    relations: Option<Box<Relations>>,
+}
+
+enum Phase {
+    Running,
+    /// Has to end with this reason; its own code has not yet.
+    Ending(Box<ExitReason>),
+    Ended(Box<ExitReason>),
+}
+
+/// What became of a message that was to be queued.
+pub(crate) enum Pushed<M> {
+    Queued,
+    /// The mailbox is full; the message comes back.
+    Full(M),
+    /// The process has ended; the message comes back.
+    Ended(M),
+}
+
+impl<M> State<M> {
+    fn ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    fn relations(&mut self) -> &mut Relations {
+        self.relations.get_or_insert_default()
+    }
+
+    fn push(&mut self, item: Item<M>) -> Option<Waker> {
+        self.queue.push_back(item);
+        self.receiver.take()
+    }
+
+    fn push_event(&mut self, event: Event) -> Option<Waker> {
+        self.push(Item::Other(Box::new(Other::Event(event))))
+    }
+
+    /// Tells the process to end. The first reason counts.
+    fn end_with(&mut self, reason: ExitReason, ending: &AtomicBool) -> Option<Waker> {
+        if !matches!(self.phase, Phase::Running) {
+            return None;
+        }
+        self.phase = Phase::Ending(Box::new(reason));
+        ending.store(true, Ordering::Release);
+        // The task's waker stays: it may have to be woken before it was first polled, and then finds `ending`.
+        self.task.clone()
+    }
+
+    /// An exit signal that was not filtered out: an event if exits are trapped, the end otherwise.
+    fn take_exit(&mut self, from: &Pid, reason: ExitReason, linked: bool, ending: &AtomicBool) -> Option<Waker> {
+        if self.ended() {
+            None
+        } else if self.traps_exits {
+            self.push_event(Event::Exit { from: from.clone(), reason, linked })
+        } else if reason == ExitReason::Normal {
+            None
+        } else {
+            self.end_with(reason, ending)
+        }
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl<M: Message> Process<M> {
+    pub(crate) fn new(pid: Pid, runtime: Runtime, label: &'static str, capacity: u32) -> Self {
+        Self {
+            pid,
+            runtime,
+            label,
+            ending: AtomicBool::new(false),
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                receiver: None,
+                task: None,
+                capacity,
+                traps_exits: false,
+                phase: Phase::Running,
+                relations: None,
+            }),
+        }
+    }
+
+    /// Queues a message of a local sender.
+    pub(crate) fn push(&self, message: M) -> Pushed<M> {
+        let mut state = lock(&self.state);
+        if state.ended() {
+            return Pushed::Ended(message);
+        }
+        if state.capacity != 0 && state.queue.len() >= state.capacity as usize {
+            return Pushed::Full(message);
+        }
+        let waker = state.push(Item::Message(message));
+        drop(state);
+        wake(waker);
+        Pushed::Queued
+    }
+
+    /// Gives all that is queued in exchange for an empty queue; waits while there is nothing.
+    pub(crate) fn poll_take(&self, cx: &Context<'_>, empty: &mut VecDeque<Item<M>>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if state.queue.is_empty() {
+            match &state.receiver {
+                Some(waker) if waker.will_wake(cx.waker()) => {}
+                _ => state.receiver = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        std::mem::swap(&mut state.queue, empty);
+        Poll::Ready(())
+    }
+
+    /// Removes from the queue, and from `taken`, what `unwanted` names. For the guarantees of unlink and demonitor.
+    fn flush(&self, taken: &mut VecDeque<Item<M>>, unwanted: impl Fn(&Event) -> bool) {
+        let wanted = |item: &Item<M>| match item {
+            Item::Other(other) => !matches!(&**other, Other::Event(event) if unwanted(event)),
+            Item::Message(_) => true,
+        };
+        taken.retain(wanted);
+        lock(&self.state).queue.retain(wanted);
+    }
+
+    pub(crate) fn trap_exits(&self, trap: bool) -> bool {
+        std::mem::replace(&mut lock(&self.state).traps_exits, trap)
+    }
+
+    /// Removes the link to `to`, and whatever of it waits in the mailbox. Tells whether there was one.
+    pub(crate) fn unlink_to(&self, to: &Pid, id: UnlinkId, taken: &mut VecDeque<Item<M>>) -> bool {
+        let linked = lock(&self.state).relations.as_mut().is_some_and(|relations| relations.unlink(to, id));
+        self.flush(taken, |event| matches!(event, Event::Exit { from, linked: true, .. } if from == to));
+        linked
+    }
+
+    /// Removes the monitor, and whatever of it waits in the mailbox. Gives what was monitored, if it was still.
+    pub(crate) fn demonitor(&self, monitor: Ref, taken: &mut VecDeque<Item<M>>) -> Option<Destination> {
+        let target = lock(&self.state).relations.as_mut().and_then(|relations| relations.monitors.remove(&monitor));
+        if target.is_none() {
+            self.flush(taken, |event| matches!(event, Event::Down(down) if down.monitor == monitor));
+        }
+        target
+    }
+
+    /// Why it ended, if it has.
+    pub(crate) fn ended(&self) -> Option<ExitReason> {
+        match &lock(&self.state).phase {
+            Phase::Ended(reason) => Some((**reason).clone()),
+            _ => None,
+        }
+    }
+
+    /// Puts items that the receiver had taken and not received back in front: they are to be drained with the rest.
+    pub(crate) fn put_back(&self, taken: &mut VecDeque<Item<M>>) {
+        let mut state = lock(&self.state);
+        taken.append(&mut state.queue);
+        std::mem::swap(&mut state.queue, taken);
+    }
+}
+
+impl<M: Message> AnyProcess for Process<M> {
+    fn pid(&self) -> &Pid {
+        &self.pid
+    }
+
+    fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    fn label(&self) -> &'static str {
+        self.label
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+
+    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>) {
+        if !payload.tag.fits(message::tag_of::<M>()) {
+            let detail = format!("the process understands `{}`", message::tag_of::<M>());
+            return self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
+        }
+        let (item, taken) = if payload.body.len() <= DECODED_ON_ARRIVAL_BYTES {
+            match message::decode::<M>(&payload, &self.runtime, reply) {
+                Ok((message, untaken)) => (Item::Message(message), untaken),
+                Err((detail, reply)) => return self.runtime.not_understood(&self.pid, payload.tag, detail, reply),
+            }
+        } else {
+            (Item::Other(Box::new(Other::Encoded(payload, reply))), None)
+        };
+        let mut state = lock(&self.state);
+        if state.ended() {
+            drop(state);
+            self.runtime.dead_letter(&self.pid, "the process has ended");
+            dropping::within(dropping::Mode::Fail(CallFailure::NoProc), item);
+            if let Some(reply) = taken {
+                reply.answer(Err(CallFailure::NoProc));
+            }
+            return;
+        }
+        let waker = state.push(item);
+        if let Some(reply) = taken {
+            state.queue.push_back(Item::Other(Box::new(Other::Taken(reply))));
+        }
+        drop(state);
+        wake(waker);
+    }
+
+    fn exit(&self, from: &Pid, reason: ExitReason) {
+        let mut state = lock(&self.state);
+        let waker = if reason == ExitReason::Kill {
+            // Cannot be trapped; what others see is `Killed` (X2).
+            state.end_with(ExitReason::Killed, &self.ending)
+        } else {
+            state.take_exit(from, reason, false, &self.ending)
+        };
+        drop(state);
+        wake(waker);
+    }
+
+    fn link_exit(&self, from: &Pid, reason: ExitReason) {
+        let mut state = lock(&self.state);
+        if !state.relations.as_mut().is_some_and(|relations| relations.break_link(from)) {
+            return;
+        }
+        let waker = state.take_exit(from, reason, true, &self.ending);
+        drop(state);
+        wake(waker);
+    }
+
+    fn event(&self, event: Event) {
+        let mut state = lock(&self.state);
+        if !state.ended() {
+            let waker = state.push_event(event);
+            drop(state);
+            wake(waker);
+        }
+    }
+
+    fn link_from(&self, from: &Pid) -> bool {
+        let mut state = lock(&self.state);
+        if state.ended() {
+            return false;
+        }
+        state.relations().link(from);
+        true
+    }
+
+    fn unlink_from(&self, from: &Pid) {
+        if let Some(relations) = lock(&self.state).relations.as_mut() {
+            relations.unlinked_by(from);
+        }
+    }
+
+    fn unlink_ack(&self, from: &Pid, id: UnlinkId) {
+        if let Some(relations) = lock(&self.state).relations.as_mut() {
+            relations.unlink_ack(from, id);
+        }
+    }
+
+    fn link_to(&self, to: &Pid) -> bool {
+        let mut state = lock(&self.state);
+        !state.ended() && state.relations().link(to)
+    }
+
+    fn monitor_to(&self, monitor: Ref, target: Destination) {
+        let mut state = lock(&self.state);
+        if !state.ended() {
+            state.relations().monitors.insert(monitor, target);
+        }
+    }
+
+    fn watch(&self, watcher: &Pid, monitor: Ref) -> bool {
+        let mut state = lock(&self.state);
+        if state.ended() {
+            return false;
+        }
+        state.relations().watchers.insert((watcher.clone(), monitor));
+        true
+    }
+
+    fn unwatch(&self, watcher: &Pid, monitor: Ref) {
+        if let Some(relations) = lock(&self.state).relations.as_mut() {
+            relations.watchers.remove(&(watcher.clone(), monitor));
+        }
+    }
+
+    fn down(&self, monitor: Ref, reason: ExitReason) {
+        let mut state = lock(&self.state);
+        let target = state.relations.as_mut().and_then(|relations| relations.monitors.remove(&monitor));
+        let waker = target.and_then(|target| state.push_event(Event::Down(Down { monitor, target, reason })));
+        drop(state);
+        wake(waker);
+    }
+
+    fn tied_over_connection(&self) {
+        let mut state = lock(&self.state);
+        if !state.ended() {
+            state.relations().tied_over_connection = true;
+        }
+    }
+
+    fn add_name(&self, name: &ProcessName) -> bool {
+        let mut state = lock(&self.state);
+        if state.ended() {
+            return false;
+        }
+        state.relations().names.push(name.clone());
+        true
+    }
+
+    fn remove_name(&self, name: &ProcessName) {
+        if let Some(relations) = lock(&self.state).relations.as_mut() {
+            relations.names.retain(|own| own != name);
+        }
+    }
+
+    fn node_lost(&self, node: &NodeId) {
+        let fires = lock(&self.state).relations.as_mut().map(|relations| relations.node_lost(node));
+        let (links, monitors) = fires.unwrap_or_default();
+        for from in links {
+            self.link_exit(&from, ExitReason::NoConnection);
+        }
+        for monitor in monitors {
+            self.down(monitor, ExitReason::NoConnection);
+        }
+    }
+
+    fn end_now(&self, reason: ExitReason) {
+        let waker = lock(&self.state).end_with(reason, &self.ending);
+        wake(waker);
+    }
+
+    fn must_end(&self) -> Option<ExitReason> {
+        if !self.ending.load(Ordering::Acquire) {
+            return None;
+        }
+        match &lock(&self.state).phase {
+            Phase::Ending(reason) | Phase::Ended(reason) => Some((**reason).clone()),
+            Phase::Running => None,
+        }
+    }
+
+    fn set_task(&self, waker: Waker) {
+        lock(&self.state).task = Some(waker);
+    }
+
+    fn end(&self, reason: &ExitReason) -> Option<Relations> {
+        let mut state = lock(&self.state);
+        if state.ended() {
+            return None;
+        }
+        state.phase = Phase::Ended(Box::new(reason.clone()));
+        self.ending.store(true, Ordering::Release);
+        // Tasks that hold the process's address must not keep the task's memory.
+        (state.task, state.receiver) = (None, None);
+        Some(state.relations.take().map(|relations| *relations).unwrap_or_default())
+    }
+
+    fn drain(&self, reason: &ExitReason) {
+        let queue = std::mem::take(&mut lock(&self.state).queue);
+        for item in queue {
+            match item {
+                Item::Other(other) => match *other {
+                    Other::Encoded(_, Some(reply)) | Other::Taken(reply) => {
+                        reply.answer(Err(CallFailure::Exited(reason.clone())));
+                    }
+                    Other::Encoded(_, None) | Other::Event(_) => {}
+                },
+                Item::Message(message) => drop(message),
+            }
+        }
+    }
+
+    fn info(&self) -> ProcessInfo {
+        let state = lock(&self.state);
+        let relations = state.relations.as_deref();
+        let count = |count: Option<usize>| count.unwrap_or(0) as u64;
+        ProcessInfo {
+            pid: self.pid.clone(),
+            names: relations.map(|relations| relations.names.clone()).unwrap_or_default(),
+            behaviour: self.label.to_owned(),
+            mailbox: state.queue.len() as u64,
+            links: count(relations.map(|relations| relations.linked().count())),
+            monitors: count(relations.map(|relations| relations.monitors.len())),
+            watchers: count(relations.map(|relations| relations.watchers.len())),
+            traps_exits: state.traps_exits,
+        }
+    }
+}
+
+/// What a process sends when it makes or removes ties.
+pub(crate) fn signal(from: &Pid, to: impl Into<Destination>, body: SignalBody) -> Signal {
+    Signal { from: from.clone(), to: to.into(), body }
+}

@@ -1,0 +1,75 @@
+//! Processes: the pid table, mailboxes, links, monitors, exits, and the context that a process runs in.
+//!
+//! Signals between processes of one runtime are applied to the receiver directly, under its own lock and nothing else:
+//! there is no signal queue and no central loop. Since a sender's steps follow each other, so do their effects (S1).
+//!
+//! **Invariant:** no code takes one process's lock while it holds another's.
+
+pub(crate) mod context;
+pub(crate) mod current;
+pub(crate) mod event;
+pub(crate) mod mailbox;
+pub(crate) mod relations;
+pub(crate) mod table;
+pub(crate) mod task;
+pub(crate) mod timers;
+
+use std::{any::Any, sync::Arc, task::Waker};
+
+use rookery_protocol::{Destination, ExitReason, NodeId, Payload, Pid, ProcessName, Ref, UnlinkId};
+
+use crate::{process::relations::Relations, reply::RemoteReply, runtime::Runtime};
+
+/// A process whose message type is not known here.
+pub(crate) trait AnyProcess: Send + Sync {
+    fn pid(&self) -> &Pid;
+    fn runtime(&self) -> &Runtime;
+    fn label(&self) -> &'static str;
+    /// For sending a value to a process that is known by its pid.
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+
+    /// A message that comes as bytes.
+    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>);
+    /// An exit signal that was sent by `exit`.
+    fn exit(&self, from: &Pid, reason: ExitReason);
+    /// An exit signal from a link.
+    fn link_exit(&self, from: &Pid, reason: ExitReason);
+    /// Something for the mailbox that is no message.
+    fn event(&self, event: event::Event);
+
+    /// `from` links to this process; false if it has ended.
+    fn link_from(&self, from: &Pid) -> bool;
+    /// `from` removes its link.
+    fn unlink_from(&self, from: &Pid);
+    /// `from` has seen that unlink.
+    fn unlink_ack(&self, from: &Pid, id: UnlinkId);
+    /// This process starts to link to `to`; false if it is linked already, or has ended.
+    fn link_to(&self, to: &Pid) -> bool;
+    /// This process monitors `target`.
+    fn monitor_to(&self, monitor: Ref, target: Destination);
+    /// `watcher` monitors this process; false if it has ended.
+    fn watch(&self, watcher: &Pid, monitor: Ref) -> bool;
+    /// `watcher` does not any more.
+    fn unwatch(&self, watcher: &Pid, monitor: Ref);
+    /// What `monitor` watched is down.
+    fn down(&self, monitor: Ref, reason: ExitReason);
+    /// Notes that a connection knows this process.
+    fn tied_over_connection(&self);
+    /// The process gets a name; false if it has ended.
+    fn add_name(&self, name: &ProcessName) -> bool;
+    fn remove_name(&self, name: &ProcessName);
+    /// The connection to `node` is lost: links and monitors to there fire, those from there go.
+    fn node_lost(&self, node: &NodeId);
+
+    /// Ends it whatever it traps.
+    fn end_now(&self, reason: ExitReason);
+    /// Why it has to end, if it has to.
+    fn must_end(&self) -> Option<ExitReason>;
+    /// Who is woken when it has to end.
+    fn set_task(&self, waker: Waker);
+    /// Marks it ended and takes what has to be told. From now on nothing reaches it.
+    fn end(&self, reason: &ExitReason) -> Option<Relations>;
+    /// Drops what is left in its mailbox.
+    fn drain(&self, reason: &ExitReason);
+    fn info(&self) -> event::ProcessInfo;
+}

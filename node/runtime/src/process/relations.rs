@@ -1,0 +1,147 @@
+//! What ties one process to others: links, monitors in both directions, names. Plain data; most processes have none,
+//! so it is allocated when the first tie is made.
+//!
+//! A link is removed with an acknowledgement (L4): until it has come, exit signals of the old link are dropped, and a
+//! new link may already stand. Erlang's distribution protocol does the same ("link protocol", OTP 23.3 and later).
+
+use std::collections::{HashMap, HashSet};
+
+use rookery_protocol::{Destination, NodeId, Pid, ProcessName, Ref, UnlinkId};
+
+#[derive(Debug, Default)]
+pub(crate) struct Relations {
+    /// The other ends of links. An entry is linked, or being unlinked, or both when it was linked anew.
+    pub(crate) links: HashMap<Pid, Link>,
+    /// What this process monitors.
+    pub(crate) monitors: HashMap<Ref, Destination>,
+    /// Who monitors this process.
+    pub(crate) watchers: HashSet<(Pid, Ref)>,
+    /// Its names.
+    pub(crate) names: Vec<ProcessName>,
+    /// Whether a connection knows that this process has ties over it.
+    pub(crate) tied_over_connection: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    /// The link stands.
+    linked: bool,
+    /// An unlink that is not acknowledged yet. Exits that come before its acknowledgement are of the old link.
+    unlinking: Option<UnlinkId>,
+}
+
+impl Relations {
+    /// Links to `to`; false if that link stands already.
+    pub(crate) fn link(&mut self, to: &Pid) -> bool {
+        !std::mem::replace(&mut self.links.entry(to.clone()).or_default().linked, true)
+    }
+
+    /// Removes the link to `to`, to be acknowledged by `id`; false if there is none.
+    pub(crate) fn unlink(&mut self, to: &Pid, id: UnlinkId) -> bool {
+        match self.links.get_mut(to) {
+            Some(link) if link.linked => {
+                *link = Link { linked: false, unlinking: Some(id) };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The other end has removed the link.
+    pub(crate) fn unlinked_by(&mut self, from: &Pid) {
+        if let Some(link) = self.links.get_mut(from) {
+            link.linked = false;
+            if link.unlinking.is_none() {
+                self.links.remove(from);
+            }
+        }
+    }
+
+    /// The other end has seen unlink `id`.
+    pub(crate) fn unlink_ack(&mut self, from: &Pid, id: UnlinkId) {
+        if let Some(link) = self.links.get_mut(from)
+            && link.unlinking == Some(id)
+        {
+            link.unlinking = None;
+            if !link.linked {
+                self.links.remove(from);
+            }
+        }
+    }
+
+    /// An exit signal came over the link from `from`: whether it counts. A link breaks once.
+    pub(crate) fn break_link(&mut self, from: &Pid) -> bool {
+        match self.links.get(from) {
+            Some(Link { linked: true, unlinking: None }) => self.links.remove(from).is_some(),
+            _ => false,
+        }
+    }
+
+    /// The other ends of links that stand.
+    pub(crate) fn linked(&self) -> impl Iterator<Item = &Pid> {
+        self.links.iter().filter(|(_, link)| link.linked).map(|(pid, _)| pid)
+    }
+
+    /// Forgets all that ties this process to `node`, and gives what fires: links and monitors.
+    pub(crate) fn node_lost(&mut self, node: &NodeId) -> (Vec<Pid>, Vec<Ref>) {
+        let links: Vec<Pid> = self.linked().filter(|pid| pid.node() == node).cloned().collect();
+        self.links.retain(|pid, link| link.linked || pid.node() != node);
+        for link in &links {
+            // What fires is an exit like any other: it goes through `break_link`.
+            self.links.insert(link.clone(), Link { linked: true, unlinking: None });
+        }
+        self.watchers.retain(|(watcher, _)| watcher.node() != node);
+        let monitors = self.monitors.iter().filter(|(_, target)| target.node == *node).map(|(&monitor, _)| monitor);
+        (links, monitors.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A test may stop where it fails.
+    use super::*;
+
+    fn pid() -> Pid {
+        "<a.1.7>".parse().unwrap()
+    }
+
+    #[test]
+    fn an_exit_before_the_acknowledgement_is_of_the_old_link() {
+        let mut relations = Relations::default();
+        assert!(relations.link(&pid()));
+        assert!(!relations.link(&pid()), "linking twice is one link");
+        assert!(relations.unlink(&pid(), UnlinkId(1)));
+        assert!(relations.link(&pid()), "linked anew before the acknowledgement");
+        assert!(!relations.break_link(&pid()), "this exit was sent before the new link was known");
+        relations.unlink_ack(&pid(), UnlinkId(1));
+        assert!(relations.break_link(&pid()));
+        assert!(!relations.break_link(&pid()), "a link breaks once");
+    }
+
+    #[test]
+    fn a_late_acknowledgement_of_another_unlink_changes_nothing() {
+        let mut relations = Relations::default();
+        relations.link(&pid());
+        relations.unlink(&pid(), UnlinkId(1));
+        relations.link(&pid());
+        relations.unlink(&pid(), UnlinkId(2));
+        relations.unlink_ack(&pid(), UnlinkId(1));
+        assert_eq!(relations.links.len(), 1);
+        relations.unlink_ack(&pid(), UnlinkId(2));
+        assert!(relations.links.is_empty());
+    }
+
+    #[test]
+    fn the_loss_of_a_node_leaves_ties_to_others() {
+        let other: Pid = "<b.1.7>".parse().unwrap();
+        let mut relations = Relations::default();
+        relations.link(&pid());
+        relations.link(&other);
+        relations.watchers.insert((pid(), Ref(1)));
+        relations.monitors.insert(Ref(2), pid().into());
+        relations.monitors.insert(Ref(3), other.clone().into());
+        let (links, monitors) = relations.node_lost(pid().node());
+        assert_eq!((links, monitors), (vec![pid()], vec![Ref(2)]));
+        assert!(relations.watchers.is_empty() && relations.break_link(&other));
+    }
+}

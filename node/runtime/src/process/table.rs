@@ -1,0 +1,153 @@
+//! The pid table: from a serial to a process. A serial is a slot and a generation, so a lookup is an index and a
+//! comparison, and a serial is never given twice: a slot whose generations are used up is retired (P1).
+
+use std::sync::{
+    Arc, Mutex, RwLock,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use rookery_protocol::{Serial, SessionId};
+
+use crate::{
+    process::AnyProcess,
+    sync::{lock, read, write},
+};
+
+/// Shards, so that threads that spawn and look up seldom wait for each other.
+const SHARDS: usize = 64;
+
+/// How a table lays out its serials.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    session: Option<SessionId>,
+    slot_bits: u32,
+    generation_bits: u32,
+}
+
+impl Layout {
+    /// A node's table: 2^32 slots of 2^31 generations.
+    pub(crate) const NODE: Self = Self { session: None, slot_bits: 32, generation_bits: 31 };
+
+    /// A client session's: 2^20 slots of 2^12 generations.
+    pub(crate) fn session(session: SessionId) -> Self {
+        Self { session: Some(session), slot_bits: 20, generation_bits: 12 }
+    }
+
+    fn serial(self, slot: u64, generation: u32) -> Serial {
+        let number = (u64::from(generation) << self.slot_bits) | slot;
+        match self.session {
+            // A session's numbers have 32 bits by its layout.
+            #[allow(clippy::cast_possible_truncation)]
+            Some(session) => Serial::of_client(session, number as u32),
+            None => Serial(number),
+        }
+    }
+
+    fn slot(self, serial: Serial) -> Option<(u64, u32)> {
+        if serial.session() != self.session {
+            return None;
+        }
+        let bits = self.slot_bits + self.generation_bits;
+        let number = serial.0 & ((1 << bits) - 1);
+        // A generation has at most 31 bits.
+        #[allow(clippy::cast_possible_truncation)]
+        Some((number & ((1 << self.slot_bits) - 1), (number >> self.slot_bits) as u32))
+    }
+}
+
+pub(crate) struct Table {
+    layout: Layout,
+    shards: Vec<Shard>,
+    /// Where the next process goes; round robin keeps the shards even.
+    next: AtomicUsize,
+    /// How many processes live.
+    count: AtomicUsize,
+    /// How many may.
+    limit: usize,
+}
+
+#[derive(Default)]
+struct Shard {
+    slots: RwLock<Vec<Slot>>,
+    /// Slots that are free; the one freed last is used first, since it is warm.
+    free: Mutex<Vec<usize>>,
+}
+
+struct Slot {
+    generation: u32,
+    process: Option<Arc<dyn AnyProcess>>,
+}
+
+impl Table {
+    pub(crate) fn new(layout: Layout, limit: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        let limit = limit.min((1 << layout.slot_bits) - SHARDS);
+        Self { layout, shards, next: AtomicUsize::new(0), count: AtomicUsize::new(0), limit }
+    }
+
+    /// Makes a process with a fresh serial, and enters it; `None` if the table is full.
+    pub(crate) fn insert<P: AnyProcess + 'static>(&self, make: impl FnOnce(Serial) -> Arc<P>) -> Option<Arc<P>> {
+        if self.count.fetch_add(1, Ordering::Relaxed) >= self.limit {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let shard = &self.shards[number];
+        let free = lock(&shard.free).pop();
+        let mut slots = write(&shard.slots);
+        let index = free.unwrap_or_else(|| {
+            // Slot 0 with generation 0 is the node, or the client, itself.
+            let generation = u32::from(number == 0 && slots.is_empty());
+            slots.push(Slot { generation, process: None });
+            slots.len() - 1
+        });
+        let slot = &mut slots[index];
+        let serial = self.layout.serial((index * SHARDS + number) as u64, slot.generation);
+        let process = make(serial);
+        slot.process = Some(process.clone());
+        Some(process)
+    }
+
+    pub(crate) fn get(&self, serial: Serial) -> Option<Arc<dyn AnyProcess>> {
+        let (number, index, generation) = self.place(serial)?;
+        let slots = read(&self.shards[number].slots);
+        slots.get(index).filter(|slot| slot.generation == generation)?.process.clone()
+    }
+
+    pub(crate) fn remove(&self, serial: Serial) {
+        let Some((number, index, generation)) = self.place(serial) else { return };
+        let shard = &self.shards[number];
+        let mut slots = write(&shard.slots);
+        let Some(slot) = slots.get_mut(index).filter(|slot| slot.generation == generation) else { return };
+        let removed = slot.process.take();
+        let worn_out = slot.generation >= ((1_u64 << self.layout.generation_bits) - 1) as u32;
+        if removed.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            if !worn_out {
+                slot.generation += 1;
+            }
+        }
+        drop(slots);
+        if removed.is_some() && !worn_out {
+            lock(&shard.free).push(index);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Every process that lives now, in no order. For people and for shutting down, not for the hot path.
+    pub(crate) fn all(&self) -> Vec<Arc<dyn AnyProcess>> {
+        self.shards
+            .iter()
+            .flat_map(|shard| read(&shard.slots).iter().filter_map(|slot| slot.process.clone()).collect::<Vec<_>>())
+            .collect()
+    }
+
+    fn place(&self, serial: Serial) -> Option<(usize, usize, u32)> {
+        let (slot, generation) = self.layout.slot(serial)?;
+        let slot = usize::try_from(slot).ok()?;
+        Some((slot % SHARDS, slot / SHARDS, generation))
+    }
+}

@@ -1,0 +1,457 @@
+//! Replies to calls. A [`ReplyTo`] is data: it may be kept, sent on to another process or node, and answers once.
+//!
+//! A caller learns at once that no answer will come, since a `ReplyTo` that is dropped unanswered says so: with the exit
+//! reason when its holder ended, with `Refused` when its holder merely dropped it. What a drop means depends on where
+//! it happens, so the thread knows (see [`dropping`] and [`crate::process::current`]).
+//!
+//! ```text
+//! same node:    ReplyTo ── value ──▶ Slot ◀── caller                      nothing is serialised
+//! other node:   ReplyTo ── payload ─▶ Reply signal ─▶ Calls ─▶ Slot ◀── caller
+//! ```
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use rookery_protocol::{CallFailure, CallId, Codec, ExitReason, NodeId, Payload, ReplyRoute, Signal, SignalBody, Tag};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use thiserror::Error;
+
+use crate::{
+    message::{self, Message},
+    process::current,
+    runtime::Runtime,
+    sync::lock,
+};
+
+/// Why a call gave no reply (A1).
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CallError {
+    /// No answer came in time. The request may or may not have run (A3); an answer that comes now is dropped (A2).
+    #[error("no answer came in time; the request may or may not have run")]
+    Timeout,
+    /// There is no such process: nothing ran.
+    #[error("there is no such process")]
+    NoProc,
+    /// The connection to the receiver's node is lost, or there is none. The request may or may not have run (A3).
+    #[error("there is no connection to the receiver's node; the request may or may not have run")]
+    NoConnection,
+    /// The receiver ended before it answered. The request may or may not have run.
+    #[error("the receiver ended before it answered: {0}")]
+    Exited(ExitReason),
+    /// The receiver does not understand the request, or we do not understand its answer.
+    #[error("`{tag}` is not understood: {detail}")]
+    Unsupported {
+        /// The tag of what was not understood.
+        tag: Tag,
+        /// What its decoder says.
+        detail: String,
+    },
+    /// The receiver, a policy on the way, or a limit declined.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+impl From<CallFailure> for CallError {
+    fn from(failure: CallFailure) -> Self {
+        match failure {
+            CallFailure::NoProc => Self::NoProc,
+            CallFailure::Exited(reason) => Self::Exited(reason),
+            CallFailure::Unsupported { tag, detail } => Self::Unsupported { tag, detail },
+            CallFailure::Refused(detail) => Self::Refused(detail),
+            CallFailure::NoConnection => Self::NoConnection,
+        }
+    }
+}
+
+/// Why a reply could not be given. The caller is told as well.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ReplyError {
+    /// The reply is larger than the caller's node accepts.
+    #[error("a reply of {bytes} bytes is larger than the caller's limit of {limit} (max_message_bytes)")]
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The value's `Serialize` failed.
+    #[error("the reply cannot be encoded: {0}")]
+    Encode(String),
+}
+
+/// Answers one call, once.
+///
+/// In a message it takes no place: `Get(ReplyTo<i64>)` is `{"Get":null}` in JSON. A message that crosses to another
+/// node can carry one. Dropping it unanswered ends the caller's wait with [`CallError::Refused`], or with
+/// [`CallError::Exited`] when the holder ends.
+pub struct ReplyTo<T: Send + 'static> {
+    to: To<T>,
+}
+
+enum To<T: Send + 'static> {
+    /// A caller in this runtime.
+    Local(Arc<Slot<T>>),
+    /// A caller elsewhere, or one that speaks another codec.
+    Remote(RemoteReply),
+    /// Nobody waits: the message was sent, not called; or it has been answered.
+    Nobody,
+}
+
+/// A caller that is reached by a signal.
+pub(crate) struct RemoteReply {
+    pub(crate) runtime: Runtime,
+    pub(crate) route: ReplyRoute,
+    /// The codec that the request came in: the reply goes back in the same.
+    pub(crate) codec: Codec,
+}
+
+impl RemoteReply {
+    pub(crate) fn answer(self, outcome: Result<Payload, CallFailure>) {
+        let from = current::pid().unwrap_or_else(|| self.runtime.own_pid());
+        let body = SignalBody::Reply { call: self.route.call, outcome };
+        self.runtime.signal(Signal { from, to: self.route.to.into(), body });
+    }
+
+    /// Answers that the message was taken, to who called with a message that has no [`ReplyTo`].
+    pub(crate) fn acknowledge(self) {
+        let codec = self.codec;
+        let payload = message::to_payload(&(), codec, &self.runtime, self.route.to.node());
+        self.answer(payload.map_err(CallFailure::Refused));
+    }
+}
+
+impl<T: Send + 'static> ReplyTo<T> {
+    pub(crate) fn local(slot: Arc<Slot<T>>) -> Self {
+        Self { to: To::Local(slot) }
+    }
+
+    /// Whether somebody still waits for the answer. A remote caller that gave up is not known of here.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        match &self.to {
+            To::Local(slot) => slot.is_awaited(),
+            To::Remote(_) => true,
+            To::Nobody => false,
+        }
+    }
+}
+
+impl<T: Message> ReplyTo<T> {
+    /// Gives the answer. Does not wait. If the caller has given up, or its connection is lost, the answer is dropped.
+    ///
+    /// # Errors
+    /// When the answer cannot be sent to where the caller is; the caller then gets [`CallError::Refused`].
+    pub fn send(mut self, value: T) -> Result<(), ReplyError> {
+        match std::mem::replace(&mut self.to, To::Nobody) {
+            To::Local(slot) => {
+                slot.put(Ok(value));
+                Ok(())
+            }
+            To::Remote(remote) => {
+                let node = remote.route.to.node().clone();
+                let payload = match message::to_payload(&value, remote.codec, &remote.runtime, &node) {
+                    Ok(payload) => payload,
+                    Err(detail) => {
+                        remote.answer(Err(CallFailure::Refused(format!("the reply cannot be encoded: {detail}"))));
+                        return Err(ReplyError::Encode(detail));
+                    }
+                };
+                let limit = remote.runtime.max_message_bytes(&remote.route.to);
+                let bytes = payload.body.len();
+                if bytes > limit {
+                    let error = ReplyError::TooLarge { bytes, limit };
+                    remote.answer(Err(CallFailure::Refused(error.to_string())));
+                    return Err(error);
+                }
+                remote.answer(Ok(payload));
+                Ok(())
+            }
+            To::Nobody => Ok(()),
+        }
+    }
+}
+
+impl<T: Send + 'static> ReplyTo<T> {
+    /// Declines: the caller gets [`CallError::Refused`] with this text. Does not wait.
+    pub fn refuse(mut self, why: impl Into<String>) {
+        fail(std::mem::replace(&mut self.to, To::Nobody), CallFailure::Refused(why.into()));
+    }
+}
+
+fn fail<T: Send + 'static>(to: To<T>, failure: CallFailure) {
+    match to {
+        To::Local(slot) => slot.put(Err(failure)),
+        To::Remote(remote) => remote.answer(Err(failure)),
+        To::Nobody => {}
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for ReplyTo<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.to {
+            To::Local(_) => f.write_str("ReplyTo(local)"),
+            To::Remote(remote) => write!(f, "ReplyTo({}, call {})", remote.route.to, remote.route.call),
+            To::Nobody => f.write_str("ReplyTo(nobody)"),
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for ReplyTo<T> {
+    fn drop(&mut self) {
+        let to = std::mem::replace(&mut self.to, To::Nobody);
+        if matches!(to, To::Nobody) {
+            return;
+        }
+        match dropping::mode() {
+            dropping::Mode::Sent => {}
+            dropping::Mode::Fail(failure) => fail(to, failure),
+            // Whether its holder goes on or ends is known only when it next yields.
+            dropping::Mode::Unanswered => match to {
+                To::Local(slot) => current::orphan(Box::new(move |failure| slot.put(Err(failure)))),
+                To::Remote(remote) => current::orphan(Box::new(move |failure| remote.answer(Err(failure)))),
+                To::Nobody => {}
+            },
+        }
+    }
+}
+
+impl<T: Message> Serialize for ReplyTo<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let placed = message::while_encoding(|scope| {
+            let route = match &self.to {
+                To::Local(slot) => Some(scope.runtime.await_reply(slot, &scope.to)),
+                To::Remote(remote) => Some(remote.route.clone()),
+                To::Nobody => None,
+            };
+            if route.is_some() && scope.reply.is_some() {
+                return Err("a message to another node can carry one ReplyTo");
+            }
+            scope.reply = route.or(scope.reply.take());
+            Ok(())
+        });
+        match placed {
+            Some(Ok(())) => serializer.serialize_unit(),
+            Some(Err(text)) => Err(ser::Error::custom(text)),
+            None => Err(ser::Error::custom("a ReplyTo is serialised only as part of a message that is being sent")),
+        }
+    }
+}
+
+impl<'de, T: Send + 'static> Deserialize<'de> for ReplyTo<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <()>::deserialize(deserializer)?;
+        match message::while_decoding(|scope| scope.reply.take()) {
+            Some(Some(remote)) => Ok(Self { to: To::Remote(remote) }),
+            Some(None) => Ok(Self { to: To::Nobody }),
+            None => Err(de::Error::custom("a ReplyTo is decoded only as part of a message that arrives")),
+        }
+    }
+}
+
+/// Where a local caller waits.
+pub(crate) struct Slot<T: Send + 'static> {
+    state: Mutex<SlotState<T>>,
+    /// The number in [`Calls`], once the call has left this node; 0 before.
+    call: AtomicU64,
+}
+
+enum SlotState<T: Send + 'static> {
+    /// Nothing has come; the caller is woken when it does.
+    Empty(Option<Waker>),
+    /// The outcome, until the caller takes it.
+    Full(Result<T, CallFailure>),
+    /// The caller has it, or gave up.
+    Closed,
+}
+
+impl<T: Send + 'static> Slot<T> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(SlotState::Empty(None)), call: AtomicU64::new(0) })
+    }
+
+    fn put(&self, outcome: Result<T, CallFailure>) {
+        let mut state = lock(&self.state);
+        if let SlotState::Empty(waker) = &mut *state {
+            let waker = waker.take();
+            *state = SlotState::Full(outcome);
+            drop(state);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    pub(crate) fn poll_take(&self, cx: &Context<'_>) -> Poll<Result<T, CallFailure>> {
+        let mut state = lock(&self.state);
+        match std::mem::replace(&mut *state, SlotState::Closed) {
+            SlotState::Full(outcome) => Poll::Ready(outcome),
+            SlotState::Empty(_) => {
+                *state = SlotState::Empty(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+            SlotState::Closed => Poll::Ready(Err(CallFailure::NoProc)),
+        }
+    }
+
+    /// Notes the number that this call has in [`Calls`].
+    pub(crate) fn set_call(&self, call: CallId) {
+        self.call.store(call.0, Ordering::Release);
+    }
+
+    pub(crate) fn close(&self) -> Option<CallId> {
+        *lock(&self.state) = SlotState::Closed;
+        match self.call.load(Ordering::Acquire) {
+            0 => None,
+            call => Some(CallId(call)),
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        matches!(&*lock(&self.state), SlotState::Empty(_))
+    }
+}
+
+/// A slot whose type is known to the caller alone.
+pub(crate) trait AnySlot: Send + Sync {
+    /// Puts a reply that came from elsewhere.
+    fn fill(&self, payload: Payload, runtime: &Runtime);
+    /// Puts a failure.
+    fn fail(&self, failure: CallFailure);
+}
+
+impl<T: Message> AnySlot for Slot<T> {
+    fn fill(&self, payload: Payload, runtime: &Runtime) {
+        self.put(match message::decode::<T>(&payload, runtime, None) {
+            Ok((value, _)) => Ok(value),
+            Err((detail, _)) => Err(CallFailure::Unsupported { tag: payload.tag, detail }),
+        });
+    }
+
+    fn fail(&self, failure: CallFailure) {
+        self.put(Err(failure));
+    }
+}
+
+/// A caller that takes the reply as it comes, without decoding it.
+pub(crate) struct RawSlot(pub(crate) Arc<Slot<RawReply>>);
+
+/// A reply that was not decoded. Never a message itself.
+pub(crate) struct RawReply(pub(crate) Payload);
+
+impl AnySlot for RawSlot {
+    fn fill(&self, payload: Payload, _: &Runtime) {
+        self.0.put(Ok(RawReply(payload)));
+    }
+
+    fn fail(&self, failure: CallFailure) {
+        self.0.put(Err(failure));
+    }
+}
+
+/// The calls of this runtime that wait for a reply from elsewhere.
+///
+/// Each entry leaves with its reply, with the loss of the connection to whom it was sent (`NoConnection`), or when its
+/// caller gives up; so the table is bounded by the callers.
+#[derive(Default)]
+pub(crate) struct Calls {
+    shards: [Mutex<HashMap<CallId, Awaited>>; CALL_SHARDS],
+    next: AtomicU64,
+}
+
+/// Enough that two threads seldom meet.
+const CALL_SHARDS: usize = 16;
+
+struct Awaited {
+    slot: Arc<dyn AnySlot>,
+    /// Whom it was sent to: without a connection to there, no answer comes.
+    from: NodeId,
+}
+
+impl Calls {
+    pub(crate) fn insert(&self, slot: Arc<dyn AnySlot>, from: NodeId) -> CallId {
+        let call = CallId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
+        lock(self.shard(call)).insert(call, Awaited { slot, from });
+        call
+    }
+
+    pub(crate) fn remove(&self, call: CallId) -> Option<Arc<dyn AnySlot>> {
+        lock(self.shard(call)).remove(&call).map(|awaited| awaited.slot)
+    }
+
+    /// Fails every call that waits for one of `nodes`, or every call.
+    pub(crate) fn fail_from(&self, nodes: Option<&NodeId>) {
+        for shard in &self.shards {
+            let lost: Vec<Awaited> = {
+                let mut calls = lock(shard);
+                let lost = calls.iter().filter(|(_, awaited)| nodes.is_none_or(|node| awaited.from == *node));
+                let lost: Vec<CallId> = lost.map(|(&call, _)| call).collect();
+                lost.iter().filter_map(|call| calls.remove(call)).collect()
+            };
+            for awaited in lost {
+                awaited.slot.fail(CallFailure::NoConnection);
+            }
+        }
+    }
+
+    fn shard(&self, call: CallId) -> &Mutex<HashMap<CallId, Awaited>> {
+        &self.shards[(call.0 as usize) % CALL_SHARDS]
+    }
+}
+
+impl Runtime {
+    /// Makes the caller in `slot` known to the wire, with what becomes of it should the connection to `to` be lost.
+    fn await_reply<T: Message>(&self, slot: &Arc<Slot<T>>, to: &NodeId) -> ReplyRoute {
+        let mut call = slot.call.load(Ordering::Acquire);
+        if call == 0 {
+            call = self.calls().insert(slot.clone(), to.clone()).0;
+            slot.call.store(call, Ordering::Release);
+        }
+        ReplyRoute { to: current::pid().unwrap_or_else(|| self.own_pid()), call: CallId(call) }
+    }
+}
+
+/// What it means when a [`ReplyTo`] is dropped on this thread just now.
+pub(crate) mod dropping {
+    use super::{CallFailure, RefCell};
+
+    /// The meaning.
+    #[derive(Clone)]
+    pub(crate) enum Mode {
+        /// Its holder let go of it.
+        Unanswered,
+        /// The message that held it is on its way to another node, with it.
+        Sent,
+        /// The message that held it has come to an end.
+        Fail(CallFailure),
+    }
+
+    thread_local! {
+        static MODE: RefCell<Mode> = const { RefCell::new(Mode::Unanswered) };
+    }
+
+    pub(super) fn mode() -> Mode {
+        MODE.with_borrow(Clone::clone)
+    }
+
+    /// Drops `value` with this meaning.
+    pub(crate) fn within<T>(mode: Mode, value: T) {
+        /// Puts the outer mode back even if a destructor panics.
+        struct Restore(Option<Mode>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                MODE.set(self.0.take().unwrap_or(Mode::Unanswered));
+            }
+        }
+        let restore = Restore(Some(MODE.replace(mode)));
+        drop(value);
+        drop(restore);
+    }
+}

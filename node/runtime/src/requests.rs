@@ -1,0 +1,244 @@
+//! Requests to a node: start a behaviour, register, unregister and look up names. The asking half and the answering half.
+
+use std::{sync::Arc, time::Duration};
+
+use rookery_protocol::{
+    CallId, Destination, ExitReason, NodeId, Pid, ProcessName, Recipient, Ref, Serial, Signal, SignalBody,
+    request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    net::outbound::Outbound,
+    process::current,
+    runtime::{PendingRequest, RegisterError, Runtime},
+    spawn::{SpawnOptions, Start, Started},
+    sync::lock,
+};
+
+/// How long a node may take to answer a request; `init` of a behaviour counts into it.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the asking process is tied with, once a process was started for it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ties {
+    process: Option<Pid>,
+    link: bool,
+    monitor: Option<Ref>,
+}
+
+/// Takes the request out of the table however the wait ends.
+struct Waiting<'a>(&'a Runtime, CallId);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        lock(self.0.requests()).remove(&self.1);
+    }
+}
+
+/// The asking half.
+impl Runtime {
+    /// Starts a process of a behaviour on `node`, and waits until its `init` is done (R1). Link and monitor are with the
+    /// calling process, and hold from the new one's first moment.
+    ///
+    /// # Errors
+    /// The answer of R2: unknown behaviour, refused arguments, a failed `init`, a draining node; `Refused` when a client
+    /// may not, or a link or monitor is asked for outside a process; `NoConnection` or `Timeout` (10 s) when it is not
+    /// known whether the process was started.
+    pub async fn start_on(&self, node: &NodeId, start: Start) -> Result<Started, RequestError> {
+        let caller = current::pid();
+        if caller.is_none() && (start.link || start.monitor) {
+            return Err(RequestError::Refused("a link or a monitor needs a process that has it".to_owned()));
+        }
+        let monitor = start.monitor.then(|| Ref(self.next_number()));
+        let ties = Ties { process: caller, link: start.link, monitor };
+        let request = RequestBody::Spawn(SpawnRequest {
+            behaviour: start.behaviour,
+            arguments: start.arguments,
+            name: start.name,
+            link: start.link,
+            monitor,
+        });
+        match self.request(node, request, ties).await? {
+            ResponseBody::Spawned(pid) => Ok(Started { pid, monitor }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Starts a process of a behaviour here; in a client, on the node that it is connected to.
+    ///
+    /// # Errors
+    /// As [`start_on`](Self::start_on).
+    pub async fn start(&self, start: Start) -> Result<Started, RequestError> {
+        let node = self.node().clone();
+        self.start_on(&node, start).await
+    }
+
+    /// Gives `name` to `pid`, a process of this runtime, on this node; in a client, on the node that it is connected to.
+    ///
+    /// # Errors
+    /// The name belongs to another process, who is told; or the client may not have it.
+    pub async fn register(&self, name: &ProcessName, pid: &Pid) -> Result<(), RegisterError> {
+        if self.session().is_none() {
+            return self.register_here(name, pid);
+        }
+        let Some(process) = self.process(pid) else { return Err(RequestError::NoProc(pid.clone()).into()) };
+        let request = RequestBody::Register { name: name.clone(), pid: pid.clone() };
+        self.request_done(&self.node().clone(), request).await?;
+        if !process.add_name(name) {
+            self.release_name_at_node(name, pid);
+            return Err(RequestError::NoProc(pid.clone()).into());
+        }
+        Ok(())
+    }
+
+    /// Takes `name` from `pid`.
+    ///
+    /// # Errors
+    /// `pid` does not have it.
+    pub async fn unregister(&self, name: &ProcessName, pid: &Pid) -> Result<(), RegisterError> {
+        if self.session().is_none() {
+            return self.unregister_here(name, pid);
+        }
+        let request = RequestBody::Unregister { name: name.clone(), pid: pid.clone() };
+        self.request_done(&self.node().clone(), request).await?;
+        if let Some(process) = self.process(pid) {
+            process.remove_name(name);
+        }
+        Ok(())
+    }
+
+    /// Who has `name` on `node`.
+    ///
+    /// # Errors
+    /// The node cannot be asked, or does not answer in time.
+    pub async fn whereis_on(&self, node: &NodeId, name: &ProcessName) -> Result<Option<Pid>, RequestError> {
+        if self.session().is_none() && node == self.node() {
+            return Ok(self.whereis_here(name));
+        }
+        match self.request(node, RequestBody::WhereIs { name: name.clone() }, Ties::default()).await? {
+            ResponseBody::Found(pid) => Ok(pid),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Who has `name` here; in a client, on the node that it is connected to.
+    ///
+    /// # Errors
+    /// As [`whereis_on`](Self::whereis_on).
+    pub async fn whereis(&self, name: &ProcessName) -> Result<Option<Pid>, RequestError> {
+        let node = self.node().clone();
+        self.whereis_on(&node, name).await
+    }
+
+    /// A client's process ends: its node frees the name before it is told of the end, since signals keep their order.
+    pub(crate) fn release_name_at_node(&self, name: &ProcessName, pid: &Pid) {
+        let body = Box::new(RequestBody::Unregister { name: name.clone(), pid: pid.clone() });
+        let call = CallId(self.next_number());
+        self.signal(Signal {
+            from: pid.clone(),
+            to: node_itself(self.node()),
+            body: SignalBody::Request { call, body },
+        });
+    }
+
+    async fn request_done(&self, node: &NodeId, request: RequestBody) -> Result<(), RequestError> {
+        match self.request(node, request, Ties::default()).await? {
+            ResponseBody::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn request(&self, node: &NodeId, body: RequestBody, ties: Ties) -> Result<ResponseBody, RequestError> {
+        let call = CallId(self.next_number());
+        let (answer, answered) = oneshot::channel();
+        lock(self.requests()).insert(call, PendingRequest { answer, node: node.clone(), ties });
+        let waiting = Waiting(self, call);
+        let from = current::pid().unwrap_or_else(|| self.own_pid());
+        let body = SignalBody::Request { call, body: Box::new(body) };
+        self.signal(Signal { from, to: node_itself(node), body });
+        let response = tokio::time::timeout(REQUEST_TIMEOUT, answered).await;
+        drop(waiting);
+        match response {
+            Ok(Ok(ResponseBody::Failed(error))) => Err(error),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(_)) => Err(RequestError::NoConnection),
+            Err(_) => Err(RequestError::Timeout),
+        }
+    }
+
+    pub(crate) fn handle_response(&self, call: CallId, body: ResponseBody, _via: Option<&Arc<Outbound>>) {
+        let Some(pending) = lock(self.requests()).remove(&call) else { return };
+        if let (ResponseBody::Spawned(child), Some(parent)) = (&body, &pending.ties.process)
+            && let Some(process) = self.process(parent)
+        {
+            // Before anything of the child's can arrive: its node answers in the child's name, on the child's lane.
+            let remote = !self.is_own(&child.into());
+            if pending.ties.link {
+                process.link_to(child);
+            }
+            if let Some(monitor) = pending.ties.monitor {
+                process.monitor_to(monitor, child.into());
+            }
+            if remote && (pending.ties.link || pending.ties.monitor.is_some()) && !self.interested(child, parent) {
+                process.node_lost(child.node());
+            }
+        }
+        drop(pending.answer.send(body));
+    }
+}
+
+fn node_itself(node: &NodeId) -> Destination {
+    Destination { node: node.clone(), to: Recipient::Serial(Serial::NODE) }
+}
+
+fn unexpected(response: &ResponseBody) -> RequestError {
+    RequestError::Refused(format!("the node answered something else: {response:?}"))
+}
+
+/// The answering half.
+impl Runtime {
+    pub(crate) fn handle_request(&self, from: &Pid, call: CallId, body: RequestBody) {
+        let result = match body {
+            RequestBody::Spawn(request) => return self.handle_spawn(from, call, request),
+            RequestBody::Register { name, pid } => self.register_here(&name, &pid).map(|()| ResponseBody::Done),
+            RequestBody::Unregister { name, pid } => self.unregister_here(&name, &pid).map(|()| ResponseBody::Done),
+            RequestBody::WhereIs { name } => Ok(ResponseBody::Found(self.whereis_here(&name))),
+        };
+        let response = result.unwrap_or_else(|error| ResponseBody::Failed(error.0));
+        self.respond(&self.own_pid(), from, call, response);
+    }
+
+    fn handle_spawn(&self, from: &Pid, call: CallId, request: SpawnRequest) {
+        if self.is_draining() {
+            return self.respond(&self.own_pid(), from, call, ResponseBody::Failed(RequestError::Draining));
+        }
+        let mut options = SpawnOptions::new();
+        // A local parent makes its end of the tie when it is told of the child, as a remote one does.
+        if request.link {
+            options = options.link_to(from);
+        }
+        if let Some(monitor) = request.monitor {
+            options = options.monitored_as(from, monitor);
+        }
+        if let Some(name) = request.name {
+            options = options.name(name);
+        }
+        let (runtime, parent) = (self.clone(), from.clone());
+        let answer = move |started: Result<Pid, RequestError>| match started {
+            Ok(pid) => runtime.respond(&pid.clone(), &parent, call, ResponseBody::Spawned(pid)),
+            Err(error) => runtime.respond(&runtime.own_pid(), &parent, call, ResponseBody::Failed(error)),
+        };
+        self.behaviours().start(self, &request.behaviour, request.arguments, options, Box::new(answer));
+    }
+
+    fn respond(&self, as_pid: &Pid, to: &Pid, call: CallId, body: ResponseBody) {
+        let body = SignalBody::Response { call, body: Box::new(body) };
+        self.signal(Signal { from: as_pid.clone(), to: to.into(), body });
+    }
+}
+
+/// What a failed `init` is told as.
+pub(crate) fn init_failed(reason: ExitReason) -> RequestError {
+    RequestError::InitFailed(reason.cut())
+}

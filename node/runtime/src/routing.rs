@@ -1,0 +1,316 @@
+//! The way of a signal that is not a typed local send: out through a connection, in from one, or back where it came
+//! from when there is no way (bounced). Nothing here waits but [`Runtime::room`].
+
+use std::sync::Arc;
+
+use rookery_protocol::{
+    CallFailure, Codec, Destination, ExitReason, Payload, Pid, Recipient, ReplyRoute, Serial, Signal, SignalBody, Tag,
+    lane::MessageHead,
+    request::{RequestError, ResponseBody},
+};
+
+use crate::{
+    address::SendError,
+    message::{self, Message, tag_of},
+    net::outbound::{NotTaken, Outbound},
+    process::{current, event::Event},
+    reply::{RemoteReply, dropping},
+    runtime::Runtime,
+};
+
+/// Why a signal has no way to its receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreachable {
+    /// There is no such process.
+    NoProc,
+    /// There is no connection to its node.
+    NoConnection,
+    /// What it carries is larger than the receiver's node takes.
+    TooLarge,
+    /// A policy does not allow it.
+    Refused(String),
+}
+
+impl Runtime {
+    /// Sends a signal wherever it has to go. Never waits, hence not for messages of processes, which have a budget.
+    pub fn signal(&self, signal: Signal) {
+        if self.is_own(&signal.to) {
+            return self.receive(signal, None);
+        }
+        match self.connection(&signal.to) {
+            Some(connection) => {
+                if let Err((why, signal)) = connection.push(signal) {
+                    let why = match why {
+                        NotTaken::TooLarge => Unreachable::TooLarge,
+                        NotTaken::Closed | NotTaken::Full => Unreachable::NoConnection,
+                    };
+                    self.bounce(*signal, &why);
+                }
+            }
+            None if signal.to.node == *self.node() => self.bounce(signal, &Unreachable::NoProc),
+            None => self.bounce(signal, &Unreachable::NoConnection),
+        }
+    }
+
+    /// As [`signal`](Self::signal), for one that makes a tie: the loss of the connection is to break it.
+    pub(crate) fn signal_tied(&self, signal: Signal) {
+        if !self.is_own(&signal.to)
+            && let Some(connection) = self.connection(&signal.to)
+        {
+            if let Some(process) = self.process(&signal.from) {
+                process.tied_over_connection();
+            }
+            connection.interested(signal.from.serial());
+        }
+        self.signal(signal);
+    }
+
+    /// Takes a signal for a process of this runtime, in the order of its sender. `via` is the connection it came over.
+    pub fn receive(&self, signal: Signal, via: Option<&Arc<Outbound>>) {
+        let Signal { from, to, body } = signal;
+        match body {
+            SignalBody::Message { payload, reply, deadline_ms } => {
+                self.receive_message(from, to, payload, reply, deadline_ms)
+            }
+            SignalBody::Reply { call, outcome } => match (self.calls().remove(call), outcome) {
+                (Some(slot), Ok(payload)) => slot.fill(payload, self),
+                (Some(slot), Err(failure)) => slot.fail(failure),
+                // The caller gave up: the reply is dropped here (A2).
+                (None, _) => tracing::trace!(%from, %call, "a reply came after its caller gave up"),
+            },
+            SignalBody::Link => match self.recipient(&to.to) {
+                Some(process) if process.link_from(&from) => self.tie(&from, process.pid().serial(), via),
+                _ => self.bounce(Signal { from, to, body }, &Unreachable::NoProc),
+            },
+            SignalBody::Unlink(id) => {
+                if let Some(process) = self.recipient(&to.to) {
+                    process.unlink_from(&from);
+                }
+                self.answer(&to, &from, SignalBody::UnlinkAck(id));
+            }
+            SignalBody::UnlinkAck(id) => {
+                if let Some(process) = self.recipient(&to.to) {
+                    process.unlink_ack(&from, id);
+                }
+            }
+            SignalBody::Exit { reason, linked } => {
+                if let Some(process) = self.recipient(&to.to) {
+                    if linked { process.link_exit(&from, reason) } else { process.exit(&from, reason) }
+                }
+            }
+            SignalBody::Monitor(monitor) => match self.recipient(&to.to) {
+                Some(process) if process.watch(&from, monitor) => self.tie(&from, process.pid().serial(), via),
+                // A name of one of this node's clients: the client's process is what is monitored.
+                None if self.client_of(&to.to).is_some() => self.pass_to_client(Signal { from, to, body }),
+                _ => self.bounce(Signal { from, to, body }, &Unreachable::NoProc),
+            },
+            SignalBody::Demonitor(monitor) => {
+                if let Some(process) = self.recipient(&to.to) {
+                    process.unwatch(&from, monitor);
+                }
+            }
+            SignalBody::Down { monitor, reason } => {
+                if let Some(process) = self.recipient(&to.to) {
+                    process.down(monitor, reason);
+                }
+            }
+            SignalBody::Request { call, body } => self.handle_request(&from, call, *body),
+            SignalBody::Response { call, body } => self.handle_response(call, *body, via),
+            SignalBody::Refused { detail } => match self.recipient(&to.to) {
+                Some(process) => process.event(Event::Refused(detail)),
+                None => tracing::warn!(detail, "refused"),
+            },
+            // For a client's driver, which keeps the list of nodes; not for a process.
+            SignalBody::NodeUp(_) | SignalBody::NodeDown { .. } => {}
+        }
+    }
+
+    fn receive_message(
+        &self,
+        from: Pid,
+        to: Destination,
+        payload: Payload,
+        reply: Option<ReplyRoute>,
+        deadline_ms: Option<u32>,
+    ) {
+        match self.recipient(&to.to) {
+            Some(process) => {
+                let codec = payload.codec;
+                let reply = reply.map(|route| RemoteReply { runtime: self.clone(), route, codec });
+                process.deliver(payload, reply);
+            }
+            None => {
+                let signal = Signal { from, to, body: SignalBody::Message { payload, reply, deadline_ms } };
+                if self.client_of(&signal.to.to).is_some() {
+                    return self.pass_to_client(signal);
+                }
+                self.bounce(signal, &Unreachable::NoProc);
+            }
+        }
+    }
+
+    /// The client's process that has this name here, if one does.
+    fn client_of(&self, to: &Recipient) -> Option<Pid> {
+        match to {
+            Recipient::Name(name) => self.whereis_here(name).filter(|pid| pid.serial().session() != self.session()),
+            Recipient::Serial(_) => None,
+        }
+    }
+
+    fn pass_to_client(&self, mut signal: Signal) {
+        if let Some(pid) = self.client_of(&signal.to.to) {
+            signal.to = pid.into();
+            self.signal(signal);
+        }
+    }
+
+    fn tie(&self, other: &Pid, own: Serial, via: Option<&Arc<Outbound>>) {
+        if let Some(connection) = via {
+            if let Some(process) = self.table().get(own) {
+                process.tied_over_connection();
+            }
+            connection.interested(own);
+        } else if !self.is_own(&other.into()) {
+            // A client of this node: its session remembers the tie.
+        }
+    }
+
+    /// Tells a signal's sender that it has not arrived, as the contract says for its kind.
+    pub fn bounce(&self, signal: Signal, why: &Unreachable) {
+        let Signal { from, to, body } = signal;
+        let reason = match why {
+            Unreachable::NoProc => ExitReason::NoProc,
+            Unreachable::NoConnection => ExitReason::NoConnection,
+            Unreachable::TooLarge => ExitReason::Refused("the message is too large for the receiver's node".to_owned()),
+            Unreachable::Refused(detail) => ExitReason::Refused(detail.clone()),
+        };
+        let failure = match why {
+            Unreachable::NoProc => CallFailure::NoProc,
+            Unreachable::NoConnection => CallFailure::NoConnection,
+            Unreachable::TooLarge | Unreachable::Refused(_) => CallFailure::Refused(reason.to_string()),
+        };
+        match body {
+            SignalBody::Message { payload, reply, .. } => {
+                self.count_dead_letter();
+                tracing::debug!(%from, %to, tag = %payload.tag, reason = %reason, "dead letter");
+                match (reply, why) {
+                    (Some(route), _) => {
+                        let body = SignalBody::Reply { call: route.call, outcome: Err(failure) };
+                        self.answer(&to, &route.to, body);
+                    }
+                    (None, Unreachable::Refused(detail)) => {
+                        self.answer(&to, &from, SignalBody::Refused { detail: detail.clone() });
+                    }
+                    (None, _) => {}
+                }
+            }
+            SignalBody::Link => self.answer(&to, &from, SignalBody::Exit { reason, linked: true }),
+            SignalBody::Monitor(monitor) => self.answer(&to, &from, SignalBody::Down { monitor, reason }),
+            SignalBody::Unlink(id) => self.answer(&to, &from, SignalBody::UnlinkAck(id)),
+            SignalBody::Request { call, .. } => {
+                let error = match why {
+                    Unreachable::Refused(detail) => RequestError::Refused(detail.clone()),
+                    _ => RequestError::NoConnection,
+                };
+                let body = Box::new(ResponseBody::Failed(error));
+                self.answer(&to, &from, SignalBody::Response { call, body });
+            }
+            SignalBody::Reply { call, .. } if *why == Unreachable::TooLarge => {
+                self.answer(&to, &from, SignalBody::Reply { call, outcome: Err(failure) });
+            }
+            SignalBody::Exit { .. } => {
+                if let Unreachable::Refused(detail) = why {
+                    self.answer(&to, &from, SignalBody::Refused { detail: detail.clone() });
+                }
+            }
+            SignalBody::Reply { .. }
+            | SignalBody::UnlinkAck(_)
+            | SignalBody::Demonitor(_)
+            | SignalBody::Down { .. }
+            | SignalBody::Response { .. }
+            | SignalBody::NodeUp(_)
+            | SignalBody::NodeDown { .. }
+            | SignalBody::Refused { .. } => {}
+        }
+    }
+
+    /// Answers in the name of whom a signal was for.
+    fn answer(&self, as_if_from: &Destination, to: &Pid, body: SignalBody) {
+        let serial = match &as_if_from.to {
+            Recipient::Serial(serial) => *serial,
+            Recipient::Name(_) => Serial::NODE,
+        };
+        let from = Pid::new(as_if_from.node.clone(), serial);
+        let answer = Signal { from, to: to.into(), body };
+        if self.is_own(&answer.to) { self.receive(answer, None) } else { self.signal(answer) }
+    }
+
+    /// A typed message to another node or client, if there is room.
+    pub(crate) fn send_remote<M: Message>(
+        &self,
+        to: &Destination,
+        message: M,
+        codec: Codec,
+    ) -> Result<(), SendError<M>> {
+        let Some(connection) = self.connection(to) else {
+            self.undeliverable(to, message);
+            return Ok(());
+        };
+        let from = current::pid().unwrap_or_else(|| self.own_pid());
+        let tag = tag_of::<M>();
+        let pushed = message::encode(&message, codec, self, &to.node, |body, reply| {
+            let head = MessageHead { from: &from, to, tag: tag.as_bytes(), codec, reply, deadline_ms: None };
+            (connection.push_message(&head, body), body.len())
+        });
+        match pushed {
+            Ok((Ok(()), _)) => {
+                dropping::within(dropping::Mode::Sent, message);
+                Ok(())
+            }
+            Ok((Err(NotTaken::Full), _)) => Err(SendError::Full { message }),
+            Ok((Err(NotTaken::TooLarge), bytes)) => {
+                Err(SendError::TooLarge { bytes, limit: connection.max_message_bytes(), message })
+            }
+            Ok((Err(NotTaken::Closed), _)) => {
+                self.undeliverable(to, message);
+                Ok(())
+            }
+            Err(detail) => Err(SendError::Encode { detail, message }),
+        }
+    }
+
+    /// Waits until there may be room towards `to`.
+    pub(crate) async fn room(&self, to: &Destination) {
+        match self.connection(to) {
+            Some(connection) => connection.room().await,
+            None => tokio::task::yield_now().await,
+        }
+    }
+
+    /// A message that has no way to its receiver ends here; who waits for an answer is told why.
+    pub(crate) fn undeliverable<M>(&self, to: &Destination, message: M) {
+        let own = self.is_own(to) || to.node == *self.node();
+        let (failure, reason) = if own {
+            (CallFailure::NoProc, "there is no such process")
+        } else {
+            (CallFailure::NoConnection, "there is no connection to its node")
+        };
+        self.count_dead_letter();
+        tracing::debug!(%to, reason, "dead letter");
+        dropping::within(dropping::Mode::Fail(failure), message);
+    }
+
+    pub(crate) fn dead_letter(&self, to: &Pid, reason: &str) {
+        self.count_dead_letter();
+        tracing::debug!(%to, reason, "dead letter");
+    }
+
+    /// A message that its receiver does not understand (S8).
+    pub(crate) fn not_understood(&self, to: &Pid, tag: Tag, detail: String, reply: Option<RemoteReply>) {
+        self.count_dead_letter();
+        tracing::debug!(%to, %tag, detail, "dead letter: not understood");
+        if let Some(reply) = reply {
+            reply.answer(Err(CallFailure::Unsupported { tag, detail }));
+        }
+    }
+}

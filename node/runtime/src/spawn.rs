@@ -1,0 +1,308 @@
+//! Starting processes: here from a closure, here or elsewhere from a registered behaviour (R1, R2).
+
+use std::{fmt, future::Future, sync::Arc};
+
+use rookery_protocol::{BehaviourName, ExitReason, Payload, Pid, ProcessName, Ref, request::RequestError};
+use thiserror::Error;
+
+use crate::{
+    address::Address,
+    message::Message,
+    process::{AnyProcess, context::Context, mailbox::Process, task::ProcessTask},
+    runtime::{RegisterError, Runtime},
+};
+
+/// What a process's code may end with.
+pub trait IntoExit: Send + 'static {
+    /// As a reason.
+    fn into_exit(self) -> ExitReason;
+}
+
+impl IntoExit for () {
+    fn into_exit(self) -> ExitReason {
+        ExitReason::Normal
+    }
+}
+
+impl IntoExit for ExitReason {
+    fn into_exit(self) -> ExitReason {
+        self
+    }
+}
+
+impl<E: fmt::Display + Send + 'static> IntoExit for Result<(), E> {
+    fn into_exit(self) -> ExitReason {
+        match self {
+            Ok(()) => ExitReason::Normal,
+            Err(error) => ExitReason::Error(error.to_string()),
+        }
+    }
+}
+
+/// How a process is started.
+#[derive(Debug, Clone, Default)]
+pub struct SpawnOptions {
+    link: Option<Pid>,
+    monitor: Option<(Pid, Option<Ref>)>,
+    name: Option<ProcessName>,
+    mailbox: u32,
+    label: Option<&'static str>,
+}
+
+impl SpawnOptions {
+    /// Without link, monitor or name, with a mailbox without limit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Linked with this process from its first moment.
+    #[must_use]
+    pub fn link_to(mut self, parent: &Pid) -> Self {
+        self.link = Some(parent.clone());
+        self
+    }
+
+    /// Monitored by this process from its first moment.
+    #[must_use]
+    pub fn monitored_by(mut self, watcher: &Pid) -> Self {
+        self.monitor = Some((watcher.clone(), None));
+        self
+    }
+
+    pub(crate) fn monitored_as(mut self, watcher: &Pid, monitor: Ref) -> Self {
+        self.monitor = Some((watcher.clone(), Some(monitor)));
+        self
+    }
+
+    /// Registered under this name before it runs.
+    #[must_use]
+    pub fn name(mut self, name: ProcessName) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// At most so many messages of local senders wait in its mailbox; then `send` waits and `try_send` is refused (S6).
+    /// 0 is no limit.
+    #[must_use]
+    pub fn mailbox(mut self, messages: u32) -> Self {
+        self.mailbox = messages;
+        self
+    }
+
+    pub(crate) fn label_or(mut self, label: &'static str) -> Self {
+        self.label.get_or_insert(label);
+        self
+    }
+
+    /// What `ps` shows as its behaviour.
+    #[must_use]
+    pub fn label(mut self, label: &'static str) -> Self {
+        self.label = Some(label);
+        self
+    }
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Spawned<M: Message> {
+    /// Where to send.
+    pub address: Address<M>,
+    /// The monitor, if one was asked for.
+    pub monitor: Option<Ref>,
+}
+
+/// Why a process was not started here.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SpawnError {
+    /// There are as many processes as there may be.
+    #[error("the limit of {limit} processes is reached (max_processes)")]
+    TooManyProcesses {
+        /// The limit.
+        limit: usize,
+    },
+    /// The runtime shuts down.
+    #[error("the node is shutting down and takes no new processes")]
+    ShuttingDown,
+    /// The name cannot be had.
+    #[error(transparent)]
+    Name(#[from] RegisterError),
+}
+
+impl From<SpawnError> for RequestError {
+    fn from(error: SpawnError) -> Self {
+        match error {
+            SpawnError::TooManyProcesses { .. } => Self::TooManyProcesses,
+            SpawnError::ShuttingDown => Self::Draining,
+            SpawnError::Name(error) => error.0,
+        }
+    }
+}
+
+impl Runtime {
+    /// Starts a process. It runs on its own; a panic in it ends it alone (P3). Does not wait.
+    ///
+    /// ```
+    /// # use rookery_runtime::{Context, Received, Runtime};
+    /// # async fn example(runtime: &Runtime) -> Result<(), Box<dyn std::error::Error>> {
+    /// let greeter = runtime.spawn(async |mut ctx: Context<String>| {
+    ///     while let Received::Message(name) = ctx.receive().await {
+    ///         println!("hello {name}");
+    ///     }
+    /// })?;
+    /// greeter.send("world".to_owned()).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When the table of processes is full, or the runtime shuts down.
+    pub fn spawn<M, F, Fut>(&self, f: F) -> Result<Address<M>, SpawnError>
+    where
+        M: Message,
+        F: FnOnce(Context<M>) -> Fut + Send + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoExit,
+    {
+        self.spawn_with(SpawnOptions::new(), f).map(|spawned| spawned.address)
+    }
+
+    /// As [`spawn`](Self::spawn), with options; link, monitor and name hold before its first step. Does not wait.
+    ///
+    /// # Errors
+    /// As `spawn`, and when the name cannot be had.
+    pub fn spawn_with<M, F, Fut>(&self, options: SpawnOptions, f: F) -> Result<Spawned<M>, SpawnError>
+    where
+        M: Message,
+        F: FnOnce(Context<M>) -> Fut + Send + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoExit,
+    {
+        self.try_spawn(options, f).map_err(|(error, _)| error)
+    }
+
+    /// As [`spawn_with`](Self::spawn_with); gives `f` back when there is no process to run it.
+    pub(crate) fn try_spawn<M, F, Fut>(&self, options: SpawnOptions, f: F) -> Result<Spawned<M>, (SpawnError, F)>
+    where
+        M: Message,
+        F: FnOnce(Context<M>) -> Fut + Send + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoExit,
+    {
+        if self.is_closed() {
+            return Err((SpawnError::ShuttingDown, f));
+        }
+        let label = options.label.unwrap_or_else(std::any::type_name::<M>);
+        let made = self.table().insert(|serial| {
+            let pid = Pid::new(self.node().clone(), serial);
+            Arc::new(Process::<M>::new(pid, self.clone(), label, options.mailbox))
+        });
+        let Some(process) = made else {
+            return Err((SpawnError::TooManyProcesses { limit: self.max_processes() }, f));
+        };
+        if let Some(name) = &options.name
+            && let Err(error) = self.register_here(name, process.pid())
+        {
+            process.end(&ExitReason::NoProc);
+            self.forget(process.pid());
+            return Err((error.into(), f));
+        }
+        let monitor = options.monitor.map(|(watcher, monitor)| {
+            let monitor = monitor.unwrap_or_else(|| Ref(self.next_number()));
+            self.tie_monitor(&watcher, monitor, &process);
+            monitor
+        });
+        if let Some(parent) = &options.link {
+            self.tie_link(parent, &process);
+        }
+        let context = Context::new(process.clone(), options.link);
+        let future = async move { f(context).await.into_exit() };
+        self.tokio().spawn(ProcessTask::new(process.clone(), future));
+        Ok(Spawned { address: Address::local(process), monitor })
+    }
+
+    /// Links a process that has not run yet with its parent.
+    fn tie_link<M: Message>(&self, parent: &Pid, child: &Arc<Process<M>>) {
+        child.link_from(parent);
+        let held = match self.process(parent) {
+            Some(process) => process.link_to(child.pid()),
+            // A parent elsewhere makes its end of the link when it is told of the child.
+            None => !self.is_own(&parent.into()) && self.interested(parent, child.pid()),
+        };
+        if !held {
+            child.link_exit(parent, ExitReason::NoProc);
+        }
+    }
+
+    fn tie_monitor<M: Message>(&self, watcher: &Pid, monitor: Ref, child: &Arc<Process<M>>) {
+        child.watch(watcher, monitor);
+        match self.process(watcher) {
+            Some(process) => process.monitor_to(monitor, child.pid().into()),
+            None => drop(self.interested(watcher, child.pid())),
+        }
+    }
+}
+
+/// A behaviour to start by name, here or on another node.
+#[derive(Debug, Clone)]
+pub struct Start {
+    pub(crate) behaviour: BehaviourName,
+    pub(crate) arguments: Payload,
+    pub(crate) name: Option<ProcessName>,
+    pub(crate) link: bool,
+    pub(crate) monitor: bool,
+}
+
+impl Start {
+    /// Starts `behaviour` with JSON arguments, as `null` or `{"capacity":10}`.
+    #[must_use]
+    pub fn json(behaviour: BehaviourName, arguments: impl Into<String>) -> Self {
+        Self::payload(behaviour, Payload::json(arguments))
+    }
+
+    /// Starts `behaviour` with arguments that are encoded already.
+    #[must_use]
+    pub fn payload(behaviour: BehaviourName, arguments: Payload) -> Self {
+        Self { behaviour, arguments, name: None, link: false, monitor: false }
+    }
+
+    /// Starts `behaviour` with `arguments`, which it must take by this type.
+    ///
+    /// # Errors
+    /// When `arguments` cannot be encoded.
+    pub fn new<T: Message>(behaviour: BehaviourName, arguments: &T) -> Result<Self, String> {
+        let mut body = Vec::new();
+        rookery_protocol::codec::append(arguments, &mut body)?;
+        let tag = rookery_protocol::Tag::from_static(crate::tag_of::<T>());
+        Ok(Self::payload(behaviour, Payload { tag, codec: rookery_protocol::Codec::Bincode, body: body.into() }))
+    }
+
+    /// Registered under this name on its node, before it runs.
+    #[must_use]
+    pub fn name(mut self, name: ProcessName) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// Linked with the process that starts it, from its first moment.
+    #[must_use]
+    pub fn link(mut self) -> Self {
+        self.link = true;
+        self
+    }
+
+    /// Monitored by the process that starts it, from its first moment.
+    #[must_use]
+    pub fn monitor(mut self) -> Self {
+        self.monitor = true;
+        self
+    }
+}
+
+/// A process that was started from a behaviour, its `init` done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// The process.
+    pub pid: Pid,
+    /// The monitor, if one was asked for.
+    pub monitor: Option<Ref>,
+}
