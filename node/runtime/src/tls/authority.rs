@@ -1,6 +1,7 @@
-//! A CA for development and tests, as `rookery certs` uses it; production has cert-manager or its like. It makes exactly the
-//! certificates that the rest of this module accepts: ECDSA P-256, role and cluster in a URI SAN, DNS SANs for nodes. Its
-//! files are `ca.pem` and `ca-key.pem`; the wall clock is read when something is issued.
+//! A CA for development and tests, as `rookery certs` uses it; production has cert-manager or its
+//! like. It makes exactly the certificates that the rest of this module accepts: ECDSA P-256, role
+//! and cluster in a URI SAN, DNS SANs for nodes. Its files are `ca.pem` and `ca-key.pem`; the wall
+//! clock is read when something is issued.
 
 use std::fmt;
 use std::path::Path;
@@ -14,12 +15,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::ASN1Time;
 
+use super::authority_error::AuthorityError;
 use super::files::{NewFile, Overwrite, Readers, WriteError, write_all};
 use super::issued::IssuedPem;
 use super::limits::{AUTHORITY_VALIDITY, BACKDATE, DNS_NAME_MAX_BYTES};
-use super::load::{LoadError, read_pem};
-use super::name::{ClientName, ClusterName, NameError, shorten};
-use super::summary::{CertificateSummary, utc_text};
+use super::load::read_pem;
+use super::name::{ClientName, ClusterName, shorten};
+use super::summary::{CertificateSummary, rfc3339};
 use super::uri::{CertificateUri, Holder};
 
 /// The CA's certificate.
@@ -51,54 +53,6 @@ pub(super) struct Leaf<'a> {
     pub(super) purposes: Vec<ExtendedKeyUsagePurpose>,
 }
 
-/// Why the authority could not be made, loaded or used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AuthorityError {
-    /// A client name or cluster name that is none.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// A node name or DNS name that is none.
-    #[error("{given:?} is not a DNS name that a node can have: {reason}")]
-    DnsName {
-        /// What was given.
-        given: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// The certificate would outlive its CA, or be valid for no time at all.
-    #[error(
-        "a certificate cannot be valid until {until}: its CA is valid until {ca_until}; ask for a shorter time, or make a \
-             new CA with `rookery certs init`"
-    )]
-    Validity {
-        /// Until when it was to be valid.
-        until: String,
-        /// Until when the CA is.
-        ca_until: String,
-    },
-    /// The CA's files cannot be read.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The CA's files are not such as [`Authority::save`] writes.
-    #[error("{} is not a CA that `rookery certs init` made: {reason}", dir.display())]
-    NotOurs {
-        /// The directory.
-        dir: std::path::PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Files cannot be written.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// The certificate library failed, which is our fault.
-    #[error("cannot make a certificate: {reason}; this is a bug")]
-    Library {
-        /// What it said.
-        reason: String,
-    },
-}
-
 impl Authority {
     /// Makes a new CA for a cluster, valid for ten years. It is in memory until [`Self::save`].
     ///
@@ -109,7 +63,8 @@ impl Authority {
         let now = UnixTime::now();
         let not_after = after(now, AUTHORITY_VALIDITY);
         let mut params = params(now, not_after)?;
-        // Part of the key in the name: two CAs of one cluster are told apart in every message about a wrong issuer.
+        // Part of the key in the name: two CAs of one cluster are told apart in every message about
+        // a wrong issuer.
         let key_id: String = key
             .public_key_raw()
             .iter()
@@ -139,6 +94,19 @@ impl Authority {
             dir: dir.to_owned(),
             reason,
         };
+        match [CA_FILE, CA_KEY_FILE].map(|file| dir.join(file).exists()) {
+            [false, _] => {
+                return Err(AuthorityError::NoAuthority {
+                    dir: dir.to_owned(),
+                });
+            }
+            [true, false] => {
+                return Err(not_ours(format!(
+                    "it has {CA_FILE} but not {CA_KEY_FILE}, and only who has the key can issue"
+                )));
+            }
+            [true, true] => {}
+        }
         let text = |name, wanted| {
             let bytes = read_pem(&dir.join(name), wanted)?;
             String::from_utf8(bytes).map_err(|_| not_ours(format!("{name} is not text")))
@@ -172,7 +140,8 @@ impl Authority {
     /// Writes `ca.pem` and `ca-key.pem` (0600) into the directory, which is made if need be (0700).
     ///
     /// # Errors
-    /// [`WriteError::Exists`] if there is one and it is not to be overwritten, or what the system says.
+    /// [`WriteError::Exists`] if there is one and it is not to be overwritten, or what the system
+    /// says.
     pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<(), WriteError> {
         let key = self.issuer.key().serialize_pem();
         let files = [
@@ -205,8 +174,8 @@ impl Authority {
         self.not_after
     }
 
-    /// Issues a certificate for the node of this DNS host name, and of further DNS names, of which the first label may be
-    /// `*`. It can dial and be dialled.
+    /// Issues a certificate for the node of this DNS host name, and of further DNS names, of which
+    /// the first label may be `*`. It can dial and be dialled.
     ///
     /// # Errors
     /// If a name is no DNS name, or the time is longer than the CA's own.
@@ -277,7 +246,8 @@ impl Authority {
         )
     }
 
-    /// Issues what it is told to, also what the rest of this module refuses: tests need such certificates.
+    /// Issues what it is told to, also what the rest of this module refuses: tests need such
+    /// certificates.
     pub(super) fn issue(
         &self,
         leaf: Leaf<'_>,
@@ -286,7 +256,7 @@ impl Authority {
     ) -> Result<IssuedPem, AuthorityError> {
         let not_after = after(now, valid);
         if not_after > self.not_after {
-            let (until, ca_until) = (utc_text(not_after), utc_text(self.not_after));
+            let (until, ca_until) = (rfc3339(not_after), rfc3339(self.not_after));
             return Err(AuthorityError::Validity { until, ca_until });
         }
         let key = KeyPair::generate()?;
@@ -370,14 +340,6 @@ fn check_dns_name(name: &str) -> Result<(), AuthorityError> {
         );
     }
     Ok(())
-}
-
-impl From<rcgen::Error> for AuthorityError {
-    fn from(error: rcgen::Error) -> Self {
-        Self::Library {
-            reason: error.to_string(),
-        }
-    }
 }
 
 /// Whose it is, never the key.

@@ -1,6 +1,7 @@
-//! Makes the TLS and QUIC configurations of an [`Identity`]: TLS 1.3 alone, both ends show a certificate, our protocol in
-//! ALPN, the provider's default key exchange (X25519MLKEM768 first). Neither tickets nor resumption nor 0-RTT: a resumed
-//! session would carry the peer's identity from before a rotation, and 0-RTT data can be replayed. They go to the endpoint.
+//! Makes the TLS and QUIC configurations of an [`Identity`]: TLS 1.3 alone, both ends show a
+//! certificate, our protocol in ALPN, the provider's default key exchange (X25519MLKEM768 first).
+//! Neither tickets nor resumption nor 0-RTT: a resumed session would carry the peer's identity from
+//! before a rotation, and 0-RTT data can be replayed. They go to the endpoint.
 
 use std::sync::Arc;
 
@@ -14,11 +15,12 @@ use super::identity::Identity;
 use super::peer::CertificateRole;
 use super::verify::{MemberVerifier, NodeVerifier};
 
-/// The protocol in the TLS handshake (ALPN). Versions of the wire are settled in our own handshake; this number changes
-/// only if that handshake itself does.
+/// The protocol in the TLS handshake (ALPN). Versions of the wire are settled in our own handshake;
+/// this number changes only if that handshake itself does.
 pub const ALPN: &[u8] = b"rookery/1";
 
-/// What to give [`quinn::Endpoint::connect_with`] as server name, which wants one: it is neither sent nor checked.
+/// What to give [`quinn::Endpoint::connect_with`] as server name, which wants one: it is neither
+/// sent nor checked.
 pub const SERVER_NAME: &str = "rookery.invalid";
 
 /// Why no configuration can be made.
@@ -74,11 +76,11 @@ impl Identity {
         Ok(config)
     }
 
-    /// For dialling: only a node of the own cluster is accepted at the other end. The own certificate is shown, so this
-    /// also works for a client.
+    /// For dialling: only a node of the own cluster is accepted at the other end. The own
+    /// certificate is shown, so this also works for a client.
     ///
-    /// The acceptor judges that certificate after the dialler has finished: a refusal reaches the dialler as the
-    /// loss of a connection that was just made, with the reason in it.
+    /// The acceptor judges that certificate after the dialler has finished: a refusal reaches the
+    /// dialler as the loss of a connection that was just made, with the reason in it.
     ///
     /// # Errors
     /// [`ConfigError::Tls`], which a loaded identity does not run into.

@@ -1,5 +1,6 @@
-//! Writes certificates and keys so that nobody else reads the key, nobody reads half a file, and nothing is overwritten by
-//! accident. Texts come from the authority and go to a directory that is 0700 if it is made here; keys are 0600.
+//! Writes certificates and keys so that nobody else reads the key, nobody reads half a file, and
+//! nothing is overwritten by accident. Texts come from the authority and go to a directory that is
+//! 0700 if it is made here; keys are 0600.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -50,7 +51,8 @@ pub(super) struct NewFile<'a> {
     pub(super) readers: Readers,
 }
 
-/// Writes the files into the directory, each by way of a temporary file and a rename. Two writers at once are not kept apart.
+/// Writes the files into the directory, each by way of a temporary file and a rename. Two writers
+/// at once are not kept apart.
 pub(super) fn write_all(
     dir: &Path,
     files: &[NewFile<'_>],

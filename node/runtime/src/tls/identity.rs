@@ -1,6 +1,7 @@
-//! The own identity of a node or client: certificate chain, key and trusted CAs, checked together once when it is loaded, so
-//! that what loads is what peers accept. It comes from three PEM texts or files (see `load.rs` for how) and goes into the
-//! TLS configurations (`config.rs`). It is immutable and cheap to clone.
+//! The own identity of a node or client: certificate chain, key and trusted CAs, checked together
+//! once when it is loaded, so that what loads is what peers accept. It comes from three PEM texts
+//! or files (see `load.rs` for how) and goes into the TLS configurations (`config.rs`). It is
+//! immutable and cheap to clone.
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +11,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 use rustls::sign::CertifiedKey;
 
-use super::load::{self, LoadError};
+use super::load;
+use super::load_error::LoadError;
 use super::peer::PeerIdentity;
 use super::verify::TrustAnchors;
 
@@ -27,13 +29,15 @@ struct Inner {
     anchors: TrustAnchors,
     /// What the own certificate says.
     own: PeerIdentity,
-    /// The one provider of cryptography, passed on explicitly: no process-wide default is installed or read.
+    /// The one provider of cryptography, passed on explicitly: no process-wide default is installed
+    /// or read.
     provider: Arc<CryptoProvider>,
 }
 
 impl Identity {
-    /// Loads `ca.pem`, `cert.pem` and `key.pem` of a directory, or `ca.crt`, `tls.crt` and `tls.key` as a mounted
-    /// `kubernetes.io/tls` Secret has them; the first three win if both are there. Reads files, so it can wait for the disk.
+    /// Loads `ca.pem`, `cert.pem` and `key.pem` of a directory, or `ca.crt`, `tls.crt` and
+    /// `tls.key` as a mounted `kubernetes.io/tls` Secret has them; the first three win if both are
+    /// there. Reads files, so it can wait for the disk.
     ///
     /// # Errors
     /// Each names the file, what is wrong and what to do; see [`LoadError`].
@@ -41,7 +45,8 @@ impl Identity {
         load::from_dir(dir, UnixTime::now())
     }
 
-    /// Loads three PEM files: trusted CAs (one or more), own chain (own certificate first), and own key.
+    /// Loads three PEM files: trusted CAs (one or more), own chain (own certificate first), and own
+    /// key.
     ///
     /// # Errors
     /// As [`Self::from_dir`].
@@ -49,7 +54,8 @@ impl Identity {
         load::from_files(ca, cert, key, UnixTime::now())
     }
 
-    /// Takes three PEM texts: trusted CAs (one or more), own chain (own certificate first), and own key.
+    /// Takes three PEM texts: trusted CAs (one or more), own chain (own certificate first), and own
+    /// key.
     ///
     /// # Errors
     /// As [`Self::from_dir`].

@@ -1,5 +1,6 @@
-//! What the development CA hands out: a certificate, its key and the CA, as PEM, and how that gets into a directory from which
-//! [`super::Identity::from_dir`] loads it. The key is a secret: it is neither logged nor readable by others.
+//! What the development CA hands out: a certificate, its key and the CA, as PEM, and how that gets
+//! into a directory from which [`super::Identity::from_dir`] loads it. The key is a secret: it is
+//! neither logged nor readable by others.
 
 use std::fmt;
 use std::path::Path;
@@ -18,11 +19,12 @@ pub struct IssuedPem {
 }
 
 impl IssuedPem {
-    /// Writes `ca.pem`, `cert.pem` and `key.pem` (0600) into the directory, which is made if need be (0700):
-    /// [`super::Identity::from_dir`] loads them.
+    /// Writes `ca.pem`, `cert.pem` and `key.pem` (0600) into the directory, which is made if need
+    /// be (0700): [`super::Identity::from_dir`] loads them.
     ///
     /// # Errors
-    /// [`WriteError::Exists`] if one of them is there and not to be overwritten, or what the system says.
+    /// [`WriteError::Exists`] if one of them is there and not to be overwritten, or what the system
+    /// says.
     pub fn write_to(&self, dir: &Path, overwrite: Overwrite) -> Result<(), WriteError> {
         let files = [
             NewFile {

@@ -1,9 +1,9 @@
-//! Loads an identity and checks it as a peer would: the PEM is whole, the key fits the certificate, the chain leads to a CA
-//! of ours, it is valid now, and it says a cluster and a role. What is wrong with an identity is so told at start, to
-//! whoever configured it, and not by every peer in turn. Files go in, an [`Identity`] comes out; `now` is an argument.
+//! Loads an identity and checks it as a peer would: the PEM is whole, the key fits the certificate,
+//! the chain leads to a CA of ours, it is valid now, and it says a cluster and a role. What is
+//! wrong with an identity is so told at start, to whoever configured it, and not by every peer in
+//! turn. Files go in, an [`Identity`] comes out; `now` is an argument.
 
-use std::fmt;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,160 +15,17 @@ use rustls::sign::CertifiedKey;
 
 use super::identity::Identity;
 use super::limits::PEM_FILE_MAX_BYTES;
+use super::load_error::{LoadError, Origin};
 use super::peer::{CertificateRole, IdentityError, PeerIdentity};
 use super::summary::CertificateSummary;
 use super::verify::{MemberVerifier, NodeVerifier, Refusal, TrustAnchors};
 
-/// The files of an identity, in the order CA, certificate, key: as `rookery certs issue` writes them, and as a
-/// `kubernetes.io/tls` Secret has them.
+/// The files of an identity, in the order CA, certificate, key: as `rookery certs issue` writes
+/// them, and as a `kubernetes.io/tls` Secret has them.
 const FILE_NAMES: [[&str; 3]; 2] = [
     ["ca.pem", "cert.pem", "key.pem"],
     ["ca.crt", "tls.crt", "tls.key"],
 ];
-
-/// Where a text came from, for errors.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// From a file.
-    File(PathBuf),
-    /// Handed over as text, and as what.
-    Text(&'static str),
-}
-
-/// Why an identity cannot be loaded. It is the fault of whoever configured it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The directory is not there.
-    #[error("the identity directory {} does not exist; make a CA with `rookery certs init` and an identity with \
-             `rookery certs issue`, or name the right directory", dir.display())]
-    NoDirectory {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The directory has no certificate under either name.
-    #[error("{} holds neither cert.pem nor tls.crt; `rookery certs issue` writes ca.pem, cert.pem and key.pem, a \
-             kubernetes.io/tls Secret has ca.crt, tls.crt and tls.key", dir.display())]
-    NoCertificateIn {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// A file cannot be read.
-    #[error("cannot read {}, which should hold {wanted}: {source}; `rookery certs issue` writes a complete set, and the \
-             process needs the right to read it", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What it should hold.
-        wanted: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file is longer than any honest one.
-    #[error("{} is longer than {PEM_FILE_MAX_BYTES} bytes, so it is no PEM file of an identity; name the right file",
-            path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A text is not PEM, or its PEM is damaged.
-    #[error("{origin} is not valid PEM: {reason}; write it again with `rookery certs issue`")]
-    BadPem {
-        /// Which text.
-        origin: Origin,
-        /// What the parser said.
-        reason: String,
-    },
-    /// The PEM is fine but has no such block.
-    #[error("{origin} has no PEM block with {wanted}; it has {found}")]
-    Nothing {
-        /// Which text.
-        origin: Origin,
-        /// What it should hold.
-        wanted: &'static str,
-        /// What it has instead.
-        found: String,
-    },
-    /// A certificate in the CA file is not a CA's.
-    #[error(
-        "{origin} holds the certificate of {subject:?}, which is not a CA's; it must hold the certificates of the CAs \
-             whose certificates are to be trusted (were the CA's file and the own certificate's exchanged?)"
-    )]
-    NotAnAuthority {
-        /// Which text.
-        origin: Origin,
-        /// The certificate's subject.
-        subject: String,
-    },
-    /// The own certificate says no cluster and role.
-    #[error("{origin} cannot serve as identity: {source}")]
-    Identity {
-        /// Which text.
-        origin: Origin,
-        /// Why not.
-        source: IdentityError,
-    },
-    /// The key cannot be used.
-    #[error(
-        "the key in {origin} cannot be used: {reason}; use an ECDSA, Ed25519 or RSA key without passphrase"
-    )]
-    BadKey {
-        /// Which text.
-        origin: Origin,
-        /// What the provider said.
-        reason: String,
-    },
-    /// Key and certificate are of two pairs.
-    #[error(
-        "the key in {key} does not fit the certificate in {cert}: they were not made together; take both from the same \
-             issue, or issue new ones with `rookery certs issue` (while files are being replaced this can last a moment)"
-    )]
-    KeyMismatch {
-        /// Where the key came from.
-        key: Origin,
-        /// Where the certificate came from.
-        cert: Origin,
-    },
-    /// The own certificate has expired.
-    #[error(
-        "the certificate in {origin} expired at {at}; issue a new one with `rookery certs issue`, or look why it was not \
-             renewed"
-    )]
-    Expired {
-        /// Which text.
-        origin: Origin,
-        /// Since when.
-        at: String,
-    },
-    /// The own certificate is of the future.
-    #[error(
-        "the certificate in {origin} is not valid before {at}; set this machine's clock, or issue a new one"
-    )]
-    NotYetValid {
-        /// Which text.
-        origin: Origin,
-        /// From when.
-        at: String,
-    },
-    /// Peers would refuse the own certificate for another reason.
-    #[error("peers would refuse the certificate in {origin} with the CA in {ca}: {reason}")]
-    WouldBeRefused {
-        /// Which text.
-        origin: Origin,
-        /// Where the CA came from.
-        ca: Origin,
-        /// What a peer would say.
-        reason: String,
-    },
-    /// The trusted CAs cannot be used.
-    #[error("the CA in {origin} cannot be used: {reason}")]
-    BadAuthority {
-        /// Which text.
-        origin: Origin,
-        /// What the TLS library said.
-        reason: String,
-    },
-}
 
 pub(super) fn from_dir(dir: &Path, now: UnixTime) -> Result<Identity, LoadError> {
     if !dir.is_dir() {
@@ -221,7 +78,8 @@ pub(super) fn from_pem(
     )
 }
 
-/// The certificates in a PEM file or in an identity's directory: own chain first, then CAs. For showing; nothing is checked.
+/// The certificates in a PEM file or in an identity's directory: own chain first, then CAs. For
+/// showing; nothing is checked.
 pub(super) fn certificates_at(
     path: &Path,
 ) -> Result<Vec<(PathBuf, CertificateDer<'static>)>, LoadError> {
@@ -283,7 +141,8 @@ fn assemble(ca: Text, cert: Text, key: Text, now: UnixTime) -> Result<Identity, 
     Ok(Identity::new(certified, anchors, own, provider))
 }
 
-/// Runs the verifiers of the other side on the own certificate: a node is both dialled and dials, a client only dials.
+/// Runs the verifiers of the other side on the own certificate: a node is both dialled and dials, a
+/// client only dials.
 fn check_as_a_peer_would(
     certified: &CertifiedKey,
     own: &PeerIdentity,
@@ -418,13 +277,4 @@ pub(super) fn read_pem(path: &Path, wanted: &'static str) -> Result<Vec<u8>, Loa
         });
     }
     Ok(text)
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Text(what) => f.write_str(what),
-        }
-    }
 }

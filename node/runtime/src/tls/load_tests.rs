@@ -1,5 +1,6 @@
-//! What can be wrong with the files of an identity, and what whoever configured them is told: the file, what is wrong with it,
-//! and what to do. Also what other issuers make: names of a Kubernetes Secret, intermediates, other keys, no purposes.
+//! What can be wrong with the files of an identity, and what whoever configured them is told: the
+//! file, what is wrong with it, and what to do. Also what other issuers make: names of a Kubernetes
+//! Secret, intermediates, other keys, no purposes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -233,7 +234,8 @@ fn an_expired_or_future_certificate_is_refused() {
     assert_says(&error, &["expired at 20", "rookery certs issue"]);
 }
 
-/// As cert-manager may issue: an intermediate, another curve, no extended key usage, another scheme's URI beside ours.
+/// As cert-manager may issue: an intermediate, another curve, no extended key usage, another
+/// scheme's URI beside ours.
 #[test]
 fn certificates_of_other_issuers_load() {
     let ca_key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
@@ -307,12 +309,19 @@ fn an_authority_is_saved_and_loaded_and_goes_on_issuing() {
             .to_string()
             .contains("rookery://<cluster>/ca")
     );
+    fs::remove_file(dir.path().join("ca-key.pem")).unwrap();
+    assert!(
+        Authority::load(dir.path())
+            .unwrap_err()
+            .to_string()
+            .contains("not ca-key.pem")
+    );
     fs::remove_file(dir.path().join("ca.pem")).unwrap();
     assert!(
         Authority::load(dir.path())
             .unwrap_err()
             .to_string()
-            .contains("ca.pem")
+            .contains("there is no CA in")
     );
 }
 

@@ -1,6 +1,6 @@
-//! The names that stand in a certificate's URI: of the cluster, and of a client. Both are validated where they enter, so
-//! that a name can be put into a URI, a path or a log line as it is. They come from the command line, the configuration
-//! and peers' certificates.
+//! The names that stand in a certificate's URI: of the cluster, and of a client. Both are validated
+//! where they enter, so that a name can be put into a URI, a path or a log line as it is. They come
+//! from the command line, the configuration and peers' certificates.
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ use super::limits::{CLIENT_NAME_MAX_BYTES, CLUSTER_NAME_MAX_BYTES, QUOTED_MAX_CH
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterName(String);
 
-/// The name of a client: 1 to 253 of letters, digits, `-`, `.` and `_`, beginning with a letter or digit. Case counts.
+/// The name of a client: 1 to 253 of letters, digits, `-`, `.` and `_`, beginning with a letter or
+/// digit. Case counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientName(String);
 

@@ -1,6 +1,7 @@
-//! Who a certificate says its holder is: the cluster, the role, and for a node the DNS names it may go by. Read from the
-//! certificate alone; that the certificate is genuine was checked before, in the handshake (`verify.rs`). The mesh asks
-//! [`PeerIdentity::of_connection`] after the handshake, and then whether the peer may use the name that it claims.
+//! Who a certificate says its holder is: the cluster, the role, and for a node the DNS names it may
+//! go by. Read from the certificate alone; that the certificate is genuine was checked before, in
+//! the handshake (`verify.rs`). The mesh asks [`PeerIdentity::of_connection`] after the handshake,
+//! and then whether the peer may use the name that it claims.
 
 use std::fmt;
 
@@ -30,7 +31,8 @@ pub struct PeerIdentity {
     pub cluster: ClusterName,
     /// In which role.
     pub role: CertificateRole,
-    /// The DNS SANs as they stand in the certificate; they tie a node to its name and mean nothing for a client.
+    /// The DNS SANs as they stand in the certificate; they tie a node to its name and mean nothing
+    /// for a client.
     pub dns_names: Vec<String>,
     /// The certificate is not valid after this time.
     pub not_after: UnixTime,
@@ -40,7 +42,8 @@ pub struct PeerIdentity {
     pub fingerprint: Fingerprint,
 }
 
-/// Why no identity can be read from a certificate. It is the fault of whoever issued the certificate.
+/// Why no identity can be read from a certificate. It is the fault of whoever issued the
+/// certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// The bytes are no certificate.
@@ -86,20 +89,22 @@ pub enum IdentityError {
 }
 
 impl PeerIdentity {
-    /// Reads the identity from a certificate in DER. It says nothing about whether the certificate is genuine.
+    /// Reads the identity from a certificate in DER. It says nothing about whether the certificate
+    /// is genuine.
     ///
     /// # Errors
-    /// Unless there is exactly one well-formed `rookery://` URI among the subject alternative names. URIs of other schemes
-    /// are ignored.
+    /// Unless there is exactly one well-formed `rookery://` URI among the subject alternative
+    /// names. URIs of other schemes are ignored.
     pub fn from_der(der: &[u8]) -> Result<Self, IdentityError> {
-        Self::from_summary(CertificateSummary::from_der(der)?)
+        Self::of_summary(&CertificateSummary::from_der(der)?)
     }
 
-    /// The identity of the peer of an established connection, whose certificate the handshake has checked.
+    /// The identity of the peer of an established connection, whose certificate the handshake has
+    /// checked.
     ///
     /// # Errors
-    /// As [`Self::from_der`]; with configurations made by [`super::Identity`] it does not fail, because the handshake
-    /// would have.
+    /// As [`Self::from_der`]; with configurations made by [`super::Identity`] it does not fail,
+    /// because the handshake would have.
     pub fn of_connection(connection: &quinn::Connection) -> Result<Self, IdentityError> {
         let identity = connection
             .peer_identity()
@@ -110,8 +115,11 @@ impl PeerIdentity {
         Self::from_der(chain.first().ok_or(IdentityError::NoCertificate)?)
     }
 
-    /// The identity that a certificate states.
-    pub(super) fn from_summary(summary: CertificateSummary) -> Result<Self, IdentityError> {
+    /// The identity that a certificate states, if it has been read already.
+    ///
+    /// # Errors
+    /// As [`Self::from_der`].
+    pub fn of_summary(summary: &CertificateSummary) -> Result<Self, IdentityError> {
         let uri = summary.uri()?;
         let role = match uri.holder {
             Holder::Node => CertificateRole::Node,
@@ -121,19 +129,19 @@ impl PeerIdentity {
         Ok(Self {
             cluster: uri.cluster,
             role,
-            dns_names: summary.dns_names,
+            dns_names: summary.dns_names.clone(),
             not_after: summary.not_after,
-            serial: summary.serial,
+            serial: summary.serial.clone(),
             fingerprint: summary.fingerprint,
         })
     }
 
     /// May the holder take part as the node of this name? A client never may.
     ///
-    /// A DNS SAN allows the name that equals it; a name without dots that is its first label (`a` for `a.rookery.svc`); and,
-    /// if it is a wildcard `*.rest`, any name of one label and any of one label before `rest`. Case and one
-    /// trailing dot do not count. So whoever holds a wildcard certificate can be any node of its domain: give each node
-    /// its own where that matters.
+    /// A DNS SAN allows the name that equals it; a name without dots that is its first label (`a`
+    /// for `a.rookery.svc`); and, if it is a wildcard `*.rest`, any name of one label and any of
+    /// one label before `rest`. Case and one trailing dot do not count. So whoever holds a wildcard
+    /// certificate can be any node of its domain: give each node its own where that matters.
     ///
     /// ```
     /// # use rookery_runtime::tls::{Authority, ClusterName, PeerIdentity, limits};

@@ -1,5 +1,6 @@
-//! What a certificate says, in a form for people and for the rest of this module: the only place that reads X.509.
-//! The bytes come from a peer's handshake or from a file. Nothing here decides whether a certificate is to be trusted.
+//! What a certificate says, in a form for people and for the rest of this module: the only place
+//! that reads X.509. The bytes come from a peer's handshake or from a file. Nothing here decides
+//! whether a certificate is to be trusted.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use super::load::{LoadError, Origin, certificates_at};
+use super::load::certificates_at;
+use super::load_error::{LoadError, Origin};
 use super::name::{ClusterName, shorten};
 use super::peer::IdentityError;
 use super::uri::{CertificateUri, Holder};
@@ -38,11 +40,13 @@ pub struct CertificateSummary {
     pub dns_names: Vec<String>,
     /// The URIs among the subject's alternative names, as they stand there.
     pub uris: Vec<String>,
-    /// The public key with its algorithm, in DER: two certificates or a key and a certificate belong together by it.
+    /// The public key with its algorithm, in DER: two certificates or a key and a certificate
+    /// belong together by it.
     pub(super) public_key_der: Vec<u8>,
 }
 
-/// The SHA-256 of a certificate. It tells two certificates apart in logs; [`fmt::Display`] gives all of it.
+/// The SHA-256 of a certificate. It tells two certificates apart in logs; [`fmt::Display`] gives
+/// all of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
@@ -92,8 +96,9 @@ impl CertificateSummary {
         })
     }
 
-    /// Reads the certificates of a PEM file, or of an identity's or CA's directory (own chain first, then CAs), with the
-    /// file that each is in. It reads expired and foreign ones alike. It can wait for the disk.
+    /// Reads the certificates of a PEM file, or of an identity's or CA's directory (own chain
+    /// first, then CAs), with the file that each is in. It reads expired and foreign ones alike. It
+    /// can wait for the disk.
     ///
     /// # Errors
     /// [`LoadError`] if there is no such file, or no certificate in it.
@@ -108,7 +113,8 @@ impl CertificateSummary {
         certificates_at(path)?.into_iter().map(summarise).collect()
     }
 
-    /// The cluster that this is the CA of, if it was made by [`super::Authority`]. Other CAs do not say.
+    /// The cluster that this is the CA of, if it was made by [`super::Authority`]. Other CAs do not
+    /// say.
     pub fn authority_of(&self) -> Option<ClusterName> {
         match self.uri() {
             Ok(CertificateUri {
@@ -154,7 +160,8 @@ impl Fingerprint {
         Self(bytes)
     }
 
-    /// The first eight hex digits: enough to tell the certificates of a cluster apart in a line of a log.
+    /// The first eight hex digits: enough to tell the certificates of a cluster apart in a line of
+    /// a log.
     pub fn short(&self) -> String {
         self.0
             .iter()
@@ -176,23 +183,16 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// A time as `2027-11-23 13:01 UTC`.
-pub fn utc_text(time: UnixTime) -> String {
-    let text = i64::try_from(time.as_secs())
-        .ok()
-        .and_then(|seconds| ASN1Time::from_timestamp(seconds).ok())
-        .map(|t| {
-            let t = t.to_datetime();
-            format!(
-                "{}-{:02}-{:02} {:02}:{:02} UTC",
-                t.year(),
-                u8::from(t.month()),
-                t.day(),
-                t.hour(),
-                t.minute()
-            )
-        });
-    text.unwrap_or_else(|| format!("{} s after 1970", time.as_secs()))
+/// A time as `2027-11-23T13:01:05Z` (RFC 3339, UTC).
+pub fn rfc3339(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).ok();
+    let time_of_day = seconds.and_then(|seconds| ASN1Time::from_timestamp(seconds).ok());
+    let Some(t) = time_of_day.map(|time| time.to_datetime()) else {
+        return format!("{} s after 1970", time.as_secs());
+    };
+    let (year, month, day) = (t.year(), u8::from(t.month()), t.day());
+    let (hour, minute, second) = (t.hour(), t.minute(), t.second());
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// A certificate's time; before 1970 counts as 1970, which is as invalid today.
@@ -230,12 +230,9 @@ mod tests {
     #[test]
     fn a_time_is_shown_in_utc() {
         let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        assert_eq!(utc_text(time(0)), "1970-01-01 00:00 UTC");
-        assert_eq!(utc_text(time(951_827_696)), "2000-02-29 12:34 UTC");
-        assert_eq!(
-            utc_text(time(u64::MAX)),
-            "18446744073709551615 s after 1970"
-        );
+        assert_eq!(rfc3339(time(0)), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(time(951_827_696)), "2000-02-29T12:34:56Z");
+        assert_eq!(rfc3339(time(u64::MAX)), "18446744073709551615 s after 1970");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The URI SAN that says what a certificate is for: `rookery://<cluster>/node`, `rookery://<cluster>/client/<name>`, and
-//! `rookery://<cluster>/ca` in the development CA's own. One text, one meaning: nothing is decoded, trimmed or ignored.
+//! The URI SAN that says what a certificate is for: `rookery://<cluster>/node`,
+//! `rookery://<cluster>/client/<name>`, and `rookery://<cluster>/ca` in the development CA's own.
+//! One text, one meaning: nothing is decoded, trimmed or ignored.
 
 use std::fmt;
 
@@ -29,7 +30,8 @@ pub(super) enum Holder {
 }
 
 impl CertificateUri {
-    /// Is this text meant for us? Judged without case, so that `Rookery://…` is an error rather than overlooked.
+    /// Is this text meant for us? Judged without case, so that `Rookery://…` is an error rather
+    /// than overlooked.
     pub(super) fn is_ours(uri: &str) -> bool {
         uri.get(..SCHEME.len())
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))

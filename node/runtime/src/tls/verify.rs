@@ -1,7 +1,8 @@
-//! Decides inside the TLS handshake whether a peer is let in. The dialler accepts nodes of its own cluster, the acceptor nodes
-//! and clients of its own cluster, each with a certificate that leads to a CA that is trusted here. The name or address
-//! that was dialled plays no part: it is a hint from discovery. A refusal says what is wrong in one sentence without "my"
-//! and "your", because quinn sends it to the other end in the closing packet and both ends log it.
+//! Decides inside the TLS handshake whether a peer is let in. The dialler accepts nodes of its own
+//! cluster, the acceptor nodes and clients of its own cluster, each with a certificate that leads
+//! to a CA that is trusted here. The name or address that was dialled plays no part: it is a hint
+//! from discovery. A refusal says what is wrong in one sentence without "my" and "your", because
+//! quinn sends it to the other end in the closing packet and both ends log it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use rustls::{
 
 use super::name::{ClientName, ClusterName, shorten};
 use super::peer::{CertificateRole, IdentityError, PeerIdentity};
-use super::summary::{CertificateSummary, utc_text};
+use super::summary::{CertificateSummary, rfc3339};
 
 /// The CAs that are trusted.
 #[derive(Clone, Debug)]
@@ -30,7 +31,8 @@ pub(super) struct TrustAnchors {
     pub(super) subjects: String,
 }
 
-/// Why a peer is refused in the handshake. It is the peer's fault, or that of whoever configured one of the two.
+/// Why a peer is refused in the handshake. It is the peer's fault, or that of whoever configured
+/// one of the two.
 #[derive(Clone, thiserror::Error)]
 pub(super) enum Refusal {
     #[error(
@@ -88,7 +90,8 @@ struct Membership {
 #[derive(Debug)]
 pub(super) struct NodeVerifier(Membership);
 
-/// The acceptor's verifier: the peer must be a node or a client of the cluster. A peer without certificate is refused.
+/// The acceptor's verifier: the peer must be a node or a client of the cluster. A peer without
+/// certificate is refused.
 #[derive(Debug)]
 pub(super) struct MemberVerifier {
     membership: Membership,
@@ -199,7 +202,8 @@ impl Membership {
         Ok(identity)
     }
 
-    /// Puts rustls's verdict on a chain into words. It is only words: the peer is refused in any case.
+    /// Puts rustls's verdict on a chain into words. It is only words: the peer is refused in any
+    /// case.
     fn chain_refusal(
         &self,
         whose: Whose,
@@ -225,11 +229,11 @@ impl Membership {
             }
             CertificateError::ExpiredContext { not_after, .. } => Refusal::Expired {
                 whose,
-                at: utc_text(*not_after),
+                at: rfc3339(*not_after),
             },
             CertificateError::NotValidYetContext { not_before, .. } => Refusal::NotYetValid {
                 whose,
-                at: utc_text(*not_before),
+                at: rfc3339(*not_before),
             },
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 let lacks = if whose == Whose::Dialled {
@@ -297,7 +301,8 @@ impl ServerCertVerifier for NodeVerifier {
 }
 
 impl ClientCertVerifier for MemberVerifier {
-    /// No hints: every peer has exactly one certificate to show, and strangers need not learn the name of our CA.
+    /// No hints: every peer has exactly one certificate to show, and strangers need not learn the
+    /// name of our CA.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -335,8 +340,8 @@ impl ClientCertVerifier for MemberVerifier {
     }
 }
 
-/// `Other` rather than `InvalidCertificate`: its text is the refusal's own, where the latter's is a dump of the type. The
-/// alert is then handshake_failure.
+/// `Other` rather than `InvalidCertificate`: its text is the refusal's own, where the latter's is a
+/// dump of the type. The alert is then handshake_failure.
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         Self::Other(OtherError(Arc::new(refusal)))
