@@ -15,6 +15,7 @@ mod routing;
 mod runtime;
 mod spawn;
 mod sync;
+pub mod tls;
 
 pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
 pub use behaviour::{registry::Behaviours, server::Server};

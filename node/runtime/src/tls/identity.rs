@@ -1,0 +1,105 @@
+//! The own identity of a node or client: certificate chain, key and trusted CAs, checked together
+//! once when it is loaded, so that what loads is what peers accept. It comes from three PEM texts
+//! or files (see `load.rs` for how) and goes into the TLS configurations (`config.rs`). It is
+//! immutable and cheap to clone.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::UnixTime;
+use rustls::sign::CertifiedKey;
+
+use super::load;
+use super::load_error::LoadError;
+use super::peer::PeerIdentity;
+use super::verify::TrustAnchors;
+
+/// The own certificate chain, key and trusted CAs.
+#[derive(Clone)]
+pub struct Identity {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// The chain, own certificate first, and its key; they are known to fit.
+    certified: Arc<CertifiedKey>,
+    /// The CAs whose certificates are accepted; the own one leads to one of them.
+    anchors: TrustAnchors,
+    /// What the own certificate says.
+    own: PeerIdentity,
+    /// The one provider of cryptography, passed on explicitly: no process-wide default is installed
+    /// or read.
+    provider: Arc<CryptoProvider>,
+}
+
+impl Identity {
+    /// Loads `ca.pem`, `cert.pem` and `key.pem` of a directory, or `ca.crt`, `tls.crt` and
+    /// `tls.key` as a mounted `kubernetes.io/tls` Secret has them; the first three win if both are
+    /// there. Reads files, so it can wait for the disk.
+    ///
+    /// # Errors
+    /// Each names the file, what is wrong and what to do; see [`LoadError`].
+    pub fn from_dir(dir: &Path) -> Result<Self, LoadError> {
+        load::from_dir(dir, UnixTime::now())
+    }
+
+    /// Loads three PEM files: trusted CAs (one or more), own chain (own certificate first), and own
+    /// key.
+    ///
+    /// # Errors
+    /// As [`Self::from_dir`].
+    pub fn from_files(ca: &Path, cert: &Path, key: &Path) -> Result<Self, LoadError> {
+        load::from_files(ca, cert, key, UnixTime::now())
+    }
+
+    /// Takes three PEM texts: trusted CAs (one or more), own chain (own certificate first), and own
+    /// key.
+    ///
+    /// # Errors
+    /// As [`Self::from_dir`].
+    pub fn from_pem(ca: &str, cert: &str, key: &str) -> Result<Self, LoadError> {
+        load::from_pem(ca, cert, key, UnixTime::now())
+    }
+
+    /// What the own certificate says: cluster, role, DNS names, and until when.
+    pub fn own(&self) -> &PeerIdentity {
+        &self.inner.own
+    }
+
+    pub(super) fn new(
+        certified: CertifiedKey,
+        anchors: TrustAnchors,
+        own: PeerIdentity,
+        provider: Arc<CryptoProvider>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                certified: Arc::new(certified),
+                anchors,
+                own,
+                provider,
+            }),
+        }
+    }
+
+    pub(super) fn certified(&self) -> &Arc<CertifiedKey> {
+        &self.inner.certified
+    }
+
+    pub(super) fn anchors(&self) -> &TrustAnchors {
+        &self.inner.anchors
+    }
+
+    pub(super) fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.inner.provider
+    }
+}
+
+/// Whose it is, never the key.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({})", self.inner.own)
+    }
+}
