@@ -13,6 +13,7 @@
 
 pub mod limits;
 
+mod dial;
 mod driver;
 mod jitter;
 mod peer_address;
@@ -23,8 +24,9 @@ mod resolver;
 mod sources;
 mod watch;
 
+pub use dial::{DialStatus, NodeKey, Refusal};
 pub use driver::{Discovery, DiscoveryError};
 pub use jitter::Jitter;
 pub use peer_address::{Host, PeerAddress, PeerAddressError};
-pub use reconcile::{DialBook, DialStatus, NodeKey, Refusal};
+pub use reconcile::DialBook;
 pub use sources::{DiscoveryConfig, DiscoveryEvent, Source, Trouble};

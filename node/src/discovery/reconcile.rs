@@ -1,8 +1,8 @@
 //! The dialling book: which addresses to dial, and when.
 //!
-//! Pure: what sources, peers and dials tell goes in with `now`, a monotonic time since start; the addresses
-//! to dial come out of [`DialBook::poll_dials`]. Every address that a source names is dialled for ever,
-//! unless a peer is connected there or it is this node's own. Nothing that happens here ends a connection.
+//! Pure: what sources, peers and dials tell goes in with `now`, a monotonic time since start; the
+//! addresses to dial come out of [`DialBook::poll_dials`]. Every address that a source names is dialled
+//! for ever, unless a peer is connected there or it is this node's own. Nothing here ends a connection.
 //!
 //! ```text
 //!            poll_dials            connected, already_connected
@@ -15,66 +15,13 @@
 //! **Invariant:** an entry stands in the queue of due times exactly while it is `Waiting`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::dial::{DialStatus, NodeKey, Refusal, backoff, canonical, cut, is_dialable};
 use super::jitter::Jitter;
 use super::limits;
 use super::sources::Source;
-
-/// Who answered at an address.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeKey(String);
-
-impl NodeKey {
-    /// The key of the node with this name.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self(name.into())
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for NodeKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Why whoever answered will not be a peer now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Of another cluster, or its certificate does not verify.
-    Stranger,
-    /// No protocol version in common.
-    Incompatible,
-    /// Draining, or out of room.
-    Busy,
-}
-
-/// What the book knows of an address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DialStatus {
-    /// To be dialled at `due`.
-    Waiting {
-        /// When.
-        due: Duration,
-        /// Failures in a row so far.
-        failures: u32,
-        /// What the last dial met, if it failed.
-        trouble: Option<String>,
-    },
-    /// Given out by [`DialBook::poll_dials`]; its outcome is awaited.
-    Dialling,
-    /// This peer is there, and connected by this or another connection.
-    Connected(NodeKey),
-    /// This node's own.
-    Itself,
-}
 
 /// One address.
 #[derive(Debug)]
@@ -152,9 +99,7 @@ impl DialBook {
         }
         let mut kept = BTreeSet::new();
         for addr in new {
-            if old.contains(&addr) {
-                kept.insert(addr);
-            } else if self.name(addr, now) {
+            if old.contains(&addr) || self.name(addr, now) {
                 kept.insert(addr);
             } else {
                 self.turned_away += 1;
@@ -473,32 +418,4 @@ impl Entry {
             State::Itself => DialStatus::Itself,
         }
     }
-}
-
-/// The longest wait after this many failures in a row; the shortest is half of it.
-fn backoff(failures: u32) -> Duration {
-    let factor = 2_u32.saturating_pow(failures);
-    limits::BACKOFF_MIN
-        .saturating_mul(factor)
-        .min(limits::BACKOFF_MAX)
-}
-
-/// An IPv4-mapped IPv6 address is its IPv4 address: one node must not be dialled as two.
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr.ip().to_canonical() {
-        ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
-        IpAddr::V6(_) => addr,
-    }
-}
-
-/// Whether a node can be there at all: records and peers can name anything.
-fn is_dialable(addr: &SocketAddr) -> bool {
-    let ip = addr.ip();
-    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
-}
-
-/// At most [`limits::REASON_BYTES`] of a text, cut between characters.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(limits::REASON_BYTES)]
 }

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::dial::{DialStatus, NodeKey, Refusal};
 use super::jitter::Jitter;
 use super::limits;
-use super::reconcile::{DialBook, DialStatus, NodeKey, Refusal};
+use super::reconcile::DialBook;
 use super::sources::Source;
 
 fn addr(index: usize) -> SocketAddr {
