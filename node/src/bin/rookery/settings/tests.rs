@@ -1,0 +1,330 @@
+//! Tests of the settings as a whole: precedence, provenance, messages. Each goes through `load`, as `start` does,
+//! with flags parsed by clap, an environment of its own and real files.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Command, FromArgMatches};
+use tempfile::NamedTempFile;
+
+use super::options::OPTIONS;
+use super::reader::keys_in_order;
+use super::*;
+use crate::config_cmd::{ConfigCheckArgs, check};
+
+fn args(flags: &[&str]) -> SettingsArgs {
+    let command = SettingsArgs::augment_args(Command::new("start").no_binary_name(true));
+    let matches = command.try_get_matches_from(flags).expect("the flags exist");
+    SettingsArgs::from_arg_matches(&matches).expect("the flags are ours")
+}
+
+fn surroundings(variables: &[(&str, &str)]) -> Surroundings {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Surroundings { variables, host_name: Some("Orders-0".to_owned()), cores: 3 }
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+/// Loads with flags, variables and a file.
+fn try_load(flags: &[&str], variables: &[(&str, &str)], toml: &str) -> Result<Loaded, SettingsError> {
+    let file = file(toml);
+    let mut args = args(flags);
+    args.config = Some(file.path().to_owned());
+    load(&args, &surroundings(variables))
+}
+
+fn settings_of(flags: &[&str], variables: &[(&str, &str)], toml: &str) -> Settings {
+    try_load(flags, variables, toml).unwrap_or_else(|error| panic!("{error}")).settings
+}
+
+fn problems_of(flags: &[&str], variables: &[(&str, &str)], toml: &str) -> Vec<String> {
+    let error = try_load(flags, variables, toml).expect_err("the settings are wrong");
+    error.problems.iter().map(ToString::to_string).collect()
+}
+
+/// The one problem there is, which must have all of `parts` in it.
+#[track_caller]
+fn one_problem(flags: &[&str], variables: &[(&str, &str)], toml: &str, parts: &[&str]) {
+    let problems = problems_of(flags, variables, toml);
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    for part in parts {
+        assert!(problems[0].contains(part), "`{part}` is not in: {}", problems[0]);
+    }
+}
+
+fn origin_of(loaded: &Loaded, option: &str) -> String {
+    loaded.rows.iter().find(|row| row.option == option).expect("a row").origin.to_string()
+}
+
+#[test]
+fn table_of_options_agrees_with_itself() {
+    for spec in OPTIONS {
+        assert_eq!(spec.flag, spec.key.replace('_', "-"));
+        assert_eq!(spec.variable, format!("ROOKERY_{}", spec.key.to_uppercase()));
+        assert!(!spec.help.ends_with('.') && !spec.accepts.is_empty(), "{}", spec.key);
+    }
+}
+
+#[test]
+fn defaults_are_a_working_node() {
+    let loaded = load(&args(&[]), &surroundings(&[])).unwrap();
+    let settings = loaded.settings;
+    assert_eq!(settings.name, "orders-0");
+    assert_eq!(settings.cluster, None);
+    assert_eq!(settings.listen.to_string(), "[::]:4370");
+    assert_eq!(settings.boot, STOCK_BEHAVIOURS);
+    assert_eq!(settings.worker_threads, 3);
+    assert_eq!(settings.drain_timeout, Duration::from_secs(10));
+    assert_eq!(settings.identity, IdentitySource::Directory(PathBuf::from("/etc/rookery/identity")));
+    assert_eq!(settings.max_message_bytes, 16 << 20);
+    assert_eq!(settings.outbound_budget_bytes, 8 << 20);
+    assert_eq!(settings.lanes, 4);
+    assert_eq!(settings.max_clients, 10_000);
+    assert_eq!(settings.log.filter, "info");
+    assert_eq!(settings.policy_for("anyone"), ClientPolicy::default());
+    assert_eq!(loaded.rows.iter().map(|row| row.option).collect::<Vec<_>>(), keys_in_order());
+}
+
+#[test]
+fn flag_goes_over_variable_over_file_over_default() {
+    let toml = "lanes = 5\npoll_min_ms = \"2s\"\nmax_clients = 7\n";
+    let variables = [("ROOKERY_LANES", "6"), ("ROOKERY_MAX_CLIENTS", "8")];
+    let loaded = try_load(&["--lanes", "7"], &variables, toml).unwrap();
+    assert_eq!(loaded.settings.lanes, 7);
+    assert_eq!(loaded.settings.max_clients, 8);
+    assert_eq!(loaded.settings.poll_min, Duration::from_secs(2));
+    assert_eq!(origin_of(&loaded, "lanes"), "flag --lanes");
+    assert_eq!(origin_of(&loaded, "max_clients"), "variable ROOKERY_MAX_CLIENTS");
+    assert!(origin_of(&loaded, "poll_min_ms").starts_with("file /"));
+    assert!(origin_of(&loaded, "poll_min_ms").ends_with(", key poll_min_ms"));
+    assert_eq!(origin_of(&loaded, "listen"), "default");
+    assert_eq!(origin_of(&loaded, "name"), "default (the host name)");
+}
+
+#[test]
+fn every_option_can_be_set_in_every_way() {
+    // One right value for each option, other than its default.
+    let value = |key: &str| match key {
+        "name" | "cluster" | "service" => "north",
+        "listen" => "127.0.0.1:1",
+        "advertise" | "dns_server" | "peers" => "10.0.0.1",
+        "boot" => "kv",
+        "worker_threads" | "lanes" | "max_clients" => "2",
+        "poll_max_ms" | "idle_timeout_ms" => "9s",
+        key if key.ends_with("_ms") => "700",
+        key if key.ends_with("_bytes") => "1MiB",
+        "log" => "debug",
+        "log_format" => "json",
+        "log_color" => "never",
+        _ => "/some/path",
+    };
+    // The three files go together, and without the directory.
+    let others = |key: &str| -> Vec<&str> {
+        let files = ["ca", "cert", "key"];
+        if files.contains(&key) { files.into_iter().filter(|file| *file != key).collect() } else { Vec::new() }
+    };
+    for spec in OPTIONS {
+        let also: Vec<String> = others(spec.key).iter().map(|file| format!("--{file}=/x")).collect();
+        let also: Vec<&str> = also.iter().map(String::as_str).collect();
+        let flag = format!("--{}={}", spec.flag, value(spec.key));
+        let by_flag = try_load(&[also.clone(), vec![&flag]].concat(), &[], "").unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(origin_of(&by_flag, spec.key), format!("flag --{}", spec.flag));
+        let by_variable = try_load(&also, &[(spec.variable, value(spec.key))], "").unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(origin_of(&by_variable, spec.key), format!("variable {}", spec.variable));
+        let toml = format!("{} = \"{}\"", spec.key, value(spec.key));
+        let by_file = try_load(&also, &[], &toml).unwrap_or_else(|e| panic!("{e}"));
+        assert!(origin_of(&by_file, spec.key).ends_with(&format!("key {}", spec.key)));
+        assert_eq!(by_flag.settings, by_variable.settings, "{}", spec.key);
+        assert_eq!(by_flag.settings, by_file.settings, "{}", spec.key);
+    }
+}
+
+#[test]
+fn wrong_value_names_option_value_origin_and_what_is_accepted() {
+    let accepted = "from 1 to 64";
+    one_problem(&["--lanes", "65"], &[], "", &["lanes:", "`65`", "flag --lanes", "most, 64", accepted]);
+    one_problem(&[], &[("ROOKERY_LANES", "many")], "", &["lanes:", "`many`", "variable ROOKERY_LANES", accepted]);
+    one_problem(&[], &[], "lanes = 0", &["lanes:", "`0`", "from file /", "key lanes", "least, 1", accepted]);
+    one_problem(&["--listen", "localhost:1"], &[], "", &["listen:", "`localhost:1`", "[::]:4370"]);
+    one_problem(&["--max-message-bytes", "1 GiB"], &[], "", &["`1 GiB`", "most, 256 MiB", "16MiB"]);
+    one_problem(&["--log-format", "xml"], &[], "", &["`xml`", "auto, text or json"]);
+    one_problem(&["--log", "info,a=loud"], &[], "", &["log:", "`info,a=loud`", "no filter", "debug"]);
+    one_problem(&["--boot", "echo,countr"], &[], "", &["`countr`", "did you mean counter?"]);
+    one_problem(&["--service", "_rookery._udp.orders"], &[], "", &["added by itself"]);
+    one_problem(&["--cluster", "a.b"], &[], "", &["cluster:", "has a `.`"]);
+}
+
+#[test]
+fn all_problems_are_told_at_once_even_without_a_readable_file() {
+    let problems = load(&args(&["--config", "/no/such/file", "--lanes", "0", "--listen", "x"]), &surroundings(&[]))
+        .unwrap_err()
+        .problems;
+    let options: Vec<&str> = problems.iter().map(|problem| problem.option.as_str()).collect();
+    assert_eq!(options, ["config", "listen", "lanes"]);
+    assert!(problems[0].to_string().contains("`/no/such/file` (from flag --config) cannot be read"), "{}", problems[0]);
+}
+
+#[test]
+fn file_may_be_named_by_variable_and_its_syntax_error_has_a_line() {
+    let wrong = file("lanes = 4\nlisten = [\n");
+    let path = wrong.path().to_str().unwrap();
+    let error = load(&args(&[]), &surroundings(&[("ROOKERY_CONFIG", path)])).unwrap_err().to_string();
+    assert!(error.contains("variable ROOKERY_CONFIG") && error.contains("line 2"), "{error}");
+}
+
+#[test]
+fn unknown_key_suggests_the_nearest() {
+    one_problem(&[], &[], "listn = \"[::]:1\"", &["listn:", "file /", "is no option", "did you mean listen?"]);
+    one_problem(&[], &[], "[replicas]\nx = 1", &["replicas:", "is no option", "accepted: name, cluster"]);
+}
+
+#[test]
+fn idle_timeout_holds_three_keep_alives_and_polls_are_in_order() {
+    one_problem(&["--keep-alive-ms", "2s"], &[], "", &["idle_timeout_ms:", "`5000`", "3 times keep_alive_ms, 6000 ms"]);
+    one_problem(&["--poll-max-ms", "900"], &[], "", &["poll_max_ms:", "below poll_min_ms, 1000 ms"]);
+    let settings = settings_of(&["--keep-alive-ms", "2s", "--idle-timeout-ms", "6s"], &[], "");
+    assert_eq!(settings.idle_timeout, 3 * settings.keep_alive);
+}
+
+#[test]
+fn identity_is_a_directory_or_three_files() {
+    let files = ["--ca", "a", "--cert", "b", "--key", "c"];
+    let three = IdentitySource::Files { ca: "a".into(), cert: "b".into(), key: "c".into() };
+    assert_eq!(settings_of(&files, &[], "").identity, three);
+    // A higher layer wins over a lower one, either way.
+    assert_eq!(settings_of(&files, &[("ROOKERY_IDENTITY", "d")], "").identity, three);
+    let variables = [("ROOKERY_CA", "a"), ("ROOKERY_CERT", "b"), ("ROOKERY_KEY", "c")];
+    assert_eq!(settings_of(&["--identity", "d"], &variables, "").identity, IdentitySource::Directory("d".into()));
+    one_problem(&["--ca", "a", "--cert", "b"], &[], "", &["key:", "go together"]);
+    one_problem(&[&files[..], &["--identity", "d"]].concat(), &[], "", &["identity:", "`d`", "contradicts"]);
+}
+
+#[test]
+fn rust_log_counts_only_below_our_own_flag_and_variable() {
+    let rust_log = ("RUST_LOG", "trace");
+    assert_eq!(settings_of(&[], &[rust_log], "log = \"warn\"").log.filter, "trace");
+    assert_eq!(settings_of(&[], &[rust_log, ("ROOKERY_LOG", "debug")], "").log.filter, "debug");
+    assert_eq!(settings_of(&["--log", "error"], &[rust_log], "").log.filter, "error");
+    one_problem(&[], &[("RUST_LOG", "a=loud")], "", &["log:", "variable RUST_LOG"]);
+}
+
+#[test]
+fn lists_come_from_repeated_flags_commas_or_toml() {
+    let by_flags = settings_of(&["--peers", "a", "--peers", "b:1"], &[], "");
+    let by_commas = settings_of(&["--peers", "a, b:1"], &[], "");
+    let by_file = settings_of(&[], &[], "peers = [\"a\", \"b:1\"]");
+    assert_eq!(by_flags.peers.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:4370", "b:1"]);
+    assert_eq!(by_flags, by_commas);
+    assert_eq!(by_flags, by_file);
+    assert!(settings_of(&["--boot", "none"], &[], "").boot.is_empty());
+}
+
+#[test]
+fn empty_variable_counts_as_not_set() {
+    assert_eq!(settings_of(&[], &[("ROOKERY_SERVICE", ""), ("ROOKERY_NAME", "")], "").name, "orders-0");
+}
+
+#[test]
+fn no_host_name_and_no_name_is_a_problem_that_says_so() {
+    let nameless = Surroundings { variables: Vec::new(), host_name: None, cores: 1 };
+    let error = load(&args(&[]), &nameless).unwrap_err().to_string();
+    assert!(error.contains("name: (from default (the host name)) is not given"), "{error}");
+}
+
+#[test]
+fn misspelt_variable_is_a_warning_and_kubernetes_own_are_not() {
+    let variables = [
+        ("ROOKERY_LISTN", "x"),
+        ("ROOKERY_SERVICE_HOST", "10.0.0.1"),
+        ("ROOKERY_PORT_4370_UDP_ADDR", "10.0.0.1"),
+        ("ROOKERY_CONNECT", "a"),
+    ];
+    let warnings = try_load(&[], &variables, "").unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("ROOKERY_LISTN") && warnings[0].contains("ROOKERY_LISTEN"));
+}
+
+#[test]
+fn first_client_table_that_fits_decides_and_what_it_leaves_out_is_the_default() {
+    let toml = r#"
+        [[client]]
+        name = "ops-*"
+        spawn = ["*"]
+        exit = true
+        [[client]]
+        name = "*"
+        send = []
+        monitor = false
+    "#;
+    let settings = settings_of(&[], &[], toml);
+    let ops = settings.policy_for("ops-anna");
+    assert!(ops.exit && ops.monitor && !ops.link);
+    assert!(ops.spawn[0].matches("kv") && ops.send[0].matches("orders") && ops.register.is_empty());
+    let others = settings.policy_for("web");
+    assert!(others.send.is_empty() && !others.monitor && !others.exit);
+}
+
+#[test]
+fn wrong_client_tables_are_told_by_path() {
+    one_problem(&[], &[], "[[client]]\nsend = [\"*\"]", &["client[0].name:", "is missing"]);
+    one_problem(&[], &[], "[client]\nname = \"a\"", &["client:", "[[client]]"]);
+    let two = "[[client]]\nname = \"a\"\n[[client]]\nname = \"b\"\n";
+    one_problem(&[], &[], &format!("{two}spwan = []"), &["client[1].spwan:", "did you mean spawn?", "key client[1]"]);
+    one_problem(&[], &[], &format!("{two}link = \"yes\""), &["client[1].link:", "`yes`", "true or false"]);
+    one_problem(&[], &[], &format!("{two}send = [\"\"]"), &["client[1].send:", "is empty"]);
+}
+
+#[test]
+fn help_tells_default_and_variable_of_every_option() {
+    let help = SettingsArgs::augment_args(Command::new("start")).term_width(1_000).render_help().to_string();
+    for spec in OPTIONS {
+        let line = help.lines().find(|line| line.contains(&format!("--{} <", spec.flag))).expect(spec.key);
+        assert!(line.contains(&format!("[default: {}]", spec.default.describe())), "{line}");
+        assert!(line.contains(&format!("[env: {}]", spec.variable)), "{line}");
+    }
+    assert!(help.contains("ROOKERY_CONFIG"));
+}
+
+fn run_check(flags: &[&str], json: bool) -> (bool, String, String) {
+    let args = ConfigCheckArgs { settings: args(flags), json };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let right = check(&args, &surroundings(&[]), &mut out, &mut err).unwrap();
+    (right, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[test]
+fn config_check_prints_an_aligned_table() {
+    let (right, out, err) = run_check(&["--lanes", "8"], false);
+    assert!(right && err.is_empty(), "{err}");
+    let lines: Vec<&str> = out.lines().collect();
+    let column = lines[0].find("SOURCE").unwrap();
+    let lanes = lines.iter().find(|line| line.starts_with("lanes ")).unwrap();
+    assert_eq!(&lanes[column..], "flag --lanes");
+    assert!(out.contains("16 MiB"));
+    assert_eq!(lines.len(), keys_in_order().len() + 1);
+}
+
+#[test]
+fn config_check_json_has_values_and_sources_or_all_problems() {
+    let (right, out, _) = run_check(&["--lanes", "8"], true);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(right && report["ok"] == true);
+    assert_eq!(report["settings"]["lanes"], serde_json::json!({ "value": 8, "source": "flag --lanes" }));
+    assert_eq!(report["settings"]["max_message_bytes"]["value"], 16 << 20);
+    assert_eq!(report["settings"]["service"]["value"], serde_json::Value::Null);
+
+    let (right, out, err) = run_check(&["--lanes", "0", "--listen", "x"], true);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(!right && report["ok"] == false && err.is_empty());
+    assert_eq!(report["problems"].as_array().unwrap().len(), 2);
+
+    let (right, out, err) = run_check(&["--lanes", "0"], false);
+    assert!(!right && out.is_empty() && err.contains("1 problem in the settings"), "{err}");
+}
