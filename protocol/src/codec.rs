@@ -2,7 +2,7 @@
 //!
 //! bincode 2.0.1 is no longer maintained, which is why nothing else may touch it: should it ever have to go, a drop-in
 //! with the same bytes takes its place here. Layout: little endian, variable-length integers. What is decoded holds
-//! no recursive types and no vectors of zero-sized types, since the limit does not catch those.
+//! no vectors of zero-sized types, since no limit catches those; recursive types are cut off at a depth.
 
 mod borrowing;
 
@@ -96,6 +96,22 @@ mod tests {
             assert_eq!(decode_payload::<Shapes>(&bytes).unwrap(), shape);
             assert_eq!(decode_control::<Shapes>(&bytes).unwrap(), shape);
         }
+    }
+
+    #[test]
+    fn a_value_within_values_without_end_is_an_error_and_no_stack_overflow() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Chain(Option<Box<Chain>>);
+        let mut chain = Chain(None);
+        for _ in 0..30 {
+            chain = Chain(Some(Box::new(chain)));
+        }
+        let mut bytes = Vec::new();
+        append(&chain, &mut bytes).unwrap();
+        assert_eq!(decode_payload::<Chain>(&bytes).unwrap(), chain);
+
+        let error = decode_payload::<Chain>(&vec![1; 1 << 20]).unwrap_err();
+        assert!(error.contains("nested"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Frames of the control stream: handshake, addresses of others, the orderly end. Their bodies are bincode and bounded
-//! by [`MAX_CONTROL_BODY_BYTES`](crate::limits::MAX_CONTROL_BODY_BYTES).
+//! by [`MAX_CONTROL_BODY_BYTES`].
 
 use std::net::SocketAddr;
 

@@ -38,6 +38,10 @@ pub const MAX_EXIT_TEXT_BYTES: usize = 4096;
 /// The text of a refusal or failure.
 pub const MAX_REASON_BYTES: usize = 1024;
 
+/// How deep values may be nested in what is decoded, each option, list or structure being one level: serde_json's own
+/// limit. Without it a peer could overflow the stack of whoever decodes a recursive type, which no panic handler stops.
+pub const MAX_NESTING: usize = 128;
+
 /// Nodes that one lane direction can name. A connection that has seen this many incarnations is closed and made anew.
 pub const MAX_INTERNED_NODES: usize = 16_384;
 

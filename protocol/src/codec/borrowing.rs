@@ -12,6 +12,8 @@ use serde::{
     de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor},
 };
 
+use crate::limits::MAX_NESTING;
+
 /// Decodes a whole `T` through this layer.
 pub(super) struct Root<T>(pub(super) PhantomData<T>);
 
@@ -19,18 +21,29 @@ impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Root<T> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        T::deserialize(Borrowing(deserializer))
+        T::deserialize(Borrowing { inner: deserializer, depth: 0 })
     }
 }
 
 /// Wraps a deserializer, an access, a visitor or a seed; each wraps what it hands on.
-struct Borrowing<T>(T);
+struct Borrowing<T> {
+    inner: T,
+    /// How many values this one lies within; at most [`MAX_NESTING`].
+    depth: usize,
+}
+
+fn deeper<E: serde::de::Error>(depth: usize) -> Result<usize, E> {
+    if depth < MAX_NESTING {
+        return Ok(depth + 1);
+    }
+    Err(E::custom(format_args!("values are nested more than {MAX_NESTING} deep")))
+}
 
 /// Methods that hand no further deserializer on: passed through.
 macro_rules! scalars {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-            self.0.$method(visitor)
+            self.inner.$method(visitor)
         })*
     };
 }
@@ -39,7 +52,8 @@ macro_rules! scalars {
 macro_rules! compounds {
     ($($method:ident($($argument:ident: $type:ty),*))*) => {
         $(fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, D::Error> {
-            self.0.$method($($argument,)* Borrowing(visitor))
+            let depth = deeper(self.depth)?;
+            self.inner.$method($($argument,)* Borrowing { inner: visitor, depth })
         })*
     };
 }
@@ -69,15 +83,15 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Borrowing<D> {
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_str(visitor)
+        self.inner.deserialize_str(visitor)
     }
 
     fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_bytes(visitor)
+        self.inner.deserialize_bytes(visitor)
     }
 
     fn is_human_readable(&self) -> bool {
-        self.0.is_human_readable()
+        self.inner.is_human_readable()
     }
 }
 
@@ -85,7 +99,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Borrowing<D> {
 macro_rules! visits {
     ($($method:ident: $type:ty,)*) => {
         $(fn $method<E: serde::de::Error>(self, value: $type) -> Result<V::Value, E> {
-            self.0.$method(value)
+            self.inner.$method(value)
         })*
     };
 }
@@ -94,7 +108,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Borrowing<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.expecting(f)
+        self.inner.expecting(f)
     }
 
     visits! {
@@ -104,31 +118,31 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Borrowing<V> {
     }
 
     fn visit_unit<E: serde::de::Error>(self) -> Result<V::Value, E> {
-        self.0.visit_unit()
+        self.inner.visit_unit()
     }
 
     fn visit_none<E: serde::de::Error>(self) -> Result<V::Value, E> {
-        self.0.visit_none()
+        self.inner.visit_none()
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        self.0.visit_some(Borrowing(deserializer))
+        self.inner.visit_some(Borrowing { inner: deserializer, depth: self.depth })
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        self.0.visit_newtype_struct(Borrowing(deserializer))
+        self.inner.visit_newtype_struct(Borrowing { inner: deserializer, depth: self.depth })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        self.0.visit_seq(Borrowing(access))
+        self.inner.visit_seq(Borrowing { inner: access, depth: self.depth })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(Borrowing(access))
+        self.inner.visit_map(Borrowing { inner: access, depth: self.depth })
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
-        self.0.visit_enum(Borrowing(access))
+        self.inner.visit_enum(Borrowing { inner: access, depth: self.depth })
     }
 }
 
@@ -136,7 +150,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Borrowing<S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        self.0.deserialize(Borrowing(deserializer))
+        self.inner.deserialize(Borrowing { inner: deserializer, depth: self.depth })
     }
 }
 
@@ -145,7 +159,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Borrowing<A> {
 
     // No `size_hint`: the length is only announced.
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_element_seed(Borrowing(seed))
+        self.inner.next_element_seed(Borrowing { inner: seed, depth: self.depth })
     }
 }
 
@@ -153,11 +167,11 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Borrowing<A> {
     type Error = A::Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_key_seed(Borrowing(seed))
+        self.inner.next_key_seed(Borrowing { inner: seed, depth: self.depth })
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.next_value_seed(Borrowing(seed))
+        self.inner.next_value_seed(Borrowing { inner: seed, depth: self.depth })
     }
 }
 
@@ -166,8 +180,9 @@ impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Borrowing<A> {
     type Variant = Borrowing<A::Variant>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
-        let (value, variant) = self.0.variant_seed(Borrowing(seed))?;
-        Ok((value, Borrowing(variant)))
+        let depth = self.depth;
+        let (value, variant) = self.inner.variant_seed(Borrowing { inner: seed, depth })?;
+        Ok((value, Borrowing { inner: variant, depth }))
     }
 }
 
@@ -175,15 +190,15 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Borrowing<A> {
     type Error = A::Error;
 
     fn unit_variant(self) -> Result<(), A::Error> {
-        self.0.unit_variant()
+        self.inner.unit_variant()
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.newtype_variant_seed(Borrowing(seed))
+        self.inner.newtype_variant_seed(Borrowing { inner: seed, depth: self.depth })
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        self.0.tuple_variant(len, Borrowing(visitor))
+        self.inner.tuple_variant(len, Borrowing { inner: visitor, depth: self.depth })
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -191,6 +206,6 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Borrowing<A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        self.0.struct_variant(fields, Borrowing(visitor))
+        self.inner.struct_variant(fields, Borrowing { inner: visitor, depth: self.depth })
     }
 }
