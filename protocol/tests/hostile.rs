@@ -10,7 +10,7 @@ use rookery_protocol::{
     LaneEncoder, NodeId, Payload, Pid, Recipient, Ref, Serial, Signal, SignalBody, Tag, WireError, codec,
     control::{Goodbye, PeerAddresses},
     frame,
-    handshake::{Action, CertificateFacts, Features, Handshake, Hello, Refusal, RefusalCode, Role},
+    handshake::{Action, CertificateFacts, Features, Handshake, Hello, Refusal, RefusalCode, Role, Welcome},
     id::{ClusterName, NodeName},
     limits::{
         FRAME_HEADER_BYTES, MAX_ADDRESSES_PER_PEER, MAX_CONTROL_BODY_BYTES, MAX_EXIT_TEXT_BYTES,
@@ -333,4 +333,30 @@ fn a_recipient_by_name_comes_back_as_one() {
     let mut sent = signal(SignalBody::Link);
     sent.to = Destination { node: node("b.2"), to: Recipient::Name("orders".parse().unwrap()) };
     assert_eq!(over_the_wire(&sent), sent);
+}
+
+#[test]
+fn an_acceptor_cannot_make_us_use_what_we_did_not_offer() {
+    let welcome = |version, features| Welcome {
+        version,
+        features: Features(features),
+        node: node("b.1"),
+        advertised: Vec::new(),
+        max_message_bytes: 1 << 20,
+        lanes: 1,
+        session: None,
+        extensions: Vec::new(),
+    };
+    let mut offered = hello("a.1");
+    offered.features = Features(0b101);
+    let mut dialler = Handshake::dial(offered.clone(), facts());
+    assert_eq!(dialler.start().len(), 1);
+    assert_eq!(dialler.handle(ControlFrame::Welcome(welcome(1, 0b110))).unwrap().len(), 1);
+    let Some(Action::Agreed(agreement)) = dialler.admit(None).pop() else { panic!("it is agreed") };
+    assert_eq!(agreement.features, Features(0b100));
+
+    let mut dialler = Handshake::dial(offered, facts());
+    assert_eq!(dialler.start().len(), 1);
+    let actions = dialler.handle(ControlFrame::Welcome(welcome(2, 0))).unwrap();
+    assert!(matches!(&actions[..], [Action::Send(ControlFrame::Abort(_)), Action::Refused { by_us: true, .. }]));
 }
