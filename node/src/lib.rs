@@ -1,3 +1,6 @@
 //! Placeholder
+pub mod ask;
 pub mod devdns;
 pub mod discovery;
+pub mod json;
+pub mod supervise;
