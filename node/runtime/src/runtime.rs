@@ -310,14 +310,9 @@ impl Runtime {
         }
     }
 
-    /// The process that `to` means, if it lives here and understands `M`.
-    pub(crate) fn typed<M: Message>(&self, to: &Destination) -> Option<Arc<Process<M>>> {
-        // A name may change hands, so an address by name is looked up at each send.
-        let by_name = matches!(to.to, Recipient::Name(_));
-        if by_name || !self.is_own(to) {
-            return None;
-        }
-        self.recipient(&to.to)?.as_any().downcast().ok()
+    /// The process with this pid, if it lives here and takes values of `M`.
+    pub(crate) fn typed<M: Message>(&self, to: &Pid) -> Option<Arc<Process<M>>> {
+        self.process(to)?.as_any().downcast().ok()
     }
 
     /// Removes an ended process from the table.
