@@ -383,9 +383,12 @@ impl Runtime {
     /// # Errors
     /// `pid` does not have it.
     pub fn unregister_here(&self, name: &ProcessName, pid: &Pid) -> Result<(), RegisterError> {
-        if !self.release_name(name, pid) {
+        let mut names = write(&self.0.names);
+        if names.get(name) != Some(pid) {
             return Err(RequestError::NoProc(pid.clone()).into());
         }
+        names.remove(name);
+        // Under the lock of the names: were it registered anew in between, it would outlive the process.
         if let Some(process) = self.process(pid) {
             process.remove_name(name);
         }
