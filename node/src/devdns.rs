@@ -54,20 +54,11 @@ impl DevDns {
     pub async fn start(bind: SocketAddr) -> io::Result<Self> {
         let (udp, tcp) = bind_both(bind).await?;
         let addr = udp.local_addr()?;
-        let shared = Arc::new(Shared {
-            zone: Mutex::new(Zone::new()),
-            queries: watch::Sender::new(0),
-        });
-        let mut server = Server::new(Handler {
-            shared: shared.clone(),
-        });
+        let shared = Arc::new(Shared { zone: Mutex::new(Zone::new()), queries: watch::Sender::new(0) });
+        let mut server = Server::new(Handler { shared: shared.clone() });
         server.register_socket(udp);
         server.register_listener(tcp, TCP_IDLE, TCP_RESPONSES);
-        Ok(Self {
-            _server: server,
-            shared,
-            addr,
-        })
+        Ok(Self { _server: server, shared, addr })
     }
 
     /// Where it listens.
@@ -122,9 +113,7 @@ impl DevDns {
 
 impl std::fmt::Debug for DevDns {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DevDns")
-            .field("addr", &self.addr)
-            .finish_non_exhaustive()
+        f.debug_struct("DevDns").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 
@@ -138,10 +127,7 @@ async fn bind_both(bind: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::new(
-        io::ErrorKind::AddrInUse,
-        "found no port that is free for UDP and TCP",
-    ))
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "found no port that is free for UDP and TCP"))
 }
 
 /// What the handle and the tasks share.
@@ -168,10 +154,7 @@ impl Handler {
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.authoritative = true;
         let reply = match request.request_info() {
-            Ok(info) => self
-                .shared
-                .zone()
-                .reply(info.query.name(), info.query.query_type()),
+            Ok(info) => self.shared.zone().reply(info.query.name(), info.query.query_type()),
             Err(_) => None,
         };
         // Counted after the look at the zone: who saw the count knows that the answer was decided.
@@ -189,17 +172,12 @@ impl Handler {
         }
         let response = builder.build(metadata, &reply.answers, [], &reply.soa, &reply.additionals);
         // Who asked may be gone; there is nobody to tell.
-        to.send_response(response)
-            .await
-            .unwrap_or_else(|_| info(metadata))
+        to.send_response(response).await.unwrap_or_else(|_| info(metadata))
     }
 }
 
 fn info(metadata: Metadata) -> ResponseInfo {
-    ResponseInfo::from(Header {
-        metadata,
-        counts: HeaderCounts::default(),
-    })
+    ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
 }
 
 // Written out, where the trait's authors use a macro, so that no dependency is needed for one function.

@@ -1,5 +1,5 @@
 //! Frames of the control stream: handshake, addresses of others, the orderly end. Their bodies are bincode and bounded
-//! by [`MAX_CONTROL_BODY_BYTES`](crate::limits::MAX_CONTROL_BODY_BYTES).
+//! by [`MAX_CONTROL_BODY_BYTES`].
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,8 @@ use crate::{
     frame::{self, FLAG_SKIPPABLE, Frame, FrameKind},
     handshake::{Hello, Refusal, Welcome},
     id::NodeId,
-    limits::{MAX_ADDRESSES_PER_PEER, MAX_PEERS_PER_FRAME},
+    limits::{MAX_ADDRESSES_PER_PEER, MAX_CONTROL_BODY_BYTES, MAX_PEERS_PER_FRAME, MAX_REASON_BYTES},
+    text,
 };
 
 /// Where a node can be reached.
@@ -28,6 +29,15 @@ pub struct PeerAddresses {
 pub struct Goodbye {
     /// For people: "shutting down", "draining", …
     pub reason: String,
+}
+
+impl Goodbye {
+    /// With its text cut at [`MAX_REASON_BYTES`].
+    #[must_use]
+    pub fn cut(mut self) -> Self {
+        text::cut_string(&mut self.reason, MAX_REASON_BYTES);
+        self
+    }
 }
 
 /// A frame of the control stream.
@@ -53,7 +63,8 @@ impl ControlFrame {
     /// Appends the frame.
     ///
     /// # Errors
-    /// When a body cannot be encoded; our own frames always can.
+    /// When the other end would not take it: [`WireError::FrameTooLarge`] for a body beyond
+    /// [`MAX_CONTROL_BODY_BYTES`], [`WireError::Invalid`] for a list of too many peers. Nothing is appended then.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
         let (kind, flags) = match self {
             Self::Hello(_) => (FrameKind::Hello, 0),
@@ -65,17 +76,30 @@ impl ControlFrame {
             Self::Peers(_) => (FrameKind::Peers, FLAG_SKIPPABLE),
         };
         let start = frame::begin(out, kind, flags);
-        match self {
+        let encoded = match self {
             Self::Hello(body) => codec::append(body, out),
             Self::Welcome(body) => codec::append(body, out),
-            Self::Refuse(body) | Self::Abort(body) => codec::append(body, out),
+            Self::Refuse(body) | Self::Abort(body) => codec::append(&body.clone().cut(), out),
             Self::Confirm => Ok(()),
-            Self::Goodbye(body) => codec::append(body, out),
+            Self::Goodbye(body) => codec::append(&body.clone().cut(), out),
             Self::Peers(body) => codec::append(body, out),
         }
-        .map_err(|detail| WireError::Body { kind: kind.name(), detail })?;
-        frame::finish(out, start, 0);
-        Ok(())
+        .map_err(|detail| WireError::Body { kind: kind.name(), detail });
+        let length = frame::body_bytes(out, start);
+        let fits = match self {
+            Self::Peers(peers) => check_peers(peers),
+            _ if length > MAX_CONTROL_BODY_BYTES => {
+                let limit = MAX_CONTROL_BODY_BYTES;
+                Err(WireError::FrameTooLarge { kind: kind as u8, length: length as u64, limit })
+            }
+            _ => Ok(()),
+        };
+        let encoded = encoded.and(fits);
+        match encoded {
+            Ok(()) => frame::finish(out, start, 0),
+            Err(_) => frame::cancel(out, start),
+        }
+        encoded
     }
 
     /// Decodes a frame that came on a control stream.
@@ -88,21 +112,31 @@ impl ControlFrame {
         Ok(match frame.kind {
             FrameKind::Hello => Self::Hello(codec::decode_control(&frame.body).map_err(body)?),
             FrameKind::Welcome => Self::Welcome(codec::decode_control(&frame.body).map_err(body)?),
-            FrameKind::Refuse => Self::Refuse(codec::decode_control(&frame.body).map_err(body)?),
-            FrameKind::Abort => Self::Abort(codec::decode_control(&frame.body).map_err(body)?),
-            FrameKind::Goodbye => Self::Goodbye(codec::decode_control(&frame.body).map_err(body)?),
+            FrameKind::Refuse => Self::Refuse(codec::decode_control::<Refusal>(&frame.body).map_err(body)?.cut()),
+            FrameKind::Abort => Self::Abort(codec::decode_control::<Refusal>(&frame.body).map_err(body)?.cut()),
+            FrameKind::Goodbye => Self::Goodbye(codec::decode_control::<Goodbye>(&frame.body).map_err(body)?.cut()),
             FrameKind::Confirm if frame.body.is_empty() => Self::Confirm,
             FrameKind::Confirm => return Err(WireError::Trailing { kind, extra: frame.body.len() }),
             FrameKind::Peers => {
                 let peers: Vec<PeerAddresses> = codec::decode_control(&frame.body).map_err(body)?;
-                let most = peers.iter().map(|peer| peer.addresses.len()).max().unwrap_or(0);
-                if peers.len() > MAX_PEERS_PER_FRAME || most > MAX_ADDRESSES_PER_PEER {
-                    let detail = format!("{} peers with up to {most} addresses", peers.len());
-                    return Err(WireError::Invalid { kind, field: "list", detail });
-                }
+                check_peers(&peers)?;
                 Self::Peers(peers)
             }
             _ => return Err(WireError::Misplaced { kind, stream: "control" }),
         })
     }
+}
+
+/// A list within these limits always fits a control body, as a compile-time assertion shows.
+fn check_peers(peers: &[PeerAddresses]) -> Result<(), WireError> {
+    let most = peers.iter().map(|peer| peer.addresses.len()).max().unwrap_or(0);
+    if peers.len() <= MAX_PEERS_PER_FRAME && most <= MAX_ADDRESSES_PER_PEER {
+        return Ok(());
+    }
+    let detail = format!(
+        "{} peers with up to {most} addresses; at most {MAX_PEERS_PER_FRAME} with {MAX_ADDRESSES_PER_PEER} each: send \
+         several frames",
+        peers.len()
+    );
+    Err(WireError::Invalid { kind: FrameKind::Peers.name(), field: "list", detail })
 }

@@ -85,8 +85,11 @@ impl FrameDecoder {
     /// Tells whether the stream may end here.
     ///
     /// # Errors
-    /// [`WireError::EndedWithinFrame`] when it may not.
+    /// [`WireError::EndedWithinFrame`] when it may not, and the error that broke the stream if one did.
     pub fn finish(&self) -> Result<(), WireError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let want = self.header.map_or(FRAME_HEADER_BYTES, |header| header.length);
         if self.header.is_none() && self.buffered == 0 {
             return Ok(());

@@ -95,13 +95,16 @@ pub enum WireError {
     },
 }
 
+/// How much of an offending text an error shows: a line of a terminal.
+const MAX_SHOWN_CHARS: usize = 80;
+
 /// A text that is no valid id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`{text}` is no valid {what}: {detail}")]
 pub struct ParseIdError {
     /// What was wanted: "pid", "node name", …
     pub what: &'static str,
-    /// The offending text, cut for display.
+    /// The offending text for display: cut, and control characters replaced.
     pub text: String,
     /// What is accepted.
     pub detail: &'static str,
@@ -109,8 +112,10 @@ pub struct ParseIdError {
 
 impl ParseIdError {
     pub(crate) fn new(what: &'static str, text: &str, detail: &'static str) -> Self {
-        let text =
-            if text.chars().count() > 80 { text.chars().take(80).chain(['…']).collect() } else { text.to_owned() };
+        // The text may come from a peer, and goes to logs and terminals: no escape sequences, no second line.
+        let shown = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        let more = text.chars().nth(MAX_SHOWN_CHARS).map(|_| '…');
+        let text = text.chars().take(MAX_SHOWN_CHARS).map(shown).chain(more).collect();
         Self { what, text, detail }
     }
 }

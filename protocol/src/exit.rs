@@ -1,16 +1,18 @@
 //! Why a process ended. Reasons cross nodes and SDKs unchanged, cut at [`MAX_EXIT_TEXT_BYTES`] (X4).
 //!
 //! The first seven are Erlang's (reference manual, "Processes", section "Errors"); `Panic` and `Error` tell what Rust
-//! code did. A reason that a newer version invents arrives as `Other`, and is passed on as it came.
+//! code did. A reason that a newer version invents arrives as `Other`, and is passed on as it came. Within bincode and
+//! MessagePack a reason is the pair of number and text that stands in frames too; in JSON it is readable.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::limits::MAX_EXIT_TEXT_BYTES;
+use crate::{limits::MAX_EXIT_TEXT_BYTES, text};
 
 /// Why a process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(remote = "Self")] // Makes functions for the readable form, which the implementations below use.
 pub enum ExitReason {
     /// It did what it was there for. Links do not pass this on to a process that does not trap exits.
     Normal,
@@ -52,14 +54,14 @@ impl ExitReason {
             _ => return self,
         };
         if text.len() > MAX_EXIT_TEXT_BYTES {
-            let mut end = MAX_EXIT_TEXT_BYTES - '…'.len_utf8();
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            text.truncate(end);
-            text.push('…');
+            *text = format!("{}…", text::cut(text, MAX_EXIT_TEXT_BYTES - '…'.len_utf8()));
         }
         self
+    }
+
+    /// As [`ExitReason::cut`], without a copy of what is short enough.
+    pub(crate) fn as_cut(&self) -> Cow<'_, Self> {
+        if self.to_wire().1.len() > MAX_EXIT_TEXT_BYTES { Cow::Owned(self.clone().cut()) } else { Cow::Borrowed(self) }
     }
 
     /// The number on the wire, and the text. A retired number is never used again.
@@ -79,8 +81,11 @@ impl ExitReason {
         }
     }
 
-    pub(crate) fn from_wire(number: u8, text: String) -> Self {
-        match number {
+    /// The reason of that number, its text cut. `Other` with a number of a known reason becomes that reason.
+    pub(crate) fn from_wire(number: u8, text: &str) -> Self {
+        // A little more than the limit, so that `cut` still sees that it is too long.
+        let text = text::cut(text, MAX_EXIT_TEXT_BYTES + '…'.len_utf8()).to_owned();
+        let reason = match number {
             0 => Self::Normal,
             1 => Self::Shutdown,
             2 => Self::ShutdownWith(text),
@@ -92,6 +97,29 @@ impl ExitReason {
             8 => Self::Error(text),
             9 => Self::Refused(text),
             number => Self::Other(number, text),
+        };
+        reason.cut()
+    }
+}
+
+impl Serialize for ExitReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let reason = self.as_cut();
+        if serializer.is_human_readable() {
+            Self::serialize(&reason, serializer)
+        } else {
+            reason.to_wire().serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ExitReason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            Ok(Self::deserialize(deserializer)?.cut())
+        } else {
+            let (number, text) = <(u8, String)>::deserialize(deserializer)?;
+            Ok(Self::from_wire(number, &text))
         }
     }
 }

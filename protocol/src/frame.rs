@@ -118,6 +118,17 @@ pub fn finish(out: &mut [u8], start: FrameStart, apart: usize) {
     out[start.0..start.0 + 4].copy_from_slice(&(length as u32).to_le_bytes());
 }
 
+/// Takes back a frame that [`begin`] started and that cannot be sent.
+pub fn cancel(out: &mut Vec<u8>, start: FrameStart) {
+    out.truncate(start.0);
+}
+
+/// The length of the body so far.
+#[must_use]
+pub fn body_bytes(out: &[u8], start: FrameStart) -> usize {
+    out.len().saturating_sub(start.0 + FRAME_HEADER_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,7 +22,8 @@ use crate::{
     control::ControlFrame,
     error::WireError,
     id::{ClusterName, NodeId, SessionId},
-    limits::{MAX_ADDRESSES_PER_PEER, MAX_LANES, MAX_MESSAGE_BYTES_CEILING, MAX_MESSAGE_BYTES_FLOOR},
+    limits::{MAX_ADDRESSES_PER_PEER, MAX_LANES, MAX_MESSAGE_BYTES_CEILING, MAX_MESSAGE_BYTES_FLOOR, MAX_REASON_BYTES},
+    text,
 };
 
 /// The oldest version of the protocol that this code speaks.
@@ -103,8 +104,9 @@ pub struct Welcome {
     pub extensions: Vec<(String, Vec<u8>)>,
 }
 
-/// Why a connection was not made. The number of a variant on the wire is its place: new ones go to the end.
+/// Why a connection was not made. A retired number is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
 pub enum RefusalCode {
     /// The other cluster's name is not ours.
     WrongCluster,
@@ -128,6 +130,46 @@ pub enum RefusalCode {
     BadHello,
     /// The handshake took too long.
     TooSlow,
+    /// A code of a newer version: what it refuses is still told by its text.
+    Other(u8),
+}
+
+impl From<RefusalCode> for u8 {
+    fn from(code: RefusalCode) -> Self {
+        match code {
+            RefusalCode::WrongCluster => 0,
+            RefusalCode::NoCommonVersion => 1,
+            RefusalCode::WrongRole => 2,
+            RefusalCode::NameNotInCertificate => 3,
+            RefusalCode::SelfDial => 4,
+            RefusalCode::Duplicate => 5,
+            RefusalCode::OlderIncarnation => 6,
+            RefusalCode::Draining => 7,
+            RefusalCode::Busy => 8,
+            RefusalCode::BadHello => 9,
+            RefusalCode::TooSlow => 10,
+            RefusalCode::Other(number) => number,
+        }
+    }
+}
+
+impl From<u8> for RefusalCode {
+    fn from(number: u8) -> Self {
+        match number {
+            0 => Self::WrongCluster,
+            1 => Self::NoCommonVersion,
+            2 => Self::WrongRole,
+            3 => Self::NameNotInCertificate,
+            4 => Self::SelfDial,
+            5 => Self::Duplicate,
+            6 => Self::OlderIncarnation,
+            7 => Self::Draining,
+            8 => Self::Busy,
+            9 => Self::BadHello,
+            10 => Self::TooSlow,
+            number => Self::Other(number),
+        }
+    }
 }
 
 impl RefusalCode {
@@ -146,6 +188,7 @@ impl RefusalCode {
             Self::Busy => "busy",
             Self::BadHello => "bad_hello",
             Self::TooSlow => "too_slow",
+            Self::Other(_) => "other",
         }
     }
 }
@@ -160,6 +203,15 @@ pub struct Refusal {
     pub text: String,
     /// The one who refuses, where it may be told.
     pub by: Option<NodeId>,
+}
+
+impl Refusal {
+    /// With its text cut at [`MAX_REASON_BYTES`].
+    #[must_use]
+    pub fn cut(mut self) -> Self {
+        text::cut_string(&mut self.text, MAX_REASON_BYTES);
+        self
+    }
 }
 
 /// What TLS has shown about the other end.
@@ -299,8 +351,9 @@ impl Handshake {
                 }
                 Err(refusal) => self.refused_by_us(refusal, ControlFrame::Abort),
             }),
-            (State::AwaitWelcome, ControlFrame::Refuse(refusal))
-            | (State::AwaitConfirm(_), ControlFrame::Abort(refusal)) => {
+            // The other end may give up while our owner still decides.
+            (State::AwaitWelcome | State::DialDecision(_), ControlFrame::Refuse(refusal))
+            | (State::AcceptDecision(_) | State::AwaitConfirm(_), ControlFrame::Abort(refusal)) => {
                 Ok(vec![Action::Refused { refusal, by_us: false }])
             }
             (State::AwaitConfirm(agreement), ControlFrame::Confirm) => Ok(vec![Action::Agreed(agreement)]),
@@ -352,12 +405,12 @@ impl Handshake {
         let refusal = self.refusal(code, text.into());
         match std::mem::replace(&mut self.state, State::Done) {
             State::Done => Vec::new(),
+            // Nothing was sent yet, and nothing but Hello may be first.
+            State::Fresh => vec![Action::Refused { refusal, by_us: true }],
             State::AwaitHello | State::AcceptDecision(_) | State::AwaitConfirm(_) => {
                 self.refused_by_us(refusal, ControlFrame::Refuse)
             }
-            State::Fresh | State::AwaitWelcome | State::DialDecision(_) => {
-                self.refused_by_us(refusal, ControlFrame::Abort)
-            }
+            State::AwaitWelcome | State::DialDecision(_) => self.refused_by_us(refusal, ControlFrame::Abort),
         }
     }
 
@@ -366,7 +419,7 @@ impl Handshake {
     }
 
     fn refusal(&self, code: RefusalCode, text: String) -> Refusal {
-        Refusal { code, text, by: Some(self.local.node.clone()) }
+        Refusal { code, text, by: Some(self.local.node.clone()) }.cut()
     }
 
     fn check_hello(&self, hello: &Hello) -> Result<Agreement, Refusal> {

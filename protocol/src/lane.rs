@@ -23,7 +23,9 @@ use crate::{
     id::{CallId, Incarnation, NodeId, NodeName, Pid, ProcessName, Ref, Serial, UnlinkId},
     limits::{MAX_INTERNED_NODES, MAX_LANES, MAX_REASON_BYTES, MAX_SIGNAL_OVERHEAD_BYTES},
     payload::{Codec, Payload, Tag},
+    request::ResponseBody,
     signal::{CallFailure, Destination, Recipient, ReplyRoute, Signal, SignalBody},
+    text,
 };
 
 /// The recipient is given by name.
@@ -133,8 +135,13 @@ impl LaneEncoder {
         let from = self.number_of(signal.from.node(), End::From, out)?;
         let (kind, flags) = kind_of(&signal.body);
         let start = begin_signal(kind, flags, to, from, &signal.to.to, signal.from.serial(), out);
-        put_body(&signal.body, out)?;
-        frame::finish(out, start, 0);
+        match put_body(&signal.body, out) {
+            Ok(()) => frame::finish(out, start, 0),
+            Err(error) => {
+                frame::cancel(out, start);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -231,7 +238,11 @@ fn put_body(body: &SignalBody, out: &mut Vec<u8>) -> Result<(), WireError> {
         }
         SignalBody::Response { call, body } => {
             out.extend_from_slice(&call.0.to_le_bytes());
-            codec::append(&**body, out).map_err(|detail| WireError::Body { kind: "Response", detail })?;
+            match &**body {
+                ResponseBody::Failed(error) => codec::append(&ResponseBody::Failed(error.clone().cut()), out),
+                body => codec::append(body, out),
+            }
+            .map_err(|detail| WireError::Body { kind: "Response", detail })?;
         }
         SignalBody::NodeUp(node) => put_node(node, out),
         SignalBody::NodeDown { node, reason } => {
@@ -271,28 +282,31 @@ fn put_outcome(outcome: &Result<Payload, CallFailure>, out: &mut Vec<u8>) {
 }
 
 fn put_reason(reason: &ExitReason, out: &mut Vec<u8>) {
-    let reason = reason.clone().cut();
+    let reason = reason.as_cut();
     let (number, text) = reason.to_wire();
     out.push(number);
     put_long(text, usize::from(u16::MAX), out);
 }
 
-/// `bytes` are checked ids of at most 255 bytes; should one be longer all the same, it is cut.
+/// `bytes` are checked ids of at most 255 bytes. A tag that is part of a program may be longer: it is cut, between two
+/// characters, or the receiver would take it for an attack.
 fn put_short(bytes: &[u8], out: &mut Vec<u8>) {
+    let limit = usize::from(u8::MAX);
+    let bytes = match std::str::from_utf8(bytes) {
+        Ok(text) if bytes.len() > limit => text::cut(text, limit).as_bytes(),
+        _ => bytes,
+    };
     let length = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
     out.push(length);
     out.extend_from_slice(&bytes[..usize::from(length)]);
 }
 
 fn put_long(text: &str, limit: usize, out: &mut Vec<u8>) {
-    let mut end = text.len().min(limit);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+    let text = text::cut(text, limit);
     // `limit` is below 2^16 at every caller.
     #[allow(clippy::cast_possible_truncation)]
-    out.extend_from_slice(&(end as u16).to_le_bytes());
-    out.extend_from_slice(&text.as_bytes()[..end]);
+    out.extend_from_slice(&(text.len() as u16).to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
 }
 
 fn put_node(node: &NodeId, out: &mut Vec<u8>) {
@@ -312,26 +326,45 @@ pub struct LaneDecoder {
     nodes: Vec<NodeId>,
     /// The lane's number, once it has said it.
     lane: Option<u8>,
+    /// The largest payload accepted, in bytes.
+    max_message_bytes: usize,
+    /// An error ends the lane: it is given again and again.
+    failed: Option<WireError>,
 }
 
 impl LaneDecoder {
     /// The receiving end of a lane from `peer` to `own`, for messages of at most `max_message_bytes`.
     #[must_use]
     pub fn new(own: NodeId, peer: NodeId, max_message_bytes: usize) -> Self {
-        let frames = FrameDecoder::new(max_message_bytes + MAX_SIGNAL_OVERHEAD_BYTES);
-        Self { frames, own, peer, nodes: Vec::new(), lane: None }
+        let frames = FrameDecoder::new(max_message_bytes.saturating_add(MAX_SIGNAL_OVERHEAD_BYTES));
+        Self { frames, own, peer, nodes: Vec::new(), lane: None, max_message_bytes, failed: None }
     }
 
     /// Takes the next bytes of the lane's stream.
     pub fn push(&mut self, chunk: Bytes) {
-        self.frames.push(chunk);
+        if self.failed.is_none() {
+            self.frames.push(chunk);
+        }
     }
 
     /// The next signal, or `None` until more bytes have arrived.
     ///
     /// # Errors
-    /// Whatever breaks the protocol; the connection is to be closed with it.
+    /// Whatever breaks the protocol; the connection is to be closed with it, and the lane gives nothing else any more.
     pub fn next_signal(&mut self) -> Result<Option<Signal>, WireError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let next = self.advance();
+        if let Err(error) = &next {
+            self.failed = Some(error.clone());
+            // What is held of a broken lane is of no use any more.
+            self.frames = FrameDecoder::new(0);
+        }
+        next
+    }
+
+    fn advance(&mut self) -> Result<Option<Signal>, WireError> {
         while let Some(frame) = self.frames.next_frame()? {
             match frame.kind {
                 FrameKind::LaneOpen => self.open(&frame)?,
@@ -349,9 +382,12 @@ impl LaneDecoder {
     /// Tells whether the stream may end here.
     ///
     /// # Errors
-    /// When it ended within a frame.
+    /// When it ended within a frame, and the error that broke the lane if one did.
     pub fn finish(&self) -> Result<(), WireError> {
-        self.frames.finish()
+        match &self.failed {
+            Some(error) => Err(error.clone()),
+            None => self.frames.finish(),
+        }
     }
 
     fn open(&mut self, frame: &Frame) -> Result<(), WireError> {
@@ -393,12 +429,16 @@ impl LaneDecoder {
 
     fn signal(&self, frame: Frame) -> Result<Signal, WireError> {
         let mut fields = Fields::new(&frame);
+        let unknown = frame.flags & !known_flags(frame.kind);
+        if unknown != 0 {
+            return Err(fields.invalid("flags", format!("bits {unknown:#04x} mean nothing to this version")));
+        }
         let to_node = fields.u16("to node")?;
         let from_node = fields.u16("from node")?;
         let to_serial = Serial(fields.u64("to serial")?);
         let from_serial = Serial(fields.u64("from serial")?);
         let to = if frame.flags & BY_NAME != 0 {
-            let name = ProcessName::new(fields.short_text("name")?);
+            let name = fields.short_text("name", |text| ProcessName::new(text))?;
             Recipient::Name(name.map_err(|error| fields.invalid("name", error.to_string()))?)
         } else {
             Recipient::Serial(to_serial)
@@ -421,9 +461,12 @@ impl LaneDecoder {
                     None
                 };
                 let deadline_ms = if frame.flags & HAS_DEADLINE != 0 { Some(fields.u32("deadline")?) } else { None };
-                SignalBody::Message { payload: fields.payload()?, reply, deadline_ms }
+                SignalBody::Message { payload: fields.payload(self.max_message_bytes)?, reply, deadline_ms }
             }
-            FrameKind::Reply => SignalBody::Reply { call: CallId(fields.u64("call")?), outcome: fields.outcome()? },
+            FrameKind::Reply => {
+                let call = CallId(fields.u64("call")?);
+                SignalBody::Reply { call, outcome: fields.outcome(self.max_message_bytes)? }
+            }
             FrameKind::Link => SignalBody::Link,
             FrameKind::Unlink => SignalBody::Unlink(UnlinkId(fields.u64("unlink id")?)),
             FrameKind::UnlinkAck => SignalBody::UnlinkAck(UnlinkId(fields.u64("unlink id")?)),
@@ -445,6 +488,17 @@ impl LaneDecoder {
             kind => return Err(WireError::Misplaced { kind: kind.name(), stream: "lane" }),
         })
     }
+}
+
+/// The flags that a signal of this kind may have. Any other may announce a field that this version does not know, so
+/// what follows could not be read rightly.
+fn known_flags(kind: FrameKind) -> u8 {
+    let own = match kind {
+        FrameKind::Message => HAS_REPLY | HAS_DEADLINE,
+        FrameKind::Exit => LINKED,
+        _ => 0,
+    };
+    own | BY_NAME | FLAG_SKIPPABLE
 }
 
 /// Reads a frame's body field by field; every read is checked.
@@ -491,19 +545,21 @@ impl Fields {
         Ok(self.rest.split_to(length))
     }
 
-    fn short_text(&mut self, field: &'static str) -> Result<String, WireError> {
+    fn short_text<T>(&mut self, field: &'static str, make: impl FnOnce(&str) -> T) -> Result<T, WireError> {
         let length = self.u8(field)?;
-        self.text(usize::from(length), field)
+        self.text(usize::from(length), field, make)
     }
 
+    /// A text for people. A sender that does not keep to the limit gets its text cut.
     fn long_text(&mut self, field: &'static str) -> Result<String, WireError> {
         let length = self.u16(field)?;
-        self.text(usize::from(length), field)
+        self.text(usize::from(length), field, |text| text::cut(text, MAX_REASON_BYTES).to_owned())
     }
 
-    fn text(&mut self, length: usize, field: &'static str) -> Result<String, WireError> {
+    /// Hands on the text as it lies in the frame, so that only what is kept of it is copied.
+    fn text<T>(&mut self, length: usize, field: &'static str, make: impl FnOnce(&str) -> T) -> Result<T, WireError> {
         let bytes = self.bytes(length, field)?;
-        String::from_utf8(bytes.to_vec()).map_err(|error| self.invalid(field, error.to_string()))
+        std::str::from_utf8(&bytes).map(make).map_err(|error| self.invalid(field, error.to_string()))
     }
 
     fn tag(&mut self) -> Result<Tag, WireError> {
@@ -514,25 +570,29 @@ impl Fields {
 
     fn node(&mut self, field: &'static str) -> Result<NodeId, WireError> {
         let incarnation = Incarnation(self.u64(field)?);
-        let name = NodeName::new(self.short_text(field)?);
+        let name = self.short_text(field, |text| NodeName::new(text))?;
         Ok(NodeId::new(name.map_err(|error| self.invalid(field, error.to_string()))?, incarnation))
     }
 
     fn reason(&mut self) -> Result<ExitReason, WireError> {
         let number = self.u8("reason")?;
-        Ok(ExitReason::from_wire(number, self.long_text("reason")?))
+        let length = self.u16("reason")?;
+        self.text(usize::from(length), "reason", |text| ExitReason::from_wire(number, text))
     }
 
-    fn payload(&mut self) -> Result<Payload, WireError> {
+    fn payload(&mut self, max_bytes: usize) -> Result<Payload, WireError> {
         let number = self.u8("codec")?;
         let codec = Codec::from_wire(number).ok_or_else(|| self.invalid("codec", number.to_string()))?;
         let tag = self.tag()?;
+        if self.rest.len() > max_bytes {
+            return Err(self.invalid("payload", format!("{} bytes; at most {max_bytes} are taken", self.rest.len())));
+        }
         Ok(Payload { tag, codec, body: std::mem::take(&mut self.rest) })
     }
 
-    fn outcome(&mut self) -> Result<Result<Payload, CallFailure>, WireError> {
+    fn outcome(&mut self, max_bytes: usize) -> Result<Result<Payload, CallFailure>, WireError> {
         Ok(Err(match self.u8("outcome")? {
-            0 => return Ok(Ok(self.payload()?)),
+            0 => return Ok(Ok(self.payload(max_bytes)?)),
             1 => CallFailure::NoProc,
             2 => CallFailure::Exited(self.reason()?),
             3 => CallFailure::Unsupported { tag: self.tag()?, detail: self.long_text("detail")? },

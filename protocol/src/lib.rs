@@ -24,6 +24,7 @@ pub mod limits;
 pub mod payload;
 pub mod request;
 pub mod signal;
+mod text;
 
 pub use control::ControlFrame;
 pub use decoder::FrameDecoder;

@@ -38,21 +38,30 @@ pub const MAX_EXIT_TEXT_BYTES: usize = 4096;
 /// The text of a refusal or failure.
 pub const MAX_REASON_BYTES: usize = 1024;
 
+/// How deep values may be nested in what is decoded, each option, list or structure being one level: serde_json's own
+/// limit. Without it a peer could overflow the stack of whoever decodes a recursive type, which no panic handler stops.
+pub const MAX_NESTING: usize = 128;
+
 /// Nodes that one lane direction can name. A connection that has seen this many incarnations is closed and made anew.
 pub const MAX_INTERNED_NODES: usize = 16_384;
 
 /// Addresses that one peer may tell about another.
 pub const MAX_ADDRESSES_PER_PEER: usize = 16;
 
-/// Peers in one list of addresses; a larger mesh sends several.
-pub const MAX_PEERS_PER_FRAME: usize = 256;
+/// Peers in one list of addresses, so that the longest list fits a control body; a larger mesh sends several.
+pub const MAX_PEERS_PER_FRAME: usize = 64;
 
 /// Lanes of one connection, each way. Beyond it there are more streams than cores to fill them.
 pub const MAX_LANES: usize = 64;
+
+/// What one peer in such a list takes at most: a name and its length, an incarnation, a count, and addresses of kind,
+/// IPv6 address and port.
+const MAX_PEER_BYTES: usize = 3 + MAX_NODE_NAME_BYTES + 9 + 1 + MAX_ADDRESSES_PER_PEER * (1 + 16 + 3);
 
 const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES <= MAX_MESSAGE_BYTES_CEILING);
 const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES >= MAX_MESSAGE_BYTES_FLOOR);
 const _: () = assert!(MAX_EXIT_TEXT_BYTES + MAX_NAME_BYTES + MAX_TAG_BYTES + 64 < MAX_SIGNAL_OVERHEAD_BYTES);
 const _: () = assert!(MAX_MESSAGE_BYTES_CEILING + MAX_SIGNAL_OVERHEAD_BYTES < u32::MAX as usize);
+const _: () = assert!(3 + MAX_PEERS_PER_FRAME * MAX_PEER_BYTES <= MAX_CONTROL_BODY_BYTES);
 const _: () = assert!(MAX_INTERNED_NODES < u16::MAX as usize);
 const _: () = assert!(MAX_TAG_BYTES <= u8::MAX as usize && MAX_NAME_BYTES <= u8::MAX as usize);

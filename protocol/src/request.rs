@@ -7,7 +7,9 @@ use thiserror::Error;
 use crate::{
     exit::ExitReason,
     id::{BehaviourName, Pid, ProcessName, Ref},
+    limits::MAX_REASON_BYTES,
     payload::Payload,
+    text,
 };
 
 /// Asks a node to start a process of a behaviour that it has registered (R1).
@@ -116,4 +118,19 @@ pub enum RequestError {
     /// No answer came in time. It may or may not have been done (A3).
     #[error("no answer came in time; the request may or may not have been carried out")]
     Timeout,
+}
+
+impl RequestError {
+    /// With its text cut at [`MAX_REASON_BYTES`]; an exit reason's at its own limit.
+    #[must_use]
+    pub fn cut(mut self) -> Self {
+        match &mut self {
+            Self::UnknownBehaviour { known: text, .. }
+            | Self::BadArguments { detail: text, .. }
+            | Self::Refused(text) => text::cut_string(text, MAX_REASON_BYTES),
+            Self::InitFailed(reason) => *reason = reason.clone().cut(),
+            _ => {}
+        }
+        self
+    }
 }

@@ -36,9 +36,7 @@ impl Knot {
             .find(|path| Path::new(path).exists());
         let Some(knotd) = knotd else {
             // Past the test harness, which keeps the output of tests that pass to itself.
-            let line = format!(
-                "SKIPPED: {test}: knotd is not installed (Debian: apt-get install -y knot)\n"
-            );
+            let line = format!("SKIPPED: {test}: knotd is not installed (Debian: apt-get install -y knot)\n");
             std::io::stderr().write_all(line.as_bytes()).unwrap();
             return None;
         };
@@ -127,10 +125,7 @@ fn start(server: SocketAddr, service: &str) -> (Discovery, mpsc::Receiver<Discov
 }
 
 /// The next set that is told; what else is told before it is passed over.
-async fn addresses(
-    knot: &Knot,
-    events: &mut mpsc::Receiver<DiscoveryEvent>,
-) -> BTreeSet<SocketAddr> {
+async fn addresses(knot: &Knot, events: &mut mpsc::Receiver<DiscoveryEvent>) -> BTreeSet<SocketAddr> {
     loop {
         match timeout(DEADLINE, events.recv()).await {
             Ok(Some(DiscoveryEvent::Addresses { set, .. })) => return set,
@@ -141,10 +136,7 @@ async fn addresses(
 }
 
 fn set(addresses: &[&str]) -> BTreeSet<SocketAddr> {
-    addresses
-        .iter()
-        .map(|address| address.parse().unwrap())
-        .collect()
+    addresses.iter().map(|address| address.parse().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -159,10 +151,7 @@ async fn knot_srv_is_followed_reloaded_and_its_death_takes_nothing_away() {
         return;
     };
     let (_discovery, mut events) = start(knot.addr, "orders.cluster.test.");
-    assert_eq!(
-        addresses(&knot, &mut events).await,
-        set(&["10.0.0.1:7001", "[fd00::1]:7001"])
-    );
+    assert_eq!(addresses(&knot, &mut events).await, set(&["10.0.0.1:7001", "[fd00::1]:7001"]));
 
     knot.reload(2, &two);
     let both = set(&["10.0.0.1:7001", "[fd00::1]:7001", "10.0.0.2:7002"]);
@@ -170,10 +159,7 @@ async fn knot_srv_is_followed_reloaded_and_its_death_takes_nothing_away() {
 
     knot.kill();
     match timeout(DEADLINE, events.recv()).await.unwrap().unwrap() {
-        DiscoveryEvent::Trouble {
-            reason: Trouble::Failed(_),
-            ..
-        } => {}
+        DiscoveryEvent::Trouble { reason: Trouble::Failed(_), .. } => {}
         other => panic!("expected trouble, got {other:?}"),
     }
 }
@@ -194,20 +180,14 @@ async fn knot_answer_larger_than_a_datagram_arrives_whole() {
     use std::fmt::Write;
     let mut zone = String::new();
     for n in 0..200 {
-        writeln!(
-            zone,
-            "_rookery._udp.orders SRV 0 100 {} orders-{n}.orders",
-            7000 + n
-        )
-        .unwrap();
+        writeln!(zone, "_rookery._udp.orders SRV 0 100 {} orders-{n}.orders", 7000 + n).unwrap();
         writeln!(zone, "orders-{n}.orders A 10.0.0.{n}").unwrap();
     }
     let Some(knot) = Knot::start("knot_answer_larger_than_a_datagram_arrives_whole", &zone) else {
         return;
     };
     let (_discovery, mut events) = start(knot.addr, "orders.cluster.test.");
-    let expected: BTreeSet<SocketAddr> = (0..200)
-        .map(|n| format!("10.0.0.{n}:{}", 7000 + n).parse().unwrap())
-        .collect();
+    let expected: BTreeSet<SocketAddr> =
+        (0..200).map(|n| format!("10.0.0.{n}:{}", 7000 + n).parse().unwrap()).collect();
     assert_eq!(addresses(&knot, &mut events).await, expected);
 }

@@ -12,9 +12,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rookery_node::devdns::{DevDns, Fault};
-use rookery_node::discovery::{
-    Discovery, DiscoveryConfig, DiscoveryError, DiscoveryEvent, Source, Trouble,
-};
+use rookery_node::discovery::{Discovery, DiscoveryConfig, DiscoveryError, DiscoveryEvent, Source, Trouble};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -41,10 +39,7 @@ impl Watched {
     }
 
     async fn event(&mut self) -> DiscoveryEvent {
-        timeout(DEADLINE, self.events.recv())
-            .await
-            .unwrap()
-            .unwrap()
+        timeout(DEADLINE, self.events.recv()).await.unwrap().unwrap()
     }
 
     async fn addresses(&mut self) -> BTreeSet<SocketAddr> {
@@ -74,10 +69,7 @@ fn config(server: SocketAddr) -> DiscoveryConfig {
 }
 
 fn impatient(server: SocketAddr) -> DiscoveryConfig {
-    DiscoveryConfig {
-        lookup_timeout: SHORT_LOOKUP,
-        ..config(server)
-    }
+    DiscoveryConfig { lookup_timeout: SHORT_LOOKUP, ..config(server) }
 }
 
 async fn dns() -> DevDns {
@@ -85,36 +77,22 @@ async fn dns() -> DevDns {
 }
 
 fn pods(addresses: &[&str]) -> Vec<(String, SocketAddr)> {
-    addresses
-        .iter()
-        .enumerate()
-        .map(|(index, address)| (format!("orders-{index}"), address.parse().unwrap()))
-        .collect()
+    addresses.iter().enumerate().map(|(index, address)| (format!("orders-{index}"), address.parse().unwrap())).collect()
 }
 
 fn set(addresses: &[&str]) -> BTreeSet<SocketAddr> {
-    addresses
-        .iter()
-        .map(|address| address.parse().unwrap())
-        .collect()
+    addresses.iter().map(|address| address.parse().unwrap()).collect()
 }
 
 /// A few more polls happen: nothing that was going to be told is still to come.
 async fn polls(dns: &DevDns, questions: u64) {
-    timeout(DEADLINE, dns.queried(dns.queries() + questions))
-        .await
-        .unwrap();
+    timeout(DEADLINE, dns.queried(dns.queries() + questions)).await.unwrap();
 }
 
 #[tokio::test]
 async fn srv_tells_the_ports_in_both_families() {
     let dns = dns().await;
-    let members = [
-        "127.0.0.1:7001",
-        "127.0.0.1:7002",
-        "127.0.0.2:7001",
-        "[::1]:7003",
-    ];
+    let members = ["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.2:7001", "[::1]:7003"];
     dns.set(SERVICE, pods(&members)).unwrap();
     let mut watched = Watched::start(config(dns.addr()));
     assert_eq!(watched.addresses().await, set(&members));
@@ -137,11 +115,7 @@ async fn without_srv_a_and_aaaa_are_used_with_the_default_port() {
     for fault in [Fault::NoSrv, Fault::SrvFails] {
         let dns = dns().await;
         dns.set_fault(fault);
-        dns.set(
-            SERVICE,
-            pods(&["10.0.0.1:7001", "10.0.0.2:7002", "[fd00::1]:7003"]),
-        )
-        .unwrap();
+        dns.set(SERVICE, pods(&["10.0.0.1:7001", "10.0.0.2:7002", "[fd00::1]:7003"])).unwrap();
         let mut watched = Watched::start(config(dns.addr()));
         let expected = set(&["10.0.0.1:4370", "10.0.0.2:4370", "[fd00::1]:4370"]);
         assert_eq!(watched.addresses().await, expected, "{fault:?}");
@@ -172,9 +146,7 @@ async fn once_srv_has_answered_its_failure_is_no_reason_to_guess_ports() {
 #[tokio::test]
 async fn more_records_than_a_datagram_holds_all_arrive() {
     let dns = dns().await;
-    let members: Vec<String> = (0..300)
-        .map(|n| format!("10.0.{}.{}:7001", n / 100, n % 100))
-        .collect();
+    let members: Vec<String> = (0..300).map(|n| format!("10.0.{}.{}:7001", n / 100, n % 100)).collect();
     let members: Vec<&str> = members.iter().map(String::as_str).collect();
     dns.set(SERVICE, pods(&members)).unwrap();
     let mut watched = Watched::start(config(dns.addr()));
@@ -185,16 +157,11 @@ async fn more_records_than_a_datagram_holds_all_arrive() {
 async fn no_more_than_the_limit_is_taken_from_one_answer_and_the_excess_is_told() {
     let dns = dns().await;
     let limit = rookery_node::discovery::limits::ADDRESSES_PER_ANSWER;
-    let members: Vec<String> = (0..limit + 5)
-        .map(|n| format!("10.0.{}.{}:7001", n / 250, n % 250))
-        .collect();
+    let members: Vec<String> = (0..limit + 5).map(|n| format!("10.0.{}.{}:7001", n / 250, n % 250)).collect();
     let members: Vec<&str> = members.iter().map(String::as_str).collect();
     dns.set_fault(Fault::NoSrv);
     dns.set(SERVICE, pods(&members)).unwrap();
-    let mut watched = Watched::start(DiscoveryConfig {
-        lookup_timeout: DEADLINE,
-        ..config(dns.addr())
-    });
+    let mut watched = Watched::start(DiscoveryConfig { lookup_timeout: DEADLINE, ..config(dns.addr()) });
     match watched.event().await {
         DiscoveryEvent::Addresses { set, excess, .. } => {
             assert_eq!((set.len(), excess), (limit, 5))
@@ -209,25 +176,14 @@ async fn records_that_come_late_are_seen_and_changes_within_a_poll() {
     let mut watched = Watched::start(config(dns.addr()));
     assert_eq!(watched.trouble().await, Trouble::Empty);
     dns.set(SERVICE, pods(&["10.0.0.1:7001"])).unwrap();
-    assert!(matches!(
-        watched.event().await,
-        DiscoveryEvent::Recovered { .. }
-    ));
+    assert!(matches!(watched.event().await, DiscoveryEvent::Recovered { .. }));
     assert_eq!(watched.addresses().await, set(&["10.0.0.1:7001"]));
 
     let before = dns.queries();
-    dns.set(SERVICE, pods(&["10.0.0.1:7001", "10.0.0.2:7001"]))
-        .unwrap();
-    assert_eq!(
-        watched.addresses().await,
-        set(&["10.0.0.1:7001", "10.0.0.2:7001"])
-    );
+    dns.set(SERVICE, pods(&["10.0.0.1:7001", "10.0.0.2:7001"])).unwrap();
+    assert_eq!(watched.addresses().await, set(&["10.0.0.1:7001", "10.0.0.2:7001"]));
     // The poll that was under way when it changed, at most, and the next one: one SRV question each.
-    assert!(
-        dns.queries() <= before + 2,
-        "{} questions",
-        dns.queries() - before
-    );
+    assert!(dns.queries() <= before + 2, "{} questions", dns.queries() - before);
 
     dns.set(SERVICE, pods(&["10.0.0.2:7001"])).unwrap();
     assert_eq!(watched.addresses().await, set(&["10.0.0.2:7001"]));
@@ -235,12 +191,7 @@ async fn records_that_come_late_are_seen_and_changes_within_a_poll() {
 
 #[tokio::test]
 async fn d1_every_kind_of_bad_answer_keeps_the_last_good_set_and_is_told_once() {
-    for fault in [
-        Fault::Empty,
-        Fault::NxDomain,
-        Fault::ServFail,
-        Fault::Silent,
-    ] {
+    for fault in [Fault::Empty, Fault::NxDomain, Fault::ServFail, Fault::Silent] {
         let dns = dns().await;
         dns.set(SERVICE, pods(&["10.0.0.1:7001"])).unwrap();
         let mut watched = Watched::start(impatient(dns.addr()));
@@ -249,45 +200,26 @@ async fn d1_every_kind_of_bad_answer_keeps_the_last_good_set_and_is_told_once() 
         dns.set_fault(fault);
         let trouble = watched.trouble().await;
         let expect_empty = matches!(fault, Fault::Empty | Fault::NxDomain);
-        assert_eq!(
-            trouble == Trouble::Empty,
-            expect_empty,
-            "{fault:?} gave {trouble:?}"
-        );
+        assert_eq!(trouble == Trouble::Empty, expect_empty, "{fault:?} gave {trouble:?}");
         polls(&dns, 5).await;
-        assert!(
-            watched.events.try_recv().is_err(),
-            "{fault:?} was told more than once"
-        );
+        assert!(watched.events.try_recv().is_err(), "{fault:?} was told more than once");
 
         // The same set again is no change: had it been lost, it would be told as new.
         dns.set_fault(Fault::None);
-        assert!(
-            matches!(watched.event().await, DiscoveryEvent::Recovered { .. }),
-            "{fault:?}"
-        );
+        assert!(matches!(watched.event().await, DiscoveryEvent::Recovered { .. }), "{fault:?}");
         polls(&dns, 3).await;
-        assert!(
-            watched.events.try_recv().is_err(),
-            "{fault:?}: the set was lost"
-        );
+        assert!(watched.events.try_recv().is_err(), "{fault:?}: the set was lost");
     }
 }
 
 #[tokio::test]
 async fn a_failure_says_what_was_asked_and_what_came() {
-    for (fault, expect) in [
-        (Fault::ServFail, "Server Failure"),
-        (Fault::Silent, "no answer from DNS"),
-    ] {
+    for (fault, expect) in [(Fault::ServFail, "Server Failure"), (Fault::Silent, "no answer from DNS")] {
         let dns = dns().await;
         dns.set_fault(fault);
         let mut watched = Watched::start(impatient(dns.addr()));
         let reason = watched.trouble().await.to_string();
-        assert!(
-            reason.contains(expect) && reason.contains(SERVICE),
-            "{fault:?} gave {reason:?}"
-        );
+        assert!(reason.contains(expect) && reason.contains(SERVICE), "{fault:?} gave {reason:?}");
     }
 }
 
@@ -304,27 +236,16 @@ async fn an_answer_that_comes_slowly_but_in_time_counts() {
 async fn half_an_answer_is_not_half_a_cluster() {
     let dns = dns().await;
     dns.set_additionals(false);
-    dns.set(SERVICE, pods(&["10.0.0.1:7001", "10.0.0.2:7001"]))
-        .unwrap();
+    dns.set(SERVICE, pods(&["10.0.0.1:7001", "10.0.0.2:7001"])).unwrap();
     let mut watched = Watched::start(config(dns.addr()));
-    assert_eq!(
-        watched.addresses().await,
-        set(&["10.0.0.1:7001", "10.0.0.2:7001"])
-    );
+    assert_eq!(watched.addresses().await, set(&["10.0.0.1:7001", "10.0.0.2:7001"]));
     // SRV goes on naming both, and the first pod's own name fails to resolve: its address is kept, and
     // the news of the second is taken.
     dns.set_fault(Fault::PodsFail(1));
     polls(&dns, 15).await;
-    assert!(
-        watched.events.try_recv().is_err(),
-        "half an answer was told"
-    );
-    dns.set(SERVICE, pods(&["10.0.0.1:7001", "10.0.0.9:7001"]))
-        .unwrap();
-    assert_eq!(
-        watched.addresses().await,
-        set(&["10.0.0.1:7001", "10.0.0.9:7001"])
-    );
+    assert!(watched.events.try_recv().is_err(), "half an answer was told");
+    dns.set(SERVICE, pods(&["10.0.0.1:7001", "10.0.0.9:7001"])).unwrap();
+    assert_eq!(watched.addresses().await, set(&["10.0.0.1:7001", "10.0.0.9:7001"]));
     // With neither resolving there is no answer at all.
     dns.set_fault(Fault::PodsFail(2));
     assert!(matches!(watched.trouble().await, Trouble::Failed(_)));
@@ -333,10 +254,7 @@ async fn half_an_answer_is_not_half_a_cluster() {
 #[tokio::test]
 async fn polls_keep_to_the_ttl_within_the_bounds() {
     // The bounds are 200 ms and 400 ms: a TTL of 0 counts as the one, a TTL of an hour as the other.
-    for (ttl, shortest) in [
-        (0, Duration::from_millis(180)),
-        (3_600, Duration::from_millis(360)),
-    ] {
+    for (ttl, shortest) in [(0, Duration::from_millis(180)), (3_600, Duration::from_millis(360))] {
         let dns = dns().await;
         dns.set_ttl(Duration::from_secs(ttl));
         dns.set(SERVICE, pods(&["10.0.0.1:7001"])).unwrap();
@@ -352,10 +270,7 @@ async fn polls_keep_to_the_ttl_within_the_bounds() {
         assert!(took >= shortest * 4, "TTL {ttl}: 5 polls in {took:?}");
         // Each poll asks the server: an answer kept from an earlier one would hide what is new. With a
         // cache, which counts in whole seconds, five questions would take five seconds or more.
-        assert!(
-            took < Duration::from_millis(4_500),
-            "TTL {ttl}: 5 polls in {took:?}"
-        );
+        assert!(took < Duration::from_millis(4_500), "TTL {ttl}: 5 polls in {took:?}");
     }
 }
 
@@ -381,9 +296,7 @@ async fn static_peers_are_told_at_once_and_their_names_are_resolved_on_each_poll
     let host = format!("orders-0.{SERVICE}");
     let mut watched = Watched::start(DiscoveryConfig {
         service: None,
-        peers: ["10.9.9.9", "[fd00::9]:1", &format!("{host}:99")]
-            .map(|p| p.parse().unwrap())
-            .into(),
+        peers: ["10.9.9.9", "[fd00::9]:1", &format!("{host}:99")].map(|p| p.parse().unwrap()).into(),
         ..config(dns.addr())
     });
     let mut told = BTreeSet::new();
@@ -393,11 +306,7 @@ async fn static_peers_are_told_at_once_and_their_names_are_resolved_on_each_poll
     assert_eq!(told, set(&["10.9.9.9:4370", "[fd00::9]:1", "10.0.0.1:99"]));
     dns.set(SERVICE, pods(&["10.0.0.8:7001"])).unwrap();
     match watched.event().await {
-        DiscoveryEvent::Addresses {
-            source: Source::Peer(peer),
-            set: now,
-            ..
-        } => {
+        DiscoveryEvent::Addresses { source: Source::Peer(peer), set: now, .. } => {
             assert_eq!(&*peer, format!("{host}:99"));
             assert_eq!(now, set(&["10.0.0.8:99"]));
         }
@@ -418,22 +327,14 @@ async fn one_source_in_trouble_says_nothing_of_the_others() {
     let mut seen = (false, false);
     while seen != (true, true) {
         match watched.event().await {
-            DiscoveryEvent::Addresses {
-                source: Source::Service(_),
-                ..
-            } => seen.0 = true,
-            DiscoveryEvent::Trouble {
-                source: Source::Peer(_),
-                ..
-            } => seen.1 = true,
+            DiscoveryEvent::Addresses { source: Source::Service(_), .. } => seen.0 = true,
+            DiscoveryEvent::Trouble { source: Source::Peer(_), .. } => seen.1 = true,
             other => panic!("unexpected {other:?}"),
         }
     }
     // With a silent server beside it, the good one's answers still come.
-    let mut both = Watched::start(DiscoveryConfig {
-        dns_servers: vec![silent.addr(), good.addr()],
-        ..config(good.addr())
-    });
+    let mut both =
+        Watched::start(DiscoveryConfig { dns_servers: vec![silent.addr(), good.addr()], ..config(good.addr()) });
     assert_eq!(both.addresses().await, set(&["10.0.0.1:7001"]));
 }
 
@@ -464,37 +365,15 @@ async fn a_cluster_of_one_starts_and_a_configuration_that_cannot_work_is_refused
     let one = DiscoveryConfig::new(DEFAULT_PORT);
     assert_eq!(start(one.clone()).unwrap().running(), 0);
 
-    let service = |name: &str| DiscoveryConfig {
-        service: Some(name.to_owned()),
-        ..one.clone()
-    };
-    for name in [
-        "",
-        ".",
-        "a..b",
-        "orders:4370",
-        "10.0.0.1",
-        "::1",
-        "with space",
-    ] {
+    let service = |name: &str| DiscoveryConfig { service: Some(name.to_owned()), ..one.clone() };
+    for name in ["", ".", "a..b", "orders:4370", "10.0.0.1", "::1", "with space"] {
         let error = start(service(name)).unwrap_err();
-        assert!(
-            matches!(error, DiscoveryError::ServiceName { .. }),
-            "{name:?} gave {error}"
-        );
+        assert!(matches!(error, DiscoveryError::ServiceName { .. }), "{name:?} gave {error}");
     }
     let peers = vec!["h".parse().unwrap(); 257];
-    let error = start(DiscoveryConfig {
-        peers,
-        ..one.clone()
-    })
-    .unwrap_err();
+    let error = start(DiscoveryConfig { peers, ..one.clone() }).unwrap_err();
     assert_eq!(error, DiscoveryError::TooManyPeers(257));
-    let error = start(DiscoveryConfig {
-        poll_min: Duration::from_secs(9),
-        ..one
-    })
-    .unwrap_err();
+    let error = start(DiscoveryConfig { poll_min: Duration::from_secs(9), ..one }).unwrap_err();
     assert_eq!(error, DiscoveryError::Times);
 }
 
@@ -506,12 +385,8 @@ async fn the_server_stops_when_dropped_and_can_be_changed_from_threads() {
             let dns = dns.clone();
             std::thread::spawn(move || {
                 for port in 1..50 {
-                    let pod = (
-                        format!("orders-{thread}"),
-                        SocketAddr::from(([10, 0, 0, thread], port)),
-                    );
-                    dns.set(&format!("service-{thread}.test."), vec![pod])
-                        .unwrap();
+                    let pod = (format!("orders-{thread}"), SocketAddr::from(([10, 0, 0, thread], port)));
+                    dns.set(&format!("service-{thread}.test."), vec![pod]).unwrap();
                 }
             })
         })
@@ -520,10 +395,7 @@ async fn the_server_stops_when_dropped_and_can_be_changed_from_threads() {
         thread.join().unwrap();
     }
     let addr = dns.addr();
-    let mut watched = Watched::start(DiscoveryConfig {
-        service: Some("service-3.test.".to_owned()),
-        ..config(addr)
-    });
+    let mut watched = Watched::start(DiscoveryConfig { service: Some("service-3.test.".to_owned()), ..config(addr) });
     assert_eq!(watched.addresses().await, set(&["10.0.0.3:49"]));
     drop(dns);
     assert!(matches!(watched.trouble().await, Trouble::Failed(_)));

@@ -71,7 +71,7 @@ impl Runtime {
         let reply = self
             .call_slot(timeout, async |slot: &Arc<Slot<RawReply>>| {
                 self.room_if_remote(to).await;
-                let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.node.clone());
+                let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
                 slot.set_call(call);
                 let reply = Some(ReplyRoute { to: from.clone(), call });
                 let body = SignalBody::Message { payload, reply, deadline_ms: None };

@@ -7,7 +7,7 @@
 use std::{cell::RefCell, fmt};
 
 use bytes::Bytes;
-use rookery_protocol::{Codec, NodeId, Payload, ReplyRoute, Tag, codec};
+use rookery_protocol::{Codec, Destination, Payload, ReplyRoute, Tag, codec};
 use serde::{
     Deserializer, Serialize,
     de::{self, DeserializeOwned, Visitor},
@@ -51,7 +51,7 @@ pub(crate) struct Encoding {
     /// Whose message it is.
     pub(crate) runtime: Runtime,
     /// Where it goes: a call that it carries is lost with the connection to there.
-    pub(crate) to: NodeId,
+    pub(crate) to: Destination,
     /// The reply that it carries.
     pub(crate) reply: Option<ReplyRoute>,
 }
@@ -72,7 +72,7 @@ pub(crate) fn encode<T: Message, R>(
     message: &T,
     codec: Codec,
     runtime: &Runtime,
-    to: &NodeId,
+    to: &Destination,
     then: impl FnOnce(&[u8], Option<&ReplyRoute>) -> R,
 ) -> Result<R, CodecError> {
     let mut scratch = SCRATCH.take();
@@ -93,7 +93,7 @@ pub(crate) fn to_payload<T: Message>(
     message: &T,
     codec: Codec,
     runtime: &Runtime,
-    to: &NodeId,
+    to: &Destination,
 ) -> Result<Payload, CodecError> {
     encode(message, codec, runtime, to, |bytes, _| Payload {
         tag: Tag::from_static(tag_of::<T>()),

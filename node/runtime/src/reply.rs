@@ -20,13 +20,15 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use rookery_protocol::{CallFailure, CallId, Codec, ExitReason, NodeId, Payload, ReplyRoute, Signal, SignalBody, Tag};
+use rookery_protocol::{
+    CallFailure, CallId, Codec, Destination, ExitReason, Payload, ReplyRoute, Signal, SignalBody, Tag,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use thiserror::Error;
 
 use crate::{
     message::{self, Message},
-    process::current,
+    process::{current, relations::Lost},
     runtime::Runtime,
     sync::lock,
 };
@@ -123,7 +125,7 @@ impl RemoteReply {
     /// Answers that the message was taken, to who called with a message that has no [`ReplyTo`].
     pub(crate) fn acknowledge(self) {
         let codec = self.codec;
-        let payload = message::to_payload(&(), codec, &self.runtime, self.route.to.node());
+        let payload = message::to_payload(&(), codec, &self.runtime, &(&self.route.to).into());
         self.answer(payload.map_err(CallFailure::Refused));
     }
 }
@@ -156,8 +158,8 @@ impl<T: Message> ReplyTo<T> {
                 Ok(())
             }
             To::Remote(remote) => {
-                let node = remote.route.to.node().clone();
-                let payload = match message::to_payload(&value, remote.codec, &remote.runtime, &node) {
+                let to = (&remote.route.to).into();
+                let payload = match message::to_payload(&value, remote.codec, &remote.runtime, &to) {
                     Ok(payload) => payload,
                     Err(detail) => {
                         remote.answer(Err(CallFailure::Refused(format!("the reply cannot be encoded: {detail}"))));
@@ -376,11 +378,11 @@ const CALL_SHARDS: usize = 16;
 struct Awaited {
     slot: Arc<dyn AnySlot>,
     /// Whom it was sent to: without a connection to there, no answer comes.
-    from: NodeId,
+    from: Destination,
 }
 
 impl Calls {
-    pub(crate) fn insert(&self, slot: Arc<dyn AnySlot>, from: NodeId) -> CallId {
+    pub(crate) fn insert(&self, slot: Arc<dyn AnySlot>, from: Destination) -> CallId {
         let call = CallId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
         lock(self.shard(call)).insert(call, Awaited { slot, from });
         call
@@ -390,12 +392,12 @@ impl Calls {
         lock(self.shard(call)).remove(&call).map(|awaited| awaited.slot)
     }
 
-    /// Fails every call that waits for one of `nodes`, or every call.
-    pub(crate) fn fail_from(&self, nodes: Option<&NodeId>) {
+    /// Fails every call that waits for one who is lost, or every call.
+    pub(crate) fn fail_from(&self, whom: Option<&Lost>) {
         for shard in &self.shards {
             let lost: Vec<Awaited> = {
                 let mut calls = lock(shard);
-                let lost = calls.iter().filter(|(_, awaited)| nodes.is_none_or(|node| awaited.from == *node));
+                let lost = calls.iter().filter(|(_, awaited)| whom.is_none_or(|lost| lost.reaches(&awaited.from)));
                 let lost: Vec<CallId> = lost.map(|(&call, _)| call).collect();
                 lost.iter().filter_map(|call| calls.remove(call)).collect()
             };
@@ -412,7 +414,7 @@ impl Calls {
 
 impl Runtime {
     /// Makes the caller in `slot` known to the wire, with what becomes of it should the connection to `to` be lost.
-    fn await_reply<T: Message>(&self, slot: &Arc<Slot<T>>, to: &NodeId) -> ReplyRoute {
+    fn await_reply<T: Message>(&self, slot: &Arc<Slot<T>>, to: &Destination) -> ReplyRoute {
         let mut call = slot.call.load(Ordering::Acquire);
         if call == 0 {
             call = self.calls().insert(slot.clone(), to.clone()).0;

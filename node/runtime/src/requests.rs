@@ -1,6 +1,6 @@
 //! Requests to a node: start a behaviour, register, unregister and look up names. The asking half and the answering half.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use rookery_protocol::{
     CallId, Destination, ExitReason, NodeId, Pid, ProcessName, Recipient, Ref, Serial, Signal, SignalBody,
@@ -9,8 +9,7 @@ use rookery_protocol::{
 use tokio::sync::oneshot;
 
 use crate::{
-    net::outbound::Outbound,
-    process::current,
+    process::{current, relations::Lost},
     runtime::{PendingRequest, RegisterError, Runtime},
     spawn::{SpawnOptions, Start, Started},
     sync::lock,
@@ -167,7 +166,7 @@ impl Runtime {
         }
     }
 
-    pub(crate) fn handle_response(&self, call: CallId, body: ResponseBody, _via: Option<&Arc<Outbound>>) {
+    pub(crate) fn handle_response(&self, call: CallId, body: ResponseBody) {
         let Some(pending) = lock(self.requests()).remove(&call) else { return };
         if let (ResponseBody::Spawned(child), Some(parent)) = (&body, &pending.ties.process)
             && let Some(process) = self.process(parent)
@@ -181,7 +180,7 @@ impl Runtime {
                 process.monitor_to(monitor, child.into());
             }
             if remote && (pending.ties.link || pending.ties.monitor.is_some()) && !self.interested(child, parent) {
-                process.node_lost(child.node());
+                process.lost(&Lost::Node(child.node().clone()));
             }
         }
         drop(pending.answer.send(body));

@@ -116,7 +116,7 @@ impl Runtime {
                 }
             }
             SignalBody::Request { call, body } => self.handle_request(&from, call, *body),
-            SignalBody::Response { call, body } => self.handle_response(call, *body, via),
+            SignalBody::Response { call, body } => self.handle_response(call, *body),
             SignalBody::Refused { detail } => match self.recipient(&to.to) {
                 Some(process) => process.event(Event::Refused(detail)),
                 None => tracing::warn!(detail, "refused"),
@@ -159,20 +159,29 @@ impl Runtime {
     }
 
     fn pass_to_client(&self, mut signal: Signal) {
-        if let Some(pid) = self.client_of(&signal.to.to) {
-            signal.to = pid.into();
-            self.signal(signal);
+        let Some(pid) = self.client_of(&signal.to.to) else { return };
+        signal.to = pid.into();
+        // Who monitors by name monitors this process from here on, and is told should its client be lost.
+        if let SignalBody::Monitor(monitor) = signal.body
+            && let Some(watcher) = self.process(&signal.from)
+        {
+            watcher.monitor_to(monitor, signal.to.clone());
         }
+        self.signal_tied(signal);
     }
 
     fn tie(&self, other: &Pid, own: Serial, via: Option<&Arc<Outbound>>) {
-        if let Some(connection) = via {
+        // What comes from a client of this node, over whatever connection, is tied to the client's.
+        let connection = match via {
+            Some(connection) => Some(connection.clone()),
+            None if self.is_own(&other.into()) => None,
+            None => self.connection(&other.into()),
+        };
+        if let Some(connection) = connection {
             if let Some(process) = self.table().get(own) {
                 process.tied_over_connection();
             }
             connection.interested(own);
-        } else if !self.is_own(&other.into()) {
-            // A client of this node: its session remembers the tie.
         }
     }
 
@@ -259,7 +268,7 @@ impl Runtime {
         };
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let tag = tag_of::<M>();
-        let pushed = message::encode(&message, codec, self, &to.node, |body, reply| {
+        let pushed = message::encode(&message, codec, self, to, |body, reply| {
             let head = MessageHead { from: &from, to, tag: tag.as_bytes(), codec, reply, deadline_ms: None };
             (connection.push_message(&head, body), body.len())
         });

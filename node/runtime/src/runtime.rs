@@ -33,6 +33,7 @@ use crate::{
         AnyProcess,
         event::{Event, ProcessInfo},
         mailbox::Process,
+        relations::Lost,
         table::{Layout, Table},
     },
     reply::Calls,
@@ -268,10 +269,6 @@ impl Runtime {
         &self.0.tokio
     }
 
-    pub(crate) fn uplink(&self) -> Option<&Arc<dyn Uplink>> {
-        self.0.uplink.get()
-    }
-
     pub(crate) fn max_processes(&self) -> usize {
         self.0.max_processes
     }
@@ -437,17 +434,27 @@ impl Runtime {
     /// A node is lost: breaks the links, fires the monitors and fails the calls of `tied` processes to there, then tells
     /// the processes that asked for it. After the last of its signals was handed to [`receive`](Self::receive).
     pub fn node_lost(&self, node: &NodeId, tied: impl IntoIterator<Item = Serial>, reason: &str) {
-        for serial in tied {
-            if let Some(process) = self.0.table.get(serial) {
-                process.node_lost(node);
-            }
-        }
-        self.0.calls.fail_from(Some(node));
+        self.lost(&Lost::Node(node.clone()), tied);
         self.fail_requests(Some(node));
         let mut watch = lock(&self.0.node_watch);
         if watch.up.remove(node) {
             self.tell(&watch.watchers, &Event::NodeDown { node: node.clone(), reason: reason.to_owned() });
         }
+    }
+
+    /// A client of this node is lost: frees its names, and tells the `tied` processes of this node.
+    pub fn client_lost(&self, session: SessionId, tied: impl IntoIterator<Item = Serial>) {
+        write(&self.0.names).retain(|_, pid| pid.serial().session() != Some(session));
+        self.lost(&Lost::Session(session), tied);
+    }
+
+    fn lost(&self, lost: &Lost, tied: impl IntoIterator<Item = Serial>) {
+        for serial in tied {
+            if let Some(process) = self.0.table.get(serial) {
+                process.lost(lost);
+            }
+        }
+        self.0.calls.fail_from(Some(lost));
     }
 
     fn tell(&self, watchers: &BTreeSet<Serial>, event: &Event) {

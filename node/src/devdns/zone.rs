@@ -73,12 +73,7 @@ pub(super) struct Reply {
 
 impl Zone {
     pub(super) fn new() -> Self {
-        Self {
-            services: BTreeMap::new(),
-            fault: Fault::None,
-            ttl: DEFAULT_TTL,
-            additionals: true,
-        }
+        Self { services: BTreeMap::new(), fault: Fault::None, ttl: DEFAULT_TTL, additionals: true }
     }
 
     /// Makes a service consist of these pods.
@@ -89,8 +84,7 @@ impl Zone {
             .into_iter()
             .map(|(pod, addr)| Ok((absolute(&format!("{pod}.{origin}"))?, addr)))
             .collect::<io::Result<Vec<_>>>()?;
-        self.services
-            .insert(LowerName::new(&origin), Service { origin, srv, pods });
+        self.services.insert(LowerName::new(&origin), Service { origin, srv, pods });
         Ok(())
     }
 
@@ -105,10 +99,7 @@ impl Zone {
         let at_once = Duration::ZERO;
         let srv = kind == RecordType::SRV;
         let is_service = self.services.contains_key(name);
-        let pod_below = |first| {
-            self.service_of_pod(name)
-                .is_some_and(|(_, _, index)| index < first)
-        };
+        let pod_below = |first| self.service_of_pod(name).is_some_and(|(_, _, index)| index < first);
         match self.fault {
             Fault::Silent => None,
             Fault::Slow(delay) => Some((self.answer(name, kind), delay)),
@@ -117,9 +108,7 @@ impl Zone {
             Fault::ServFail => Some((self.failure(), at_once)),
             Fault::NoSrv if srv => Some((self.negative(name, ResponseCode::NoError), at_once)),
             Fault::SrvFails if srv => Some((self.failure(), at_once)),
-            Fault::SrvOnly if is_service => {
-                Some((self.negative(name, ResponseCode::NoError), at_once))
-            }
+            Fault::SrvOnly if is_service => Some((self.negative(name, ResponseCode::NoError), at_once)),
             Fault::PodsFail(first) if pod_below(first) => Some((self.failure(), at_once)),
             _ => Some((self.answer(name, kind), at_once)),
         }
@@ -127,10 +116,7 @@ impl Zone {
 
     fn answer(&self, name: &LowerName, kind: RecordType) -> Reply {
         let found = if let Some(service) = self.services.get(name) {
-            self.addresses(
-                kind,
-                service.pods.iter().map(|(_, addr)| (&service.origin, addr)),
-            )
+            self.addresses(kind, service.pods.iter().map(|(_, addr)| (&service.origin, addr)))
         } else if let Some(service) = self.services.values().find(|service| service.srv == *name) {
             match kind {
                 RecordType::SRV => return self.srv(service),
@@ -145,21 +131,12 @@ impl Zone {
         if found.is_empty() {
             return self.negative(name, ResponseCode::NoError);
         }
-        Reply {
-            code: ResponseCode::NoError,
-            answers: found,
-            soa: Vec::new(),
-            additionals: Vec::new(),
-        }
+        Reply { code: ResponseCode::NoError, answers: found, soa: Vec::new(), additionals: Vec::new() }
     }
 
     fn srv(&self, service: &Service) -> Reply {
         let owner: Name = service.srv.clone().into();
-        let targets: BTreeSet<(&Name, u16)> = service
-            .pods
-            .iter()
-            .map(|(pod, addr)| (pod, addr.port()))
-            .collect();
+        let targets: BTreeSet<(&Name, u16)> = service.pods.iter().map(|(pod, addr)| (pod, addr.port())).collect();
         let answers: Vec<Record> = targets
             .into_iter()
             .map(|(pod, port)| {
@@ -176,19 +153,10 @@ impl Zone {
             additionals = self.addresses(RecordType::A, pods());
             additionals.extend(self.addresses(RecordType::AAAA, pods()));
         }
-        Reply {
-            code: ResponseCode::NoError,
-            answers,
-            soa: Vec::new(),
-            additionals,
-        }
+        Reply { code: ResponseCode::NoError, answers, soa: Vec::new(), additionals }
     }
 
-    fn addresses<'a>(
-        &self,
-        kind: RecordType,
-        owners: impl Iterator<Item = (&'a Name, &'a SocketAddr)>,
-    ) -> Vec<Record> {
+    fn addresses<'a>(&self, kind: RecordType, owners: impl Iterator<Item = (&'a Name, &'a SocketAddr)>) -> Vec<Record> {
         let mut records = Vec::new();
         let mut seen = BTreeSet::new();
         for (owner, addr) in owners {
@@ -208,42 +176,23 @@ impl Zone {
     /// The service that a pod's name belongs to, the name as it was set, and the pod's index in it.
     fn service_of_pod(&self, name: &LowerName) -> Option<(&Service, &Name, usize)> {
         self.services.values().find_map(|service| {
-            let index = service
-                .pods
-                .iter()
-                .position(|(pod, _)| LowerName::new(pod) == *name)?;
-            service
-                .pods
-                .get(index)
-                .map(|(pod, _)| (service, pod, index))
+            let index = service.pods.iter().position(|(pod, _)| LowerName::new(pod) == *name)?;
+            service.pods.get(index).map(|(pod, _)| (service, pod, index))
         })
     }
 
     fn negative(&self, name: &LowerName, code: ResponseCode) -> Reply {
-        let service = self
-            .services
-            .values()
-            .find(|s| LowerName::new(&s.origin).zone_of(name));
+        let service = self.services.values().find(|s| LowerName::new(&s.origin).zone_of(name));
         let apex = service.map_or_else(Name::root, |service| service.origin.clone());
         let ttl = self.ttl_secs();
         let times = i32::try_from(ttl).unwrap_or(i32::MAX);
         let data = SOA::new(apex.clone(), apex.clone(), 1, times, times, times, ttl);
         let soa = vec![Record::from_rdata(apex, ttl, RData::SOA(data))];
-        Reply {
-            code,
-            answers: Vec::new(),
-            soa,
-            additionals: Vec::new(),
-        }
+        Reply { code, answers: Vec::new(), soa, additionals: Vec::new() }
     }
 
     fn failure(&self) -> Reply {
-        Reply {
-            code: ResponseCode::ServFail,
-            answers: Vec::new(),
-            soa: Vec::new(),
-            additionals: Vec::new(),
-        }
+        Reply { code: ResponseCode::ServFail, answers: Vec::new(), soa: Vec::new(), additionals: Vec::new() }
     }
 
     fn ttl_secs(&self) -> u32 {
@@ -252,12 +201,8 @@ impl Zone {
 }
 
 fn absolute(name: &str) -> io::Result<Name> {
-    let mut parsed = Name::from_ascii(name).map_err(|error| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{name:?} is not a DNS name: {error}"),
-        )
-    })?;
+    let mut parsed = Name::from_ascii(name)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a DNS name: {error}")))?;
     parsed.set_fqdn(true);
     Ok(parsed)
 }

@@ -65,9 +65,7 @@ pub enum DialStatus {
 /// The longest wait after this many failures in a row; the shortest is half of it.
 pub(super) fn backoff(failures: u32) -> Duration {
     let factor = 2_u32.saturating_pow(failures);
-    limits::BACKOFF_MIN
-        .saturating_mul(factor)
-        .min(limits::BACKOFF_MAX)
+    limits::BACKOFF_MIN.saturating_mul(factor).min(limits::BACKOFF_MAX)
 }
 
 /// An IPv4-mapped IPv6 address is its IPv4 address: one node must not be dialled as two.

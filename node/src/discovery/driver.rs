@@ -117,17 +117,11 @@ fn check(config: &DiscoveryConfig) -> Result<(), DiscoveryError> {
     if let Some(name) = &config.service
         && let Some(problem) = service_problem(name)
     {
-        return Err(DiscoveryError::ServiceName {
-            name: name.clone(),
-            problem,
-        });
+        return Err(DiscoveryError::ServiceName { name: name.clone(), problem });
     }
     for name in &config.search_domains {
         if let Some(problem) = host_name_problem(name) {
-            return Err(DiscoveryError::SearchDomain {
-                name: name.clone(),
-                problem,
-            });
+            return Err(DiscoveryError::SearchDomain { name: name.clone(), problem });
         }
     }
     if config.peers.len() > limits::STATIC_PEERS {
@@ -199,11 +193,7 @@ impl Poller {
     }
 
     async fn poll(&mut self) -> Outcome {
-        let resolver = match self
-            .resolver
-            .take()
-            .map_or_else(|| SourceResolver::new(&self.config), Ok)
-        {
+        let resolver = match self.resolver.take().map_or_else(|| SourceResolver::new(&self.config), Ok) {
             Ok(resolver) => resolver,
             Err(reason) => return Outcome::Failed(reason),
         };
@@ -211,8 +201,7 @@ impl Poller {
             Target::Service(name) => resolver.poll_service(name, &mut self.memory).await,
             Target::Host(name, port) => resolver.poll_host(name, *port, &mut self.memory).await,
         };
-        let read_again =
-            self.config.dns_servers.is_empty() && matches!(outcome, Outcome::Failed(_));
+        let read_again = self.config.dns_servers.is_empty() && matches!(outcome, Outcome::Failed(_));
         if !read_again {
             self.resolver = Some(resolver);
         }
@@ -222,11 +211,7 @@ impl Poller {
 
 async fn tell_fixed(fixed: Vec<(Source, SocketAddr)>, events: mpsc::Sender<DiscoveryEvent>) {
     for (source, address) in fixed {
-        let event = DiscoveryEvent::Addresses {
-            source,
-            set: [address].into(),
-            excess: 0,
-        };
+        let event = DiscoveryEvent::Addresses { source, set: [address].into(), excess: 0 };
         log(&event);
         if events.send(event).await.is_err() {
             return;
@@ -236,11 +221,7 @@ async fn tell_fixed(fixed: Vec<(Source, SocketAddr)>, events: mpsc::Sender<Disco
 
 fn log(event: &DiscoveryEvent) {
     match event {
-        DiscoveryEvent::Addresses {
-            source,
-            set,
-            excess,
-        } => {
+        DiscoveryEvent::Addresses { source, set, excess } => {
             tracing::info!(%source, count = set.len(), addresses = ?Few(set), "discovery: addresses");
             if *excess > 0 {
                 tracing::warn!(
@@ -273,10 +254,6 @@ impl std::fmt::Debug for Few<'_> {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{address}")?;
         }
-        if self.0.len() > SHOWN {
-            f.write_str(", …")
-        } else {
-            Ok(())
-        }
+        if self.0.len() > SHOWN { f.write_str(", …") } else { Ok(()) }
     }
 }

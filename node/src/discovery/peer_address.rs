@@ -39,9 +39,7 @@ pub enum Host {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerAddressError {
     /// There is no host in it.
-    #[error(
-        "peer address {0:?} has no host: write host:port, ip:port, [ipv6]:port, or one of them without the port"
-    )]
+    #[error("peer address {0:?} has no host: write host:port, ip:port, [ipv6]:port, or one of them without the port")]
     NoHost(String),
     /// The port is not a number from 1 to 65535.
     #[error("peer address {input:?} has port {port:?}: a port is a number from 1 to 65535")]
@@ -94,17 +92,11 @@ impl FromStr for PeerAddress {
                 None if after.is_empty() => None,
                 None => return Err(brackets()),
             };
-            return Ok(Self {
-                host: Host::Ip(ip.into()),
-                port,
-            });
+            return Ok(Self { host: Host::Ip(ip.into()), port });
         }
         // An IPv6 address without brackets cannot also have a port: there is no telling them apart.
         if let Ok(ip) = text.parse::<Ipv6Addr>() {
-            return Ok(Self {
-                host: Host::Ip(ip.into()),
-                port: None,
-            });
+            return Ok(Self { host: Host::Ip(ip.into()), port: None });
         }
         let (host, port) = match text.split_once(':') {
             Some((_, rest)) if rest.contains(':') => {
@@ -117,21 +109,13 @@ impl FromStr for PeerAddress {
             return Err(PeerAddressError::NoHost(input.to_owned()));
         }
         if let Ok(ip) = host.parse::<Ipv4Addr>() {
-            return Ok(Self {
-                host: Host::Ip(ip.into()),
-                port,
-            });
+            return Ok(Self { host: Host::Ip(ip.into()), port });
         }
         match host_name_problem(host) {
-            Some(problem) => Err(PeerAddressError::HostName {
-                input: input.to_owned(),
-                host: host.to_owned(),
-                problem,
-            }),
-            None => Ok(Self {
-                host: Host::Name(host.to_owned()),
-                port,
-            }),
+            Some(problem) => {
+                Err(PeerAddressError::HostName { input: input.to_owned(), host: host.to_owned(), problem })
+            }
+            None => Ok(Self { host: Host::Name(host.to_owned()), port }),
         }
     }
 }
@@ -141,10 +125,7 @@ fn parse_port(input: &str, port: &str) -> Result<u16, PeerAddressError> {
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     match port.parse::<u16>() {
         Ok(number) if digits && number > 0 => Ok(number),
-        _ => Err(PeerAddressError::Port {
-            input: input.to_owned(),
-            port: port.to_owned(),
-        }),
+        _ => Err(PeerAddressError::Port { input: input.to_owned(), port: port.to_owned() }),
     }
 }
 
@@ -166,10 +147,7 @@ pub(super) fn host_name_problem(name: &str) -> Option<&'static str> {
             return Some("a part between dots is longer than the 63 characters that DNS allows");
         }
         // Underscores are no part of a host name, but some clusters' names have them.
-        if !label
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-        {
+        if !label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
             return Some(
                 "a name has letters, digits, '-', '_' and dots (write an international name in its xn-- form)",
             );
@@ -258,10 +236,7 @@ mod tests {
         ] {
             let error = text.parse::<PeerAddress>().unwrap_err().to_string();
             assert!(error.contains(expect), "{text:?} gave {error}");
-            assert!(
-                error.contains(&format!("{text:?}")),
-                "{error} does not quote {text:?}"
-            );
+            assert!(error.contains(&format!("{text:?}")), "{error} does not quote {text:?}");
         }
         assert!("a".repeat(64).parse::<PeerAddress>().is_err());
         assert!(["a"; 127].join(".").parse::<PeerAddress>().is_ok());

@@ -80,12 +80,7 @@ impl DialBook {
     /// that no source names any more is forgotten, unless a peer told of it, or is connected or being
     /// dialled there. What is new is due at once.
     pub fn addresses(&mut self, source: Source, set: &BTreeSet<SocketAddr>, now: Duration) {
-        let new: BTreeSet<SocketAddr> = set
-            .iter()
-            .copied()
-            .map(canonical)
-            .filter(is_dialable)
-            .collect();
+        let new: BTreeSet<SocketAddr> = set.iter().copied().map(canonical).filter(is_dialable).collect();
         if new.is_empty() {
             return;
         }
@@ -108,11 +103,7 @@ impl DialBook {
         if kept != old {
             // Who is behind an address may have changed with the set, this node's own included.
             for addr in old {
-                if self
-                    .entries
-                    .get(&addr)
-                    .is_some_and(|entry| entry.state == State::Itself)
-                {
+                if self.entries.get(&addr).is_some_and(|entry| entry.state == State::Itself) {
                     self.put_waiting(addr, now, Duration::ZERO, limits::RECONNECT_SPREAD);
                 }
             }
@@ -141,10 +132,8 @@ impl DialBook {
     /// one to an address where a peer is connected changes nothing.
     pub fn dial_started(&mut self, addr: SocketAddr) {
         let addr = canonical(addr);
-        let settled = self
-            .entries
-            .get(&addr)
-            .is_some_and(|entry| matches!(entry.state, State::Connected(_) | State::Itself));
+        let settled =
+            self.entries.get(&addr).is_some_and(|entry| matches!(entry.state, State::Connected(_) | State::Itself));
         if !settled {
             self.settle(addr, State::Dialling);
         }
@@ -169,19 +158,9 @@ impl DialBook {
             Refusal::Incompatible => (limits::INCOMPATIBLE_RETRY, "no protocol version in common"),
             Refusal::Busy => (limits::BUSY_RETRY, "busy or draining"),
         };
-        if self
-            .entries
-            .get(&addr)
-            .is_some_and(|entry| entry.state == State::Dialling)
-        {
+        if self.entries.get(&addr).is_some_and(|entry| entry.state == State::Dialling) {
             let slack = nominal.mul_f64(limits::REFUSAL_JITTER);
-            self.fail(
-                addr,
-                why,
-                now,
-                nominal.saturating_sub(slack),
-                nominal + slack,
-            );
+            self.fail(addr, why, now, nominal.saturating_sub(slack), nominal + slack);
         }
     }
 
@@ -245,9 +224,7 @@ impl DialBook {
 
     /// Every address and what is known of it, for people and metrics.
     pub fn statuses(&self) -> impl Iterator<Item = (SocketAddr, DialStatus)> + '_ {
-        self.entries
-            .iter()
-            .map(|(addr, entry)| (*addr, entry.status()))
+        self.entries.iter().map(|(addr, entry)| (*addr, entry.status()))
     }
 
     /// How many addresses are in the book.
@@ -307,14 +284,7 @@ impl DialBook {
     }
 
     /// Counts a failure; the next try comes between `soonest` and `latest` from now, if there is one.
-    fn fail(
-        &mut self,
-        addr: SocketAddr,
-        why: &str,
-        now: Duration,
-        soonest: Duration,
-        latest: Duration,
-    ) {
+    fn fail(&mut self, addr: SocketAddr, why: &str, now: Duration, soonest: Duration, latest: Duration) {
         let Some(entry) = self.entries.get_mut(&addr) else {
             return;
         };
@@ -346,13 +316,7 @@ impl DialBook {
         }
     }
 
-    fn put_waiting(
-        &mut self,
-        addr: SocketAddr,
-        now: Duration,
-        soonest: Duration,
-        latest: Duration,
-    ) {
+    fn put_waiting(&mut self, addr: SocketAddr, now: Duration, soonest: Duration, latest: Duration) {
         let due = now.saturating_add(self.jitter.between(soonest, latest));
         self.put(addr, State::Waiting { due });
     }
@@ -368,16 +332,7 @@ impl DialBook {
 
     fn insert(&mut self, addr: SocketAddr, named: usize, learned: bool, state: State) {
         self.account(addr, &State::Itself, &state);
-        self.entries.insert(
-            addr,
-            Entry {
-                named,
-                learned,
-                state,
-                failures: 0,
-                trouble: None,
-            },
-        );
+        self.entries.insert(addr, Entry { named, learned, state, failures: 0, trouble: None });
     }
 
     fn remove(&mut self, addr: SocketAddr) {
@@ -408,11 +363,9 @@ impl DialBook {
 impl Entry {
     fn status(&self) -> DialStatus {
         match &self.state {
-            State::Waiting { due } => DialStatus::Waiting {
-                due: *due,
-                failures: self.failures,
-                trouble: self.trouble.clone(),
-            },
+            State::Waiting { due } => {
+                DialStatus::Waiting { due: *due, failures: self.failures, trouble: self.trouble.clone() }
+            }
             State::Dialling => DialStatus::Dialling,
             State::Connected(peer) => DialStatus::Connected(peer.clone()),
             State::Itself => DialStatus::Itself,

@@ -41,11 +41,7 @@ fn millis(millis: u64) -> Duration {
 
 fn book_with(addrs: &[usize]) -> DialBook {
     let mut book = DialBook::new(Jitter::new(1));
-    book.addresses(
-        source(0),
-        &addrs.iter().copied().map(addr).collect(),
-        secs(0),
-    );
+    book.addresses(source(0), &addrs.iter().copied().map(addr).collect(), secs(0));
     book
 }
 
@@ -102,10 +98,7 @@ impl Model {
     }
 
     fn pick(&self, index: usize) -> Option<SocketAddr> {
-        self.dialling
-            .iter()
-            .nth(index % self.dialling.len().max(1))
-            .copied()
+        self.dialling.iter().nth(index % self.dialling.len().max(1)).copied()
     }
 
     fn settle(&mut self, addr: SocketAddr) {
@@ -122,10 +115,7 @@ impl Model {
                 if set.is_empty() {
                     return;
                 }
-                let old = self
-                    .named
-                    .insert(source(index), set.clone())
-                    .unwrap_or_default();
+                let old = self.named.insert(source(index), set.clone()).unwrap_or_default();
                 if old != set {
                     self.itself.retain(|addr| !old.contains(addr));
                 }
@@ -170,8 +160,7 @@ impl Model {
             Step::Refused(index, kind) => {
                 if let Some(addr) = self.pick(index) {
                     let kinds = [Refusal::Stranger, Refusal::Incompatible, Refusal::Busy];
-                    self.book
-                        .refused(addr, kinds[usize::from(kind) % 3], self.now);
+                    self.book.refused(addr, kinds[usize::from(kind) % 3], self.now);
                     self.dialling.remove(&addr);
                 }
             }
@@ -185,10 +174,7 @@ impl Model {
     fn poll(&mut self) -> Vec<SocketAddr> {
         let before = self.dialling.len();
         let dials = self.book.poll_dials(self.now);
-        assert!(
-            before + dials.len() <= limits::PARALLEL_DIALS.max(before),
-            "too many at a time"
-        );
+        assert!(before + dials.len() <= limits::PARALLEL_DIALS.max(before), "too many at a time");
         for addr in &dials {
             assert!(!self.connected.contains_key(addr), "{addr} is connected");
             assert!(!self.itself.contains(addr), "{addr} is this node");
@@ -200,12 +186,8 @@ impl Model {
     /// What has to be dialled again: named by a source, no peer there, not this node.
     fn wanted(&self) -> BTreeSet<SocketAddr> {
         let named: BTreeSet<SocketAddr> = self.named.values().flatten().copied().collect();
-        let settled = |addr: &SocketAddr| {
-            matches!(
-                self.book.status(*addr),
-                Some(DialStatus::Connected(_) | DialStatus::Itself)
-            )
-        };
+        let settled =
+            |addr: &SocketAddr| matches!(self.book.status(*addr), Some(DialStatus::Connected(_) | DialStatus::Itself));
         named.into_iter().filter(|addr| !settled(addr)).collect()
     }
 }
@@ -390,16 +372,9 @@ fn own_address_is_left_alone_until_its_set_changes() {
     book.addresses(source(0), &[addr(1), addr(2)].into(), secs(9));
     book.addresses(source(1), &[addr(4)].into(), secs(9));
     book.poll_dials(secs(9));
-    assert_eq!(
-        book.status(addr(1)),
-        Some(DialStatus::Itself),
-        "its own set is the same"
-    );
+    assert_eq!(book.status(addr(1)), Some(DialStatus::Itself), "its own set is the same");
     book.addresses(source(0), &[addr(1), addr(2), addr(5)].into(), secs(10));
-    assert!(
-        book.poll_dials(secs(10) + limits::RECONNECT_SPREAD)
-            .contains(&addr(1))
-    );
+    assert!(book.poll_dials(secs(10) + limits::RECONNECT_SPREAD).contains(&addr(1)));
 }
 
 #[test]
@@ -411,10 +386,7 @@ fn losing_a_peer_makes_all_its_addresses_due_soon() {
     book.connected(addr(3), peer(3));
     assert_eq!(book.next_due(), None);
     book.disconnected(&peer(1), secs(5));
-    let dials: BTreeSet<_> = book
-        .poll_dials(secs(5) + limits::RECONNECT_SPREAD)
-        .into_iter()
-        .collect();
+    let dials: BTreeSet<_> = book.poll_dials(secs(5) + limits::RECONNECT_SPREAD).into_iter().collect();
     assert_eq!(dials, [addr(1), addr(2)].into());
 }
 
@@ -431,11 +403,7 @@ fn one_node_in_two_notations_is_dialled_once_and_nowhere_is_never_dialled() {
         "255.255.255.255:4370",
         "[ff02::1]:4370",
     ];
-    book.addresses(
-        source(0),
-        &set.map(|text| text.parse().unwrap()).into(),
-        secs(0),
-    );
+    book.addresses(source(0), &set.map(|text| text.parse().unwrap()).into(), secs(0));
     book.learned("0.0.0.0:1".parse().unwrap(), secs(0));
     assert_eq!(book.poll_dials(secs(0)), ["10.0.0.1:4370".parse().unwrap()]);
     assert_eq!(book.len(), 1);
@@ -456,11 +424,7 @@ fn a_long_reason_is_cut_between_characters() {
     let mut book = book_with(&[1]);
     book.poll_dials(secs(0));
     book.dial_failed(addr(1), &"é".repeat(1_000), secs(0));
-    let Some(DialStatus::Waiting {
-        trouble: Some(trouble),
-        ..
-    }) = book.status(addr(1))
-    else {
+    let Some(DialStatus::Waiting { trouble: Some(trouble), .. }) = book.status(addr(1)) else {
         panic!("not waiting: {:?}", book.status(addr(1)));
     };
     assert!(trouble.len() <= limits::REASON_BYTES && trouble.starts_with('é'));

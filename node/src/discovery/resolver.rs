@@ -96,22 +96,13 @@ impl SourceResolver {
         // The library's own choice of ports spans everything above 1023 and could sit, for a moment, on
         // the very port that a node on this machine is about to listen on.
         options.os_port_selection = true;
-        let resolver = builder
-            .build()
-            .map_err(|error| format!("cannot set up DNS: {error}"))?;
-        Ok(Self {
-            resolver,
-            timeout: config.lookup_timeout,
-            default_port: config.default_port,
-        })
+        let resolver = builder.build().map_err(|error| format!("cannot set up DNS: {error}"))?;
+        Ok(Self { resolver, timeout: config.lookup_timeout, default_port: config.default_port })
     }
 
     /// One poll of a service: SRV, else A and AAAA.
     pub(super) async fn poll_service(&self, service: &str, memory: &mut Memory) -> Outcome {
-        let srv_failure = match self
-            .ask(&format!("_rookery._udp.{service}"), RecordType::SRV)
-            .await
-        {
+        let srv_failure = match self.ask(&format!("_rookery._udp.{service}"), RecordType::SRV).await {
             Reply::Records(lookup) => {
                 memory.srv_seen = true;
                 return self.resolve_targets(&lookup, memory).await;
@@ -159,10 +150,7 @@ impl SourceResolver {
         for (target, port) in targets {
             ports.entry(target).or_default().insert(port);
         }
-        let mut gathered = Gathered {
-            excess,
-            ..Gathered::default()
-        };
+        let mut gathered = Gathered { excess, ..Gathered::default() };
         for record in lookup.additionals() {
             let Some(ip) = record_ip(record) else {
                 continue;
@@ -172,20 +160,12 @@ impl SourceResolver {
             };
             ttl = ttl.min(Duration::from_secs(record.ttl.into()));
             gathered.insert(ip, target_ports);
-            gathered
-                .known
-                .entry((record.name.clone(), record.record_type()))
-                .or_default()
-                .insert(ip);
+            gathered.known.entry((record.name.clone(), record.record_type())).or_default().insert(ip);
         }
         // A target with any additional record needs no question of its own.
         ports.retain(|target, _| {
-            !gathered
-                .known
-                .contains_key(&(target.clone(), RecordType::A))
-                && !gathered
-                    .known
-                    .contains_key(&(target.clone(), RecordType::AAAA))
+            !gathered.known.contains_key(&(target.clone(), RecordType::A))
+                && !gathered.known.contains_key(&(target.clone(), RecordType::AAAA))
         });
         gathered.ttl = Some(ttl);
         self.gather(ports, gathered, memory).await
@@ -202,12 +182,7 @@ impl SourceResolver {
         let deadline = tokio::time::Instant::now() + self.timeout * 2;
         let mut questions = ports
             .keys()
-            .flat_map(|name| {
-                [
-                    (name.clone(), RecordType::A),
-                    (name.clone(), RecordType::AAAA),
-                ]
-            })
+            .flat_map(|name| [(name.clone(), RecordType::A), (name.clone(), RecordType::AAAA)])
             .collect::<BTreeSet<Question>>();
         let mut waiting = questions.clone().into_iter();
         let mut running = JoinSet::new();
@@ -249,9 +224,7 @@ impl SourceResolver {
     async fn ask_name(&self, name: Name, kind: RecordType) -> Reply {
         let asked = name.clone();
         match tokio::time::timeout(self.timeout, self.resolver.lookup(name, kind)).await {
-            Ok(Ok(lookup)) if lookup.answers().iter().any(|r| r.record_type() == kind) => {
-                Reply::Records(lookup)
-            }
+            Ok(Ok(lookup)) if lookup.answers().iter().any(|r| r.record_type() == kind) => Reply::Records(lookup),
             Ok(Ok(_)) => Reply::None,
             Ok(Err(error)) if error.is_no_records_found() => Reply::None,
             Ok(Err(NetError::Timeout)) | Err(_) => Reply::Failed(format!(
@@ -282,11 +255,7 @@ struct Gathered {
 impl Gathered {
     fn insert(&mut self, ip: IpAddr, ports: &BTreeSet<u16>) {
         self.fresh = true;
-        self.addresses.extend(
-            ports
-                .iter()
-                .map(|port| SocketAddr::new(ip.to_canonical(), *port)),
-        );
+        self.addresses.extend(ports.iter().map(|port| SocketAddr::new(ip.to_canonical(), *port)));
     }
 
     fn handle_reply(
@@ -314,8 +283,7 @@ impl Gathered {
                 self.failure.get_or_insert(reason);
                 if let Some(ips) = memory.known.get(&question) {
                     for ip in ips {
-                        self.addresses
-                            .extend(ports.iter().map(|port| SocketAddr::new(*ip, *port)));
+                        self.addresses.extend(ports.iter().map(|port| SocketAddr::new(*ip, *port)));
                     }
                     self.known.insert(question, ips.clone());
                 }
@@ -333,11 +301,7 @@ impl Gathered {
             self.excess += 1;
         }
         memory.known = self.known;
-        Outcome::Answer {
-            addresses: self.addresses,
-            valid_for: self.ttl.unwrap_or_default(),
-            excess: self.excess,
-        }
+        Outcome::Answer { addresses: self.addresses, valid_for: self.ttl.unwrap_or_default(), excess: self.excess }
     }
 }
 
@@ -352,11 +316,7 @@ fn resolver_config(config: &DiscoveryConfig) -> Result<ResolverConfig, String> {
             .collect();
         NameServerConfig::new(server.ip(), true, connections)
     });
-    let search = config
-        .search_domains
-        .iter()
-        .map(|domain| parse_name(domain))
-        .collect::<Result<_, _>>()?;
+    let search = config.search_domains.iter().map(|domain| parse_name(domain)).collect::<Result<_, _>>()?;
     Ok(ResolverConfig::from_parts(None, search, servers.collect()))
 }
 
@@ -373,7 +333,5 @@ fn record_ip(record: &Record) -> Option<IpAddr> {
 }
 
 fn remaining(lookup: &Lookup) -> Duration {
-    lookup
-        .valid_until()
-        .saturating_duration_since(Instant::now())
+    lookup.valid_until().saturating_duration_since(Instant::now())
 }

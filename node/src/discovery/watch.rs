@@ -45,12 +45,7 @@ pub(super) struct SourceWatch {
 }
 
 impl SourceWatch {
-    pub(super) fn new(
-        source: Source,
-        poll_min: Duration,
-        poll_max: Duration,
-        jitter: Jitter,
-    ) -> Self {
+    pub(super) fn new(source: Source, poll_min: Duration, poll_max: Duration, jitter: Jitter) -> Self {
         Self {
             source,
             last_good: BTreeSet::new(),
@@ -65,11 +60,7 @@ impl SourceWatch {
     /// Takes what a poll gave; returns what is to be told, in order.
     pub(super) fn handle_outcome(&mut self, outcome: Outcome) -> Vec<DiscoveryEvent> {
         match outcome {
-            Outcome::Answer {
-                addresses,
-                valid_for,
-                excess,
-            } => {
+            Outcome::Answer { addresses, valid_for, excess } => {
                 self.wait = valid_for.clamp(self.poll_min, self.poll_max);
                 self.handle_answer(addresses, excess)
             }
@@ -94,25 +85,15 @@ impl SourceWatch {
         self.jitter.around(self.wait, limits::POLL_JITTER)
     }
 
-    fn handle_answer(
-        &mut self,
-        addresses: BTreeSet<SocketAddr>,
-        excess: usize,
-    ) -> Vec<DiscoveryEvent> {
+    fn handle_answer(&mut self, addresses: BTreeSet<SocketAddr>, excess: usize) -> Vec<DiscoveryEvent> {
         let mut events = Vec::new();
         if matches!(self.health, Health::Empty | Health::Failed) {
-            events.push(DiscoveryEvent::Recovered {
-                source: self.source.clone(),
-            });
+            events.push(DiscoveryEvent::Recovered { source: self.source.clone() });
         }
         self.health = Health::Good;
         if addresses != self.last_good {
             self.last_good.clone_from(&addresses);
-            events.push(DiscoveryEvent::Addresses {
-                source: self.source.clone(),
-                set: addresses,
-                excess,
-            });
+            events.push(DiscoveryEvent::Addresses { source: self.source.clone(), set: addresses, excess });
         }
         events
     }
@@ -122,10 +103,7 @@ impl SourceWatch {
             return Vec::new();
         }
         self.health = health;
-        vec![DiscoveryEvent::Trouble {
-            source: self.source.clone(),
-            reason,
-        }]
+        vec![DiscoveryEvent::Trouble { source: self.source.clone(), reason }]
     }
 }
 
@@ -143,10 +121,7 @@ mod tests {
 
     fn answer(ports: &[u16], ttl_secs: u64) -> Outcome {
         Outcome::Answer {
-            addresses: ports
-                .iter()
-                .map(|port| SocketAddr::from(([10, 0, 0, 1], *port)))
-                .collect(),
+            addresses: ports.iter().map(|port| SocketAddr::from(([10, 0, 0, 1], *port))).collect(),
             valid_for: Duration::from_secs(ttl_secs),
             excess: 0,
         }
@@ -167,26 +142,17 @@ mod tests {
         let failed = || Outcome::Failed("SERVFAIL".to_owned());
         assert!(matches!(
             &watch.handle_outcome(failed())[..],
-            [DiscoveryEvent::Trouble {
-                reason: Trouble::Failed(_),
-                ..
-            }]
+            [DiscoveryEvent::Trouble { reason: Trouble::Failed(_), .. }]
         ));
         for _ in 0..10 {
             assert_eq!(watch.handle_outcome(failed()), []);
         }
         assert!(matches!(
             &watch.handle_outcome(Outcome::Empty)[..],
-            [DiscoveryEvent::Trouble {
-                reason: Trouble::Empty,
-                ..
-            }]
+            [DiscoveryEvent::Trouble { reason: Trouble::Empty, .. }]
         ));
         // The same set as before is no change: only the recovery is told.
-        assert!(matches!(
-            &watch.handle_outcome(answer(&[1], 3))[..],
-            [DiscoveryEvent::Recovered { .. }]
-        ));
+        assert!(matches!(&watch.handle_outcome(answer(&[1], 3))[..], [DiscoveryEvent::Recovered { .. }]));
     }
 
     #[test]

@@ -24,6 +24,10 @@ use crate::sync::lock;
 /// of them make one write.
 const APART_BYTES: usize = 16 * 1024;
 
+/// How many budgets of bytes may wait. What goes beyond one is signals that do not wait, as the exits of many processes
+/// at once; a peer that lets this much pile up has stopped to read.
+const LIMIT_BUDGETS: usize = 32;
+
 /// What a lane's buffer starts with.
 const BATCH_BYTES: usize = 4 * 1024;
 
@@ -35,6 +39,10 @@ pub struct Outbound {
     queued: AtomicUsize,
     /// From how many waiting bytes on messages wait.
     budget: usize,
+    /// How many bytes may wait at all: whoever reads slower than that is given up.
+    limit: usize,
+    /// Sees what is queued for a client, messages of local processes apart.
+    tap: Option<Tap>,
     /// The largest payload that the peer takes.
     max_message_bytes: usize,
     /// Senders that wait for room.
@@ -42,6 +50,8 @@ pub struct Outbound {
     /// Own processes with ties over this connection; `None` once it is closed.
     interested: Mutex<Option<HashSet<Serial>>>,
 }
+
+type Tap = Box<dyn Fn(&Signal) + Send + Sync>;
 
 struct Lane {
     state: Mutex<LaneState>,
@@ -57,7 +67,7 @@ struct LaneState {
     writer: Option<Waker>,
     closed: bool,
     /// The lane cannot name one more node: the connection has to be made anew.
-    broken: Option<WireError>,
+    broken: Option<GiveUp>,
 }
 
 /// Why a signal was not taken.
@@ -69,6 +79,20 @@ pub enum NotTaken {
     Full,
     /// The payload is larger than the peer takes.
     TooLarge,
+}
+
+/// Why a lane cannot go on; the connection is closed with this.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GiveUp {
+    /// Signals pile up.
+    #[error("the peer is too slow: more than {bytes} bytes wait for it")]
+    TooSlow {
+        /// The limit.
+        bytes: usize,
+    },
+    /// The lane can name no more nodes.
+    #[error(transparent)]
+    Wire(#[from] WireError),
 }
 
 impl Outbound {
@@ -98,10 +122,19 @@ impl Outbound {
             lanes,
             queued: AtomicUsize::new(0),
             budget,
+            limit: budget.saturating_mul(LIMIT_BUDGETS),
+            tap: None,
             max_message_bytes,
             room: Notify::new(),
             interested: Mutex::new(Some(HashSet::new())),
         }
+    }
+
+    /// With `tap` told of each signal that is queued, in order.
+    #[must_use]
+    pub fn tapped(mut self, tap: impl Fn(&Signal) + Send + Sync + 'static) -> Self {
+        self.tap = Some(Box::new(tap));
+        self
     }
 
     /// The node at the other end; for a client, the node it is connected to.
@@ -144,6 +177,13 @@ impl Outbound {
         }
         let state = &mut *state;
         let before = state.batch.len();
+        if self.queued.load(Ordering::Relaxed) > self.limit {
+            Self::give_up(state, before, GiveUp::TooSlow { bytes: self.limit });
+            return Err((NotTaken::Closed, Box::new(signal)));
+        }
+        if let Some(tap) = &self.tap {
+            tap(&signal);
+        }
         let apart = match &signal.body {
             SignalBody::Message { payload, reply, deadline_ms } if payload.body.len() >= APART_BYTES => {
                 let head = MessageHead {
@@ -161,7 +201,7 @@ impl Outbound {
         };
         match apart {
             Ok(apart) => self.queued_more(state, before, apart),
-            Err(error) => Self::give_up(state, before, error),
+            Err(error) => Self::give_up(state, before, error.into()),
         }
         Ok(())
     }
@@ -191,7 +231,7 @@ impl Outbound {
                 }
                 self.queued_more(state, before, apart);
             }
-            Err(error) => Self::give_up(state, before, error),
+            Err(error) => Self::give_up(state, before, error.into()),
         }
         Ok(())
     }
@@ -212,7 +252,7 @@ impl Outbound {
 
     /// The lane's table of nodes is full. What stands in the batch before is still sent; the writer then ends the
     /// connection, and with it every tie is told.
-    fn give_up(state: &mut LaneState, before: usize, error: WireError) {
+    fn give_up(state: &mut LaneState, before: usize, error: GiveUp) {
         state.batch.truncate(before);
         state.broken = Some(error);
         state.closed = true;
@@ -247,7 +287,7 @@ impl Outbound {
     ///
     /// # Errors
     /// The lane cannot go on: the connection is to be closed with this.
-    pub fn poll_take(&self, lane: usize, cx: &Context<'_>) -> Poll<Result<Option<Vec<Bytes>>, WireError>> {
+    pub fn poll_take(&self, lane: usize, cx: &Context<'_>) -> Poll<Result<Option<Vec<Bytes>>, GiveUp>> {
         let mut state = lock(&self.lanes[lane].state);
         if state.batch.is_empty() && state.apart.is_empty() {
             if let Some(error) = state.broken.clone() {
@@ -291,9 +331,8 @@ impl Outbound {
         }
     }
 
-    /// The processes that had ties over this connection when it was lost. Closes it.
-    #[must_use]
-    pub fn close(&self) -> HashSet<Serial> {
+    /// Takes no more signals; what is queued is still written, and the lanes then end.
+    pub fn finish(&self) {
         for lane in &self.lanes {
             let mut state = lock(&lane.state);
             state.closed = true;
@@ -301,6 +340,12 @@ impl Outbound {
                 writer.wake();
             }
         }
+    }
+
+    /// The processes that had ties over this connection when it was lost. Closes it.
+    #[must_use]
+    pub fn close(&self) -> HashSet<Serial> {
+        self.finish();
         let interested = lock(&self.interested).take().unwrap_or_default();
         self.room.notify_waiters();
         interested

@@ -16,7 +16,7 @@ use std::{
 };
 
 use rookery_protocol::{
-    CallFailure, Destination, ExitReason, NodeId, Payload, Pid, ProcessName, Ref, Signal, SignalBody, UnlinkId,
+    CallFailure, Destination, ExitReason, Payload, Pid, ProcessName, Ref, Signal, SignalBody, UnlinkId,
 };
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     process::{
         AnyProcess,
         event::{Down, Event, ProcessInfo},
-        relations::Relations,
+        relations::{Lost, Relations},
     },
     reply::{RemoteReply, dropping},
     runtime::Runtime,
@@ -218,14 +218,6 @@ impl<M: Message> Process<M> {
         target
     }
 
-    /// Why it ended, if it has.
-    pub(crate) fn ended(&self) -> Option<ExitReason> {
-        match &lock(&self.state).phase {
-            Phase::Ended(reason) => Some((**reason).clone()),
-            _ => None,
-        }
-    }
-
     /// Puts items that the receiver had taken and not received back in front: they are to be drained with the rest.
     pub(crate) fn put_back(&self, taken: &mut VecDeque<Item<M>>) {
         let mut state = lock(&self.state);
@@ -391,8 +383,8 @@ impl<M: Message> AnyProcess for Process<M> {
         }
     }
 
-    fn node_lost(&self, node: &NodeId) {
-        let fires = lock(&self.state).relations.as_mut().map(|relations| relations.node_lost(node));
+    fn lost(&self, lost: &Lost) {
+        let fires = lock(&self.state).relations.as_mut().map(|relations| relations.lost(lost));
         let (links, monitors) = fires.unwrap_or_default();
         for from in links {
             self.link_exit(&from, ExitReason::NoConnection);

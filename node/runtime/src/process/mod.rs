@@ -16,9 +16,13 @@ pub(crate) mod timers;
 
 use std::{any::Any, sync::Arc, task::Waker};
 
-use rookery_protocol::{Destination, ExitReason, NodeId, Payload, Pid, ProcessName, Ref, UnlinkId};
+use rookery_protocol::{Destination, ExitReason, Payload, Pid, ProcessName, Ref, UnlinkId};
 
-use crate::{process::relations::Relations, reply::RemoteReply, runtime::Runtime};
+use crate::{
+    process::relations::{Lost, Relations},
+    reply::RemoteReply,
+    runtime::Runtime,
+};
 
 /// A process whose message type is not known here.
 pub(crate) trait AnyProcess: Send + Sync {
@@ -58,8 +62,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     /// The process gets a name; false if it has ended.
     fn add_name(&self, name: &ProcessName) -> bool;
     fn remove_name(&self, name: &ProcessName);
-    /// The connection to `node` is lost: links and monitors to there fire, those from there go.
-    fn node_lost(&self, node: &NodeId);
+    /// A connection is lost: links and monitors to there fire, those from there go.
+    fn lost(&self, lost: &Lost);
 
     /// Ends it whatever it traps.
     fn end_now(&self, reason: ExitReason);

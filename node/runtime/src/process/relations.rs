@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rookery_protocol::{Destination, NodeId, Pid, ProcessName, Ref, UnlinkId};
+use rookery_protocol::{Destination, NodeId, Pid, ProcessName, Recipient, Ref, SessionId, UnlinkId};
 
 #[derive(Debug, Default)]
 pub(crate) struct Relations {
@@ -82,17 +82,40 @@ impl Relations {
         self.links.iter().filter(|(_, link)| link.linked).map(|(pid, _)| pid)
     }
 
-    /// Forgets all that ties this process to `node`, and gives what fires: links and monitors.
-    pub(crate) fn node_lost(&mut self, node: &NodeId) -> (Vec<Pid>, Vec<Ref>) {
-        let links: Vec<Pid> = self.linked().filter(|pid| pid.node() == node).cloned().collect();
-        self.links.retain(|pid, link| link.linked || pid.node() != node);
-        for link in &links {
-            // What fires is an exit like any other: it goes through `break_link`.
-            self.links.insert(link.clone(), Link { linked: true, unlinking: None });
-        }
-        self.watchers.retain(|(watcher, _)| watcher.node() != node);
-        let monitors = self.monitors.iter().filter(|(_, target)| target.node == *node).map(|(&monitor, _)| monitor);
+    /// Forgets who is lost and tied itself to this process, and gives what fires: links and monitors.
+    pub(crate) fn lost(&mut self, lost: &Lost) -> (Vec<Pid>, Vec<Ref>) {
+        let links: Vec<Pid> = self.linked().filter(|pid| lost.has(pid)).cloned().collect();
+        // An acknowledgement from there will not come; what fires is an exit like any other, and goes by `break_link`.
+        self.links.retain(|pid, link| !lost.has(pid) || std::mem::take(&mut link.unlinking).is_none() || link.linked);
+        self.watchers.retain(|(watcher, _)| !lost.has(watcher));
+        let monitors = self.monitors.iter().filter(|(_, target)| lost.reaches(target)).map(|(&monitor, _)| monitor);
         (links, monitors.collect())
+    }
+}
+
+/// Whose processes are lost with a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// A node's, its clients' included.
+    Node(NodeId),
+    /// Those of a client of this node.
+    Session(SessionId),
+}
+
+impl Lost {
+    pub(crate) fn has(&self, pid: &Pid) -> bool {
+        match self {
+            Self::Node(node) => pid.node() == node,
+            Self::Session(session) => pid.serial().session() == Some(*session),
+        }
+    }
+
+    pub(crate) fn reaches(&self, target: &Destination) -> bool {
+        match (self, &target.to) {
+            (Self::Node(node), _) => target.node == *node,
+            (Self::Session(session), Recipient::Serial(serial)) => serial.session() == Some(*session),
+            (Self::Session(_), Recipient::Name(_)) => false,
+        }
     }
 }
 
@@ -140,7 +163,7 @@ mod tests {
         relations.watchers.insert((pid(), Ref(1)));
         relations.monitors.insert(Ref(2), pid().into());
         relations.monitors.insert(Ref(3), other.clone().into());
-        let (links, monitors) = relations.node_lost(pid().node());
+        let (links, monitors) = relations.lost(&Lost::Node(pid().node().clone()));
         assert_eq!((links, monitors), (vec![pid()], vec![Ref(2)]));
         assert!(relations.watchers.is_empty() && relations.break_link(&other));
     }

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -65,24 +65,13 @@ impl Authority {
         let mut params = params(now, not_after)?;
         // Part of the key in the name: two CAs of one cluster are told apart in every message about
         // a wrong issuer.
-        let key_id: String = key
-            .public_key_raw()
-            .iter()
-            .rev()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let key_id: String = key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect();
         params.distinguished_name = subject(cluster, &format!("Rookery CA {key_id}"));
         params.subject_alt_names = vec![uri(cluster, Holder::Authority)?];
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca_pem = params.self_signed(&key)?.pem();
-        Ok(Self {
-            cluster: cluster.clone(),
-            ca_pem,
-            not_after,
-            issuer: Issuer::new(params, key),
-        })
+        Ok(Self { cluster: cluster.clone(), ca_pem, not_after, issuer: Issuer::new(params, key) })
     }
 
     /// Loads what [`Self::save`] wrote.
@@ -90,15 +79,10 @@ impl Authority {
     /// # Errors
     /// If a file is missing, unreadable, of another kind, or key and certificate do not fit.
     pub fn load(dir: &Path) -> Result<Self, AuthorityError> {
-        let not_ours = |reason: String| AuthorityError::NotOurs {
-            dir: dir.to_owned(),
-            reason,
-        };
+        let not_ours = |reason: String| AuthorityError::NotOurs { dir: dir.to_owned(), reason };
         match [CA_FILE, CA_KEY_FILE].map(|file| dir.join(file).exists()) {
             [false, _] => {
-                return Err(AuthorityError::NoAuthority {
-                    dir: dir.to_owned(),
-                });
+                return Err(AuthorityError::NoAuthority { dir: dir.to_owned() });
             }
             [true, false] => {
                 return Err(not_ours(format!(
@@ -116,25 +100,16 @@ impl Authority {
         let der = CertificateDer::from_pem_slice(ca_pem.as_bytes())
             .map_err(|e| not_ours(format!("{CA_FILE} holds no certificate: {e}")))?;
         let summary = CertificateSummary::from_der(&der).map_err(|e| not_ours(e.to_string()))?;
-        let cluster = summary.authority_of().ok_or_else(|| {
-            not_ours(format!(
-                "{CA_FILE} has no URI rookery://<cluster>/ca, or is not a CA's"
-            ))
-        })?;
-        let key = KeyPair::from_pem(&key_pem)
-            .map_err(|e| not_ours(format!("{CA_KEY_FILE} holds no usable key: {e}")))?;
+        let cluster = summary
+            .authority_of()
+            .ok_or_else(|| not_ours(format!("{CA_FILE} has no URI rookery://<cluster>/ca, or is not a CA's")))?;
+        let key =
+            KeyPair::from_pem(&key_pem).map_err(|e| not_ours(format!("{CA_KEY_FILE} holds no usable key: {e}")))?;
         if key.subject_public_key_info() != summary.public_key_der {
-            return Err(not_ours(format!(
-                "{CA_KEY_FILE} is not the key of {CA_FILE}"
-            )));
+            return Err(not_ours(format!("{CA_KEY_FILE} is not the key of {CA_FILE}")));
         }
         let issuer = Issuer::from_ca_cert_der(&der, key)?;
-        Ok(Self {
-            cluster,
-            ca_pem,
-            not_after: summary.not_after,
-            issuer,
-        })
+        Ok(Self { cluster, ca_pem, not_after: summary.not_after, issuer })
     }
 
     /// Writes `ca.pem` and `ca-key.pem` (0600) into the directory, which is made if need be (0700).
@@ -145,16 +120,8 @@ impl Authority {
     pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<(), WriteError> {
         let key = self.issuer.key().serialize_pem();
         let files = [
-            NewFile {
-                name: CA_FILE,
-                text: &self.ca_pem,
-                readers: Readers::Everyone,
-            },
-            NewFile {
-                name: CA_KEY_FILE,
-                text: &key,
-                readers: Readers::Owner,
-            },
+            NewFile { name: CA_FILE, text: &self.ca_pem, readers: Readers::Everyone },
+            NewFile { name: CA_KEY_FILE, text: &key, readers: Readers::Owner },
         ];
         write_all(dir, &files, overwrite)
     }
@@ -179,47 +146,21 @@ impl Authority {
     ///
     /// # Errors
     /// If a name is no DNS name, or the time is longer than the CA's own.
-    pub fn issue_node(
-        &self,
-        name: &str,
-        extra_dns: &[String],
-        valid: Duration,
-    ) -> Result<IssuedPem, AuthorityError> {
+    pub fn issue_node(&self, name: &str, extra_dns: &[String], valid: Duration) -> Result<IssuedPem, AuthorityError> {
         check_dns_name(name)?;
         for name in extra_dns {
             check_dns_name(name.strip_prefix("*.").unwrap_or(name))?;
         }
         let mut sans = vec![uri(&self.cluster, Holder::Node)?];
-        for name in std::iter::once(name).chain(
-            extra_dns
-                .iter()
-                .map(String::as_str)
-                .filter(|extra| *extra != name),
-        ) {
-            let dns_name = name.try_into().map_err(|_| AuthorityError::DnsName {
-                given: shorten(name),
-                reason: "it is not ASCII",
-            })?;
+        for name in std::iter::once(name).chain(extra_dns.iter().map(String::as_str).filter(|extra| *extra != name)) {
+            let dns_name = name
+                .try_into()
+                .map_err(|_| AuthorityError::DnsName { given: shorten(name), reason: "it is not ASCII" })?;
             sans.push(SanType::DnsName(dns_name));
         }
-        let common_name = if name.len() <= COMMON_NAME_MAX_BYTES {
-            name
-        } else {
-            "Rookery node"
-        };
-        let purposes = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        self.issue(
-            Leaf {
-                common_name,
-                sans,
-                purposes,
-            },
-            UnixTime::now(),
-            valid,
-        )
+        let common_name = if name.len() <= COMMON_NAME_MAX_BYTES { name } else { "Rookery node" };
+        let purposes = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(Leaf { common_name, sans, purposes }, UnixTime::now(), valid)
     }
 
     /// Issues a certificate for the client of this name. It can dial only.
@@ -228,32 +169,15 @@ impl Authority {
     /// If the name is no client name, or the time is longer than the CA's own.
     pub fn issue_client(&self, name: &str, valid: Duration) -> Result<IssuedPem, AuthorityError> {
         let client = ClientName::try_from(name)?;
-        let common_name = if name.len() <= COMMON_NAME_MAX_BYTES {
-            name
-        } else {
-            "Rookery client"
-        };
+        let common_name = if name.len() <= COMMON_NAME_MAX_BYTES { name } else { "Rookery client" };
         let sans = vec![uri(&self.cluster, Holder::Client(client))?];
         let purposes = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.issue(
-            Leaf {
-                common_name,
-                sans,
-                purposes,
-            },
-            UnixTime::now(),
-            valid,
-        )
+        self.issue(Leaf { common_name, sans, purposes }, UnixTime::now(), valid)
     }
 
     /// Issues what it is told to, also what the rest of this module refuses: tests need such
     /// certificates.
-    pub(super) fn issue(
-        &self,
-        leaf: Leaf<'_>,
-        now: UnixTime,
-        valid: Duration,
-    ) -> Result<IssuedPem, AuthorityError> {
+    pub(super) fn issue(&self, leaf: Leaf<'_>, now: UnixTime, valid: Duration) -> Result<IssuedPem, AuthorityError> {
         let not_after = after(now, valid);
         if not_after > self.not_after {
             let (until, ca_until) = (rfc3339(not_after), rfc3339(self.not_after));
@@ -268,30 +192,19 @@ impl Authority {
         params.extended_key_usages = leaf.purposes;
         params.use_authority_key_identifier_extension = true;
         let cert = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(IssuedPem {
-            ca: self.ca_pem.clone(),
-            cert,
-            key: key.serialize_pem(),
-        })
+        Ok(IssuedPem { ca: self.ca_pem.clone(), cert, key: key.serialize_pem() })
     }
 }
 
 fn after(now: UnixTime, time: Duration) -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(
-        now.as_secs().saturating_add(time.as_secs()),
-    ))
+    UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().saturating_add(time.as_secs())))
 }
 
 /// Parameters with the validity set. It begins a little in the past, see [`BACKDATE`].
 fn params(now: UnixTime, not_after: UnixTime) -> Result<CertificateParams, AuthorityError> {
     let date_time = |seconds: u64| {
-        let time = i64::try_from(seconds)
-            .ok()
-            .and_then(|seconds| ASN1Time::from_timestamp(seconds).ok());
-        time.map(|time| time.to_datetime())
-            .ok_or_else(|| AuthorityError::Library {
-                reason: "no such date".to_owned(),
-            })
+        let time = i64::try_from(seconds).ok().and_then(|seconds| ASN1Time::from_timestamp(seconds).ok());
+        time.map(|time| time.to_datetime()).ok_or_else(|| AuthorityError::Library { reason: "no such date".to_owned() })
     };
     let mut params = CertificateParams::default();
     params.not_before = date_time(now.as_secs().saturating_sub(BACKDATE.as_secs()))?;
@@ -307,27 +220,16 @@ fn subject(cluster: &ClusterName, common_name: &str) -> DistinguishedName {
 }
 
 pub(super) fn uri(cluster: &ClusterName, holder: Holder) -> Result<SanType, AuthorityError> {
-    let uri = CertificateUri {
-        cluster: cluster.clone(),
-        holder,
-    }
-    .to_string();
+    let uri = CertificateUri { cluster: cluster.clone(), holder }.to_string();
     Ok(SanType::URI(uri.as_str().try_into()?))
 }
 
 /// A host name as RFC 1123 has it, and `_`, which Kubernetes never makes but people do.
 fn check_dns_name(name: &str) -> Result<(), AuthorityError> {
-    let bad = |reason| {
-        Err(AuthorityError::DnsName {
-            given: shorten(name),
-            reason,
-        })
-    };
+    let bad = |reason| Err(AuthorityError::DnsName { given: shorten(name), reason });
     let label_is_good = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
             && !label.starts_with('-')
             && !label.ends_with('-')
     };

@@ -64,8 +64,6 @@ pub enum AuthorityError {
 
 impl From<rcgen::Error> for AuthorityError {
     fn from(error: rcgen::Error) -> Self {
-        Self::Library {
-            reason: error.to_string(),
-        }
+        Self::Library { reason: error.to_string() }
     }
 }

@@ -58,12 +58,8 @@ impl Identity {
 
     /// For accepting, whatever the role: with it tests are the client that poses as a node.
     pub(super) fn server_config_of_any_role(&self) -> Result<rustls::ServerConfig, ConfigError> {
-        let verifier = MemberVerifier::new(
-            self.own().cluster.clone(),
-            self.anchors().clone(),
-            self.provider().clone(),
-        )
-        .map_err(tls_error)?;
+        let verifier = MemberVerifier::new(self.own().cluster.clone(), self.anchors().clone(), self.provider().clone())
+            .map_err(tls_error)?;
         let mut config = rustls::ServerConfig::builder_with_provider(self.provider().clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(tls_error)?
@@ -85,11 +81,7 @@ impl Identity {
     /// # Errors
     /// [`ConfigError::Tls`], which a loaded identity does not run into.
     pub fn client_config(&self) -> Result<rustls::ClientConfig, ConfigError> {
-        let verifier = NodeVerifier::new(
-            self.own().cluster.clone(),
-            self.anchors().clone(),
-            self.provider().clone(),
-        );
+        let verifier = NodeVerifier::new(self.own().cluster.clone(), self.anchors().clone(), self.provider().clone());
         let mut config = rustls::ClientConfig::builder_with_provider(self.provider().clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(tls_error)?
@@ -133,7 +125,5 @@ impl Identity {
 }
 
 fn tls_error(error: impl std::fmt::Display) -> ConfigError {
-    ConfigError::Tls {
-        reason: error.to_string(),
-    }
+    ConfigError::Tls { reason: error.to_string() }
 }

@@ -53,20 +53,13 @@ pub(super) struct NewFile<'a> {
 
 /// Writes the files into the directory, each by way of a temporary file and a rename. Two writers
 /// at once are not kept apart.
-pub(super) fn write_all(
-    dir: &Path,
-    files: &[NewFile<'_>],
-    overwrite: Overwrite,
-) -> Result<(), WriteError> {
+pub(super) fn write_all(dir: &Path, files: &[NewFile<'_>], overwrite: Overwrite) -> Result<(), WriteError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| WriteError::Io { path, source }
     };
     if overwrite == Overwrite::Refuse {
-        let there = files
-            .iter()
-            .map(|file| dir.join(file.name))
-            .find(|path| path.symlink_metadata().is_ok());
+        let there = files.iter().map(|file| dir.join(file.name)).find(|path| path.symlink_metadata().is_ok());
         if let Some(path) = there {
             return Err(WriteError::Exists { path });
         }
@@ -130,16 +123,8 @@ mod tests {
 
     fn two<'a>(a: &'a str, b: &'a str) -> [NewFile<'a>; 2] {
         [
-            NewFile {
-                name: "a",
-                text: a,
-                readers: Readers::Everyone,
-            },
-            NewFile {
-                name: "b",
-                text: b,
-                readers: Readers::Owner,
-            },
+            NewFile { name: "a", text: a, readers: Readers::Everyone },
+            NewFile { name: "b", text: b, readers: Readers::Owner },
         ]
     }
 
@@ -166,15 +151,8 @@ mod tests {
         fs::write(dir.path().join("b"), "precious").unwrap();
         let error = write_all(dir.path(), &two("1", "2"), Overwrite::Refuse).unwrap_err();
         assert!(matches!(error, WriteError::Exists { path } if path.ends_with("b")));
-        assert_eq!(
-            fs::read_to_string(dir.path().join("b")).unwrap(),
-            "precious"
-        );
-        assert_eq!(
-            fs::read_dir(dir.path()).unwrap().count(),
-            1,
-            "no other file, no temporary one"
-        );
+        assert_eq!(fs::read_to_string(dir.path().join("b")).unwrap(), "precious");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no other file, no temporary one");
     }
 
     #[test]

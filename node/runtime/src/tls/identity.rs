@@ -74,14 +74,7 @@ impl Identity {
         own: PeerIdentity,
         provider: Arc<CryptoProvider>,
     ) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                certified: Arc::new(certified),
-                anchors,
-                own,
-                provider,
-            }),
-        }
+        Self { inner: Arc::new(Inner { certified: Arc::new(certified), anchors, own, provider }) }
     }
 
     pub(super) fn certified(&self) -> &Arc<CertifiedKey> {

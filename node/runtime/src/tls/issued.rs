@@ -27,21 +27,9 @@ impl IssuedPem {
     /// says.
     pub fn write_to(&self, dir: &Path, overwrite: Overwrite) -> Result<(), WriteError> {
         let files = [
-            NewFile {
-                name: "ca.pem",
-                text: &self.ca,
-                readers: Readers::Everyone,
-            },
-            NewFile {
-                name: "cert.pem",
-                text: &self.cert,
-                readers: Readers::Everyone,
-            },
-            NewFile {
-                name: "key.pem",
-                text: &self.key,
-                readers: Readers::Owner,
-            },
+            NewFile { name: "ca.pem", text: &self.ca, readers: Readers::Everyone },
+            NewFile { name: "cert.pem", text: &self.cert, readers: Readers::Everyone },
+            NewFile { name: "key.pem", text: &self.key, readers: Readers::Owner },
         ];
         write_all(dir, &files, overwrite)
     }
@@ -50,8 +38,6 @@ impl IssuedPem {
 /// The certificate, never the key.
 impl fmt::Debug for IssuedPem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IssuedPem")
-            .field("cert", &self.cert)
-            .finish_non_exhaustive()
+        f.debug_struct("IssuedPem").field("cert", &self.cert).finish_non_exhaustive()
     }
 }

@@ -35,11 +35,5 @@ pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
 /// Seconds in a day, for the lengths above.
 pub const SECONDS_A_DAY: u64 = 24 * 60 * 60;
 
-const _: () = assert!(
-    LEAF_VALIDITY.as_secs() < AUTHORITY_VALIDITY.as_secs(),
-    "a CA outlives what it issues"
-);
-const _: () = assert!(
-    BACKDATE.as_secs() < SECONDS_A_DAY,
-    "the shortest validity is a day"
-);
+const _: () = assert!(LEAF_VALIDITY.as_secs() < AUTHORITY_VALIDITY.as_secs(), "a CA outlives what it issues");
+const _: () = assert!(BACKDATE.as_secs() < SECONDS_A_DAY, "the shortest validity is a day");

@@ -22,89 +22,49 @@ use super::verify::{MemberVerifier, NodeVerifier, Refusal, TrustAnchors};
 
 /// The files of an identity, in the order CA, certificate, key: as `rookery certs issue` writes
 /// them, and as a `kubernetes.io/tls` Secret has them.
-const FILE_NAMES: [[&str; 3]; 2] = [
-    ["ca.pem", "cert.pem", "key.pem"],
-    ["ca.crt", "tls.crt", "tls.key"],
-];
+const FILE_NAMES: [[&str; 3]; 2] = [["ca.pem", "cert.pem", "key.pem"], ["ca.crt", "tls.crt", "tls.key"]];
 
 pub(super) fn from_dir(dir: &Path, now: UnixTime) -> Result<Identity, LoadError> {
     if !dir.is_dir() {
-        return Err(LoadError::NoDirectory {
-            dir: dir.to_owned(),
-        });
+        return Err(LoadError::NoDirectory { dir: dir.to_owned() });
     }
-    let [ca, cert, key] = file_names_in(dir).ok_or_else(|| LoadError::NoCertificateIn {
-        dir: dir.to_owned(),
-    })?;
+    let [ca, cert, key] = file_names_in(dir).ok_or_else(|| LoadError::NoCertificateIn { dir: dir.to_owned() })?;
     from_files(&dir.join(ca), &dir.join(cert), &dir.join(key), now)
 }
 
 /// Which set of names a directory uses: the one whose certificate is there. Sets are never mixed.
 fn file_names_in(dir: &Path) -> Option<[&'static str; 3]> {
-    FILE_NAMES
-        .into_iter()
-        .find(|[_, cert, _]| dir.join(cert).exists())
+    FILE_NAMES.into_iter().find(|[_, cert, _]| dir.join(cert).exists())
 }
 
-pub(super) fn from_files(
-    ca: &Path,
-    cert: &Path,
-    key: &Path,
-    now: UnixTime,
-) -> Result<Identity, LoadError> {
-    let read = |path: &Path, wanted| {
-        read_pem(path, wanted).map(|text| (Origin::File(path.to_owned()), text))
-    };
-    assemble(
-        read(ca, "the CA's certificate")?,
-        read(cert, "the own certificate")?,
-        read(key, "the own key")?,
-        now,
-    )
+pub(super) fn from_files(ca: &Path, cert: &Path, key: &Path, now: UnixTime) -> Result<Identity, LoadError> {
+    let read = |path: &Path, wanted| read_pem(path, wanted).map(|text| (Origin::File(path.to_owned()), text));
+    assemble(read(ca, "the CA's certificate")?, read(cert, "the own certificate")?, read(key, "the own key")?, now)
 }
 
-pub(super) fn from_pem(
-    ca: &str,
-    cert: &str,
-    key: &str,
-    now: UnixTime,
-) -> Result<Identity, LoadError> {
+pub(super) fn from_pem(ca: &str, cert: &str, key: &str, now: UnixTime) -> Result<Identity, LoadError> {
     let text = |what, pem: &str| (Origin::Text(what), pem.as_bytes().to_vec());
-    assemble(
-        text("the CA's PEM", ca),
-        text("the certificate's PEM", cert),
-        text("the key's PEM", key),
-        now,
-    )
+    assemble(text("the CA's PEM", ca), text("the certificate's PEM", cert), text("the key's PEM", key), now)
 }
 
 /// The certificates in a PEM file or in an identity's directory: own chain first, then CAs. For
 /// showing; nothing is checked.
-pub(super) fn certificates_at(
-    path: &Path,
-) -> Result<Vec<(PathBuf, CertificateDer<'static>)>, LoadError> {
+pub(super) fn certificates_at(path: &Path) -> Result<Vec<(PathBuf, CertificateDer<'static>)>, LoadError> {
     let files = if path.is_dir() {
         let own = file_names_in(path).map(|[ca, cert, _]| vec![path.join(cert), path.join(ca)]);
-        let files =
-            own.unwrap_or_else(|| FILE_NAMES.iter().map(|[ca, ..]| path.join(ca)).collect());
+        let files = own.unwrap_or_else(|| FILE_NAMES.iter().map(|[ca, ..]| path.join(ca)).collect());
         files.into_iter().filter(|file| file.exists()).collect()
     } else {
         vec![path.to_owned()]
     };
     if files.is_empty() {
-        return Err(LoadError::NoCertificateIn {
-            dir: path.to_owned(),
-        });
+        return Err(LoadError::NoCertificateIn { dir: path.to_owned() });
     }
     let mut found = Vec::new();
     for file in files {
         let text = read_pem(&file, "a certificate")?;
         let certificates = certificates(&Origin::File(file.clone()), &text)?;
-        found.extend(
-            certificates
-                .into_iter()
-                .map(|certificate| (file.clone(), certificate)),
-        );
+        found.extend(certificates.into_iter().map(|certificate| (file.clone(), certificate)));
     }
     Ok(found)
 }
@@ -115,28 +75,16 @@ fn assemble(ca: Text, cert: Text, key: Text, now: UnixTime) -> Result<Identity, 
     let provider = Arc::new(aws_lc_rs::default_provider());
     let anchors = trust_anchors(&ca.0, certificates(&ca.0, &ca.1)?)?;
     let chain = certificates(&cert.0, &cert.1)?;
-    let key_der = PrivateKeyDer::from_pem_slice(&key.1)
-        .map_err(|error| pem_error(&key, error, "an unencrypted key"))?;
+    let key_der =
+        PrivateKeyDer::from_pem_slice(&key.1).map_err(|error| pem_error(&key, error, "an unencrypted key"))?;
 
-    let own = chain
-        .first()
-        .map_or(Err(IdentityError::NoCertificate), |certificate| {
-            PeerIdentity::from_der(certificate)
-        });
-    let own = own.map_err(|source| LoadError::Identity {
-        origin: cert.0.clone(),
-        source,
-    })?;
+    let own =
+        chain.first().map_or(Err(IdentityError::NoCertificate), |certificate| PeerIdentity::from_der(certificate));
+    let own = own.map_err(|source| LoadError::Identity { origin: cert.0.clone(), source })?;
     let key_provider = provider.key_provider.load_private_key(key_der);
-    let signing_key = key_provider.map_err(|e| LoadError::BadKey {
-        origin: key.0.clone(),
-        reason: e.to_string(),
-    })?;
+    let signing_key = key_provider.map_err(|e| LoadError::BadKey { origin: key.0.clone(), reason: e.to_string() })?;
     let certified = CertifiedKey::new(chain, signing_key);
-    certified.keys_match().map_err(|_| LoadError::KeyMismatch {
-        key: key.0,
-        cert: cert.0.clone(),
-    })?;
+    certified.keys_match().map_err(|_| LoadError::KeyMismatch { key: key.0, cert: cert.0.clone() })?;
     check_as_a_peer_would(&certified, &own, (&ca.0, &anchors), &cert.0, &provider, now)?;
     Ok(Identity::new(certified, anchors, own, provider))
 }
@@ -155,62 +103,39 @@ fn check_as_a_peer_would(
         return Ok(());
     };
     let as_dialler = MemberVerifier::new(own.cluster.clone(), anchors.clone(), provider.clone())
-        .map_err(|e| LoadError::BadAuthority {
-            origin: ca.clone(),
-            reason: e.to_string(),
-        })?
+        .map_err(|e| LoadError::BadAuthority { origin: ca.clone(), reason: e.to_string() })?
         .check(end_entity, intermediates, now);
     let verdict = as_dialler.and_then(|()| match own.role {
         CertificateRole::Client { .. } => Ok(()),
-        CertificateRole::Node => NodeVerifier::new(
-            own.cluster.clone(),
-            anchors.clone(),
-            provider.clone(),
-        )
-        .check(end_entity, intermediates, now),
+        CertificateRole::Node => NodeVerifier::new(own.cluster.clone(), anchors.clone(), provider.clone()).check(
+            end_entity,
+            intermediates,
+            now,
+        ),
     });
     verdict.map_err(|refusal| {
         let origin = cert.clone();
         match refusal {
             Refusal::Expired { at, .. } => LoadError::Expired { origin, at },
             Refusal::NotYetValid { at, .. } => LoadError::NotYetValid { origin, at },
-            other => LoadError::WouldBeRefused {
-                origin,
-                ca: ca.clone(),
-                reason: other.to_string(),
-            },
+            other => LoadError::WouldBeRefused { origin, ca: ca.clone(), reason: other.to_string() },
         }
     })
 }
 
-fn trust_anchors(
-    origin: &Origin,
-    certificates: Vec<CertificateDer<'static>>,
-) -> Result<TrustAnchors, LoadError> {
+fn trust_anchors(origin: &Origin, certificates: Vec<CertificateDer<'static>>) -> Result<TrustAnchors, LoadError> {
     let mut store = RootCertStore::empty();
     let mut subjects = Vec::new();
     for certificate in certificates {
-        let unusable = |reason: String| LoadError::BadAuthority {
-            origin: origin.clone(),
-            reason,
-        };
-        let summary =
-            CertificateSummary::from_der(&certificate).map_err(|e| unusable(e.to_string()))?;
+        let unusable = |reason: String| LoadError::BadAuthority { origin: origin.clone(), reason };
+        let summary = CertificateSummary::from_der(&certificate).map_err(|e| unusable(e.to_string()))?;
         if !summary.is_ca {
-            return Err(LoadError::NotAnAuthority {
-                origin: origin.clone(),
-                subject: summary.subject,
-            });
+            return Err(LoadError::NotAnAuthority { origin: origin.clone(), subject: summary.subject });
         }
-        store
-            .add(certificate)
-            .map_err(|e| unusable(e.to_string()))?;
+        store.add(certificate).map_err(|e| unusable(e.to_string()))?;
         subjects.push(summary.subject);
     }
-    Ok(TrustAnchors {
-        store: Arc::new(store),
-        subjects: subjects.join(" or "),
-    })
+    Ok(TrustAnchors { store: Arc::new(store), subjects: subjects.join(" or ") })
 }
 
 /// All certificates of a PEM text, of which there is at least one.
@@ -220,11 +145,7 @@ fn certificates(origin: &Origin, text: &[u8]) -> Result<Vec<CertificateDer<'stat
         .collect::<Result<_, _>>()
         .map_err(|error| pem_error(&source, error, "a certificate"))?;
     if certificates.is_empty() {
-        return Err(pem_error(
-            &source,
-            pem::Error::NoItemsFound,
-            "a certificate",
-        ));
+        return Err(pem_error(&source, pem::Error::NoItemsFound, "a certificate"));
     }
     Ok(certificates)
 }
@@ -232,49 +153,24 @@ fn certificates(origin: &Origin, text: &[u8]) -> Result<Vec<CertificateDer<'stat
 fn pem_error((origin, text): &Text, error: pem::Error, wanted: &'static str) -> LoadError {
     let origin = origin.clone();
     if !matches!(error, pem::Error::NoItemsFound) {
-        return LoadError::BadPem {
-            origin,
-            reason: error.to_string(),
-        };
+        return LoadError::BadPem { origin, reason: error.to_string() };
     }
     let text = String::from_utf8_lossy(text);
-    let mut blocks: Vec<&str> = text
-        .lines()
-        .filter_map(|line| {
-            line.trim()
-                .strip_prefix("-----BEGIN ")?
-                .strip_suffix("-----")
-        })
-        .collect();
+    let mut blocks: Vec<&str> =
+        text.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----")).collect();
     blocks.dedup();
-    let found = if blocks.is_empty() {
-        "none at all".to_owned()
-    } else {
-        super::name::shorten(&blocks.join(", "))
-    };
-    LoadError::Nothing {
-        origin,
-        wanted,
-        found,
-    }
+    let found = if blocks.is_empty() { "none at all".to_owned() } else { super::name::shorten(&blocks.join(", ")) };
+    LoadError::Nothing { origin, wanted, found }
 }
 
 /// Reads a file of at most [`PEM_FILE_MAX_BYTES`].
 pub(super) fn read_pem(path: &Path, wanted: &'static str) -> Result<Vec<u8>, LoadError> {
-    let unreadable = |source| LoadError::Read {
-        path: path.to_owned(),
-        wanted,
-        source,
-    };
+    let unreadable = |source| LoadError::Read { path: path.to_owned(), wanted, source };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut text = Vec::new();
-    file.take(PEM_FILE_MAX_BYTES + 1)
-        .read_to_end(&mut text)
-        .map_err(unreadable)?;
+    file.take(PEM_FILE_MAX_BYTES + 1).read_to_end(&mut text).map_err(unreadable)?;
     if text.len() as u64 > PEM_FILE_MAX_BYTES {
-        return Err(LoadError::TooLong {
-            path: path.to_owned(),
-        });
+        return Err(LoadError::TooLong { path: path.to_owned() });
     }
     Ok(text)
 }

@@ -92,9 +92,7 @@ pub enum LoadError {
         source: IdentityError,
     },
     /// The key cannot be used.
-    #[error(
-        "the key in {origin} cannot be used: {reason}; use an ECDSA, Ed25519 or RSA key without passphrase"
-    )]
+    #[error("the key in {origin} cannot be used: {reason}; use an ECDSA, Ed25519 or RSA key without passphrase")]
     BadKey {
         /// Which text.
         origin: Origin,
@@ -124,9 +122,7 @@ pub enum LoadError {
         at: String,
     },
     /// The own certificate is of the future.
-    #[error(
-        "the certificate in {origin} is not valid before {at}; set this machine's clock, or issue a new one"
-    )]
+    #[error("the certificate in {origin} is not valid before {at}; set this machine's clock, or issue a new one")]
     NotYetValid {
         /// Which text.
         origin: Origin,

@@ -48,5 +48,5 @@ pub use identity::Identity;
 pub use issued::IssuedPem;
 pub use load_error::{LoadError, Origin};
 pub use name::{ClientName, ClusterName, NameError};
-pub use peer::{CertificateRole, IdentityError, PeerIdentity};
+pub use peer::{CertificateRole, IdentityError, PeerIdentity, names_allow_node};
 pub use summary::{CertificateSummary, Fingerprint, rfc3339};

@@ -106,12 +106,8 @@ impl PeerIdentity {
     /// As [`Self::from_der`]; with configurations made by [`super::Identity`] it does not fail,
     /// because the handshake would have.
     pub fn of_connection(connection: &quinn::Connection) -> Result<Self, IdentityError> {
-        let identity = connection
-            .peer_identity()
-            .ok_or(IdentityError::NoCertificate)?;
-        let chain = identity
-            .downcast::<Vec<CertificateDer<'static>>>()
-            .map_err(|_| IdentityError::NoCertificate)?;
+        let identity = connection.peer_identity().ok_or(IdentityError::NoCertificate)?;
+        let chain = identity.downcast::<Vec<CertificateDer<'static>>>().map_err(|_| IdentityError::NoCertificate)?;
         Self::from_der(chain.first().ok_or(IdentityError::NoCertificate)?)
     }
 
@@ -154,23 +150,23 @@ impl PeerIdentity {
     /// # Ok(()) }
     /// ```
     pub fn may_be_node(&self, node_name: &str) -> bool {
-        self.role == CertificateRole::Node
-            && normalise(node_name)
-                .is_some_and(|name| self.dns_names.iter().any(|san| san_allows(san, &name)))
+        self.role == CertificateRole::Node && names_allow_node(&self.dns_names, node_name)
     }
+}
+
+/// Whether a node's certificate with these DNS names allows the name `node_name`: the handshake's question.
+#[must_use]
+pub fn names_allow_node(dns_names: &[String], node_name: &str) -> bool {
+    normalise(node_name).is_some_and(|name| dns_names.iter().any(|san| san_allows(san, &name)))
 }
 
 /// A host name in lower case without its final dot; `None` if it is not a host name.
 fn normalise(name: &str) -> Option<String> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let label = |label: &str| {
-        !label.is_empty()
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    (name.len() <= DNS_NAME_MAX_BYTES && name.split('.').all(label))
-        .then(|| name.to_ascii_lowercase())
+    (name.len() <= DNS_NAME_MAX_BYTES && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
 }
 
 /// Does one DNS SAN allow the (normalised) node name?
@@ -225,18 +221,14 @@ mod tests {
             dns_names: dns_names.iter().map(|name| (*name).to_owned()).collect(),
             not_after: UnixTime::now(),
             serial: String::new(),
-            fingerprint: CertificateSummary::from_der(&authority_der())
-                .unwrap()
-                .fingerprint,
+            fingerprint: CertificateSummary::from_der(&authority_der()).unwrap().fingerprint,
         }
     }
 
     fn authority_der() -> Vec<u8> {
         use rustls::pki_types::pem::PemObject;
         let authority = Authority::create(&ClusterName::try_from("prod").unwrap()).unwrap();
-        CertificateDer::from_pem_slice(authority.ca_pem().as_bytes())
-            .unwrap()
-            .to_vec()
+        CertificateDer::from_pem_slice(authority.ca_pem().as_bytes()).unwrap().to_vec()
     }
 
     #[test]
@@ -278,20 +270,14 @@ mod tests {
             (&[], "a", false),
         ];
         for (sans, name, expected) in table {
-            assert_eq!(
-                node_with(sans).may_be_node(name),
-                *expected,
-                "{sans:?} {name:?}"
-            );
+            assert_eq!(node_with(sans).may_be_node(name), *expected, "{sans:?} {name:?}");
         }
     }
 
     #[test]
     fn a_client_is_never_a_node_whatever_its_dns_names() {
         let client = PeerIdentity {
-            role: CertificateRole::Client {
-                name: ClientName::try_from("a").unwrap(),
-            },
+            role: CertificateRole::Client { name: ClientName::try_from("a").unwrap() },
             ..node_with(&["a", "*.rookery"])
         };
         assert!(!client.may_be_node("a"));
@@ -301,33 +287,17 @@ mod tests {
     fn the_identity_is_what_was_issued() {
         use rustls::pki_types::pem::PemObject;
         let authority = Authority::create(&ClusterName::try_from("prod").unwrap()).unwrap();
-        let read = |pem: &str| {
-            PeerIdentity::from_der(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
-                .unwrap()
-        };
+        let read =
+            |pem: &str| PeerIdentity::from_der(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
 
-        let node = read(
-            &authority
-                .issue_node("a.rookery", &["*.other".into()], LEAF_VALIDITY)
-                .unwrap()
-                .cert,
-        );
+        let node = read(&authority.issue_node("a.rookery", &["*.other".into()], LEAF_VALIDITY).unwrap().cert);
         assert_eq!(node.cluster.as_str(), "prod");
         assert_eq!(node.role, CertificateRole::Node);
         assert_eq!(node.dns_names, ["a.rookery", "*.other"]);
-        assert!(
-            node.to_string()
-                .starts_with("node of cluster \"prod\" (a.rookery, certificate "),
-            "{node}"
-        );
+        assert!(node.to_string().starts_with("node of cluster \"prod\" (a.rookery, certificate "), "{node}");
 
         let client = read(&authority.issue_client("alice", LEAF_VALIDITY).unwrap().cert);
-        assert_eq!(
-            client.role,
-            CertificateRole::Client {
-                name: ClientName::try_from("alice").unwrap()
-            }
-        );
+        assert_eq!(client.role, CertificateRole::Client { name: ClientName::try_from("alice").unwrap() });
         assert!(client.dns_names.is_empty());
     }
 
@@ -336,10 +306,7 @@ mod tests {
         use rcgen::SanType;
         let with_uris = |uris: &[&str]| {
             let mut params = rcgen::CertificateParams::default();
-            params.subject_alt_names = uris
-                .iter()
-                .map(|uri| SanType::URI((*uri).try_into().unwrap()))
-                .collect();
+            params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
             let key = rcgen::KeyPair::generate().unwrap();
             PeerIdentity::from_der(params.self_signed(&key).unwrap().der())
         };
@@ -348,44 +315,21 @@ mod tests {
             "other schemes may stand beside ours"
         );
         assert!(matches!(with_uris(&[]), Err(IdentityError::NoUri { .. })));
-        assert!(matches!(
-            with_uris(&["https://prod/node"]),
-            Err(IdentityError::NoUri { .. })
-        ));
-        assert!(matches!(
-            with_uris(&["rookery://prod/admin"]),
-            Err(IdentityError::BadUri { .. })
-        ));
-        assert!(matches!(
-            with_uris(&["ROOKERY://prod/node"]),
-            Err(IdentityError::BadUri { .. })
-        ));
+        assert!(matches!(with_uris(&["https://prod/node"]), Err(IdentityError::NoUri { .. })));
+        assert!(matches!(with_uris(&["rookery://prod/admin"]), Err(IdentityError::BadUri { .. })));
+        assert!(matches!(with_uris(&["ROOKERY://prod/node"]), Err(IdentityError::BadUri { .. })));
         let two = with_uris(&["rookery://prod/node", "rookery://prod/client/a"]);
         assert_eq!(two, Err(IdentityError::SeveralUris { count: 2 }));
         let same_twice = with_uris(&["rookery://prod/node", "rookery://prod/node"]);
         assert_eq!(same_twice, Err(IdentityError::SeveralUris { count: 2 }));
-        assert_eq!(
-            PeerIdentity::from_der(&authority_der()),
-            Err(IdentityError::IsAuthority)
-        );
+        assert_eq!(PeerIdentity::from_der(&authority_der()), Err(IdentityError::IsAuthority));
 
-        let garbage = [
-            &b""[..],
-            b"garbage",
-            &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff],
-            &[0x30; 5000],
-        ];
+        let garbage = [&b""[..], b"garbage", &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff], &[0x30; 5000]];
         for bytes in garbage {
-            assert!(matches!(
-                PeerIdentity::from_der(bytes),
-                Err(IdentityError::Unreadable { .. })
-            ));
+            assert!(matches!(PeerIdentity::from_der(bytes), Err(IdentityError::Unreadable { .. })));
         }
         let mut trailing = authority_der();
         trailing.push(0);
-        assert!(matches!(
-            PeerIdentity::from_der(&trailing),
-            Err(IdentityError::Unreadable { .. })
-        ));
+        assert!(matches!(PeerIdentity::from_der(&trailing), Err(IdentityError::Unreadable { .. })));
     }
 }

@@ -95,10 +95,7 @@ fn the_key_exchange_is_post_quantum() {
     let client = Arc::new(client(&ca, "a").client_config().unwrap());
     let server = Arc::new(node(&ca, "b").server_config().unwrap());
     let (at_client, at_server) = handshake(&client, &server);
-    for group in [
-        at_client.negotiated_key_exchange_group(),
-        at_server.negotiated_key_exchange_group(),
-    ] {
+    for group in [at_client.negotiated_key_exchange_group(), at_server.negotiated_key_exchange_group()] {
         assert_eq!(group.unwrap().name(), NamedGroup::X25519MLKEM768);
     }
     // Full, and not after a retry: a retry would cost every connection a round trip.

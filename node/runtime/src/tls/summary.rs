@@ -56,25 +56,14 @@ impl CertificateSummary {
     /// # Errors
     /// [`IdentityError::Unreadable`] if these bytes are not exactly one X.509 certificate.
     pub fn from_der(der: &[u8]) -> Result<Self, IdentityError> {
-        let unreadable = |reason: String| IdentityError::Unreadable {
-            reason: shorten(&reason),
-        };
-        let (rest, certificate) =
-            X509Certificate::from_der(der).map_err(|e| unreadable(e.to_string()))?;
+        let unreadable = |reason: String| IdentityError::Unreadable { reason: shorten(&reason) };
+        let (rest, certificate) = X509Certificate::from_der(der).map_err(|e| unreadable(e.to_string()))?;
         if !rest.is_empty() {
-            return Err(unreadable(format!(
-                "{} bytes follow the certificate",
-                rest.len()
-            )));
+            return Err(unreadable(format!("{} bytes follow the certificate", rest.len())));
         }
-        let names = certificate
-            .subject_alternative_name()
-            .map_err(|e| unreadable(e.to_string()))?;
-        let names = names
-            .map(|extension| extension.value.general_names.as_slice())
-            .unwrap_or_default();
-        let texts =
-            |pick: fn(&GeneralName<'_>) -> Option<String>| names.iter().filter_map(pick).collect();
+        let names = certificate.subject_alternative_name().map_err(|e| unreadable(e.to_string()))?;
+        let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
+        let texts = |pick: fn(&GeneralName<'_>) -> Option<String>| names.iter().filter_map(pick).collect();
         Ok(Self {
             subject: certificate.subject().to_string(),
             issuer: certificate.issuer().to_string(),
@@ -105,10 +94,7 @@ impl CertificateSummary {
     pub fn read(path: &Path) -> Result<Vec<(PathBuf, Self)>, LoadError> {
         let summarise = |(file, der): (PathBuf, CertificateDer<'_>)| match Self::from_der(&der) {
             Ok(summary) => Ok((file, summary)),
-            Err(source) => Err(LoadError::Identity {
-                origin: Origin::File(file),
-                source,
-            }),
+            Err(source) => Err(LoadError::Identity { origin: Origin::File(file), source }),
         };
         certificates_at(path)?.into_iter().map(summarise).collect()
     }
@@ -117,29 +103,17 @@ impl CertificateSummary {
     /// say.
     pub fn authority_of(&self) -> Option<ClusterName> {
         match self.uri() {
-            Ok(CertificateUri {
-                cluster,
-                holder: Holder::Authority,
-            }) if self.is_ca => Some(cluster),
+            Ok(CertificateUri { cluster, holder: Holder::Authority }) if self.is_ca => Some(cluster),
             _ => None,
         }
     }
 
     /// The one URI that is ours.
     pub(super) fn uri(&self) -> Result<CertificateUri, IdentityError> {
-        let ours: Vec<&String> = self
-            .uris
-            .iter()
-            .filter(|uri| CertificateUri::is_ours(uri))
-            .collect();
+        let ours: Vec<&String> = self.uris.iter().filter(|uri| CertificateUri::is_ours(uri)).collect();
         match ours.as_slice() {
-            [uri] => CertificateUri::parse(uri).map_err(|reason| IdentityError::BadUri {
-                uri: shorten(uri),
-                reason,
-            }),
-            [] => Err(IdentityError::NoUri {
-                subject: shorten(&self.subject),
-            }),
+            [uri] => CertificateUri::parse(uri).map_err(|reason| IdentityError::BadUri { uri: shorten(uri), reason }),
+            [] => Err(IdentityError::NoUri { subject: shorten(&self.subject) }),
             many => Err(IdentityError::SeveralUris { count: many.len() }),
         }
     }
@@ -152,10 +126,7 @@ impl Fingerprint {
         if let Some(suite) = suite.tls13() {
             // SHA-256 is 32 bytes: `zip` only spares a copy that could panic.
             let digest = suite.common.hash_provider.hash(der);
-            bytes
-                .iter_mut()
-                .zip(digest.as_ref())
-                .for_each(|(to, from)| *to = *from);
+            bytes.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
         }
         Self(bytes)
     }
@@ -163,11 +134,7 @@ impl Fingerprint {
     /// The first eight hex digits: enough to tell the certificates of a cluster apart in a line of
     /// a log.
     pub fn short(&self) -> String {
-        self.0
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        self.0.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -197,17 +164,11 @@ pub fn rfc3339(time: UnixTime) -> String {
 
 /// A certificate's time; before 1970 counts as 1970, which is as invalid today.
 fn unix_time(time: ASN1Time) -> UnixTime {
-    UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-        u64::try_from(time.timestamp()).unwrap_or(0),
-    ))
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0)))
 }
 
 fn key_type(key: &SubjectPublicKeyInfo<'_>) -> String {
-    let curve = key
-        .algorithm
-        .parameters
-        .as_ref()
-        .and_then(|parameters| parameters.as_oid().ok());
+    let curve = key.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
     match key.parsed() {
         Ok(PublicKey::RSA(rsa)) => format!("RSA {}", rsa.key_size()),
         Ok(PublicKey::EC(_)) => match curve {

@@ -33,25 +33,18 @@ impl CertificateUri {
     /// Is this text meant for us? Judged without case, so that `Rookery://…` is an error rather
     /// than overlooked.
     pub(super) fn is_ours(uri: &str) -> bool {
-        uri.get(..SCHEME.len())
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
+        uri.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
     }
 
     /// Reads the URI, or says what is wrong with it.
     pub(super) fn parse(uri: &str) -> Result<Self, String> {
-        let expected =
-            || "expected rookery://<cluster>/node or rookery://<cluster>/client/<name>".to_owned();
-        let (cluster, holder) = uri
-            .strip_prefix(SCHEME)
-            .and_then(|rest| rest.split_once('/'))
-            .ok_or_else(expected)?;
+        let expected = || "expected rookery://<cluster>/node or rookery://<cluster>/client/<name>".to_owned();
+        let (cluster, holder) = uri.strip_prefix(SCHEME).and_then(|rest| rest.split_once('/')).ok_or_else(expected)?;
         let cluster = ClusterName::try_from(cluster).map_err(|e| e.to_string())?;
         let holder = match (holder, holder.strip_prefix("client/")) {
             ("node", _) => Holder::Node,
             ("ca", _) => Holder::Authority,
-            (_, Some(name)) => {
-                Holder::Client(ClientName::try_from(name).map_err(|e| e.to_string())?)
-            }
+            (_, Some(name)) => Holder::Client(ClientName::try_from(name).map_err(|e| e.to_string())?),
             _ => return Err(expected()),
         };
         Ok(Self { cluster, holder })
@@ -77,12 +70,8 @@ mod tests {
 
     #[test]
     fn a_uri_reads_back_as_it_was_written() {
-        for text in [
-            "rookery://prod/node",
-            "rookery://a-1/client/alice",
-            "rookery://a/client/ci.x_1",
-            "rookery://a/ca",
-        ] {
+        for text in ["rookery://prod/node", "rookery://a-1/client/alice", "rookery://a/client/ci.x_1", "rookery://a/ca"]
+        {
             assert_eq!(CertificateUri::parse(text).unwrap().to_string(), text);
         }
     }

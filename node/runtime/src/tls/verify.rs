@@ -14,8 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
 use super::name::{ClientName, ClusterName, shorten};
@@ -39,11 +38,7 @@ pub(super) enum Refusal {
         "{whose} certificate was not issued by a CA that the other end trusts: its issuer is {issuer:?}, \
              trusted is {trusted:?}; give both ends certificates and ca.pem of the same CA"
     )]
-    UnknownIssuer {
-        whose: Whose,
-        issuer: String,
-        trusted: String,
-    },
+    UnknownIssuer { whose: Whose, issuer: String, trusted: String },
     #[error("{whose} certificate expired at {at}; renew it")]
     Expired { whose: Whose, at: String },
     #[error("{whose} certificate is not valid before {at}; compare the clocks of both ends")]
@@ -57,14 +52,8 @@ pub(super) enum Refusal {
     Chain { whose: Whose, source: Error },
     #[error("{whose} certificate is refused: {source}")]
     Identity { whose: Whose, source: IdentityError },
-    #[error(
-        "{whose} certificate is of cluster \"{theirs}\", the other end is of cluster \"{ours}\""
-    )]
-    Cluster {
-        whose: Whose,
-        theirs: ClusterName,
-        ours: ClusterName,
-    },
+    #[error("{whose} certificate is of cluster \"{theirs}\", the other end is of cluster \"{ours}\"")]
+    Cluster { whose: Whose, theirs: ClusterName, ours: ClusterName },
     #[error("{whose} certificate is of the client \"{name}\"; only a node may be dialled")]
     NotANode { whose: Whose, name: ClientName },
 }
@@ -100,16 +89,8 @@ pub(super) struct MemberVerifier {
 }
 
 impl NodeVerifier {
-    pub(super) fn new(
-        cluster: ClusterName,
-        anchors: TrustAnchors,
-        provider: Arc<CryptoProvider>,
-    ) -> Self {
-        Self(Membership {
-            cluster,
-            anchors,
-            provider,
-        })
+    pub(super) fn new(cluster: ClusterName, anchors: TrustAnchors, provider: Arc<CryptoProvider>) -> Self {
+        Self(Membership { cluster, anchors, provider })
     }
 
     /// Judges a dialled end's chain. Sans-IO: `now` is an argument.
@@ -124,21 +105,12 @@ impl NodeVerifier {
         ParsedCertificate::try_from(end_entity)
             .and_then(|certificate| {
                 let roots = &membership.anchors.store;
-                verify_server_cert_signed_by_trust_anchor(
-                    &certificate,
-                    roots,
-                    intermediates,
-                    now,
-                    algorithms,
-                )
+                verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)
             })
             .map_err(|error| membership.chain_refusal(Whose::Dialled, end_entity, error))?;
         match membership.identity(Whose::Dialled, end_entity)?.role {
             CertificateRole::Node => Ok(()),
-            CertificateRole::Client { name } => Err(Refusal::NotANode {
-                whose: Whose::Dialled,
-                name,
-            }),
+            CertificateRole::Client { name } => Err(Refusal::NotANode { whose: Whose::Dialled, name }),
         }
     }
 }
@@ -149,19 +121,10 @@ impl MemberVerifier {
         anchors: TrustAnchors,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, rustls::server::VerifierBuilderError> {
-        let chain = rustls::server::WebPkiClientVerifier::builder_with_provider(
-            anchors.store.clone(),
-            provider.clone(),
-        )
-        .build()?;
-        Ok(Self {
-            membership: Membership {
-                cluster,
-                anchors,
-                provider,
-            },
-            chain,
-        })
+        let chain =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(anchors.store.clone(), provider.clone())
+                .build()?;
+        Ok(Self { membership: Membership { cluster, anchors, provider }, chain })
     }
 
     /// Judges a dialler's chain. Sans-IO: `now` is an argument.
@@ -173,80 +136,43 @@ impl MemberVerifier {
     ) -> Result<(), Refusal> {
         self.chain
             .verify_client_cert(end_entity, intermediates, now)
-            .map_err(|error| {
-                self.membership
-                    .chain_refusal(Whose::Dialler, end_entity, error)
-            })?;
-        self.membership
-            .identity(Whose::Dialler, end_entity)
-            .map(|_| ())
+            .map_err(|error| self.membership.chain_refusal(Whose::Dialler, end_entity, error))?;
+        self.membership.identity(Whose::Dialler, end_entity).map(|_| ())
     }
 }
 
 impl Membership {
     /// The identity in a certificate whose chain is good, if it is of our cluster.
-    fn identity(
-        &self,
-        whose: Whose,
-        certificate: &CertificateDer<'_>,
-    ) -> Result<PeerIdentity, Refusal> {
-        let identity = PeerIdentity::from_der(certificate)
-            .map_err(|source| Refusal::Identity { whose, source })?;
+    fn identity(&self, whose: Whose, certificate: &CertificateDer<'_>) -> Result<PeerIdentity, Refusal> {
+        let identity = PeerIdentity::from_der(certificate).map_err(|source| Refusal::Identity { whose, source })?;
         if identity.cluster != self.cluster {
-            return Err(Refusal::Cluster {
-                whose,
-                theirs: identity.cluster,
-                ours: self.cluster.clone(),
-            });
+            return Err(Refusal::Cluster { whose, theirs: identity.cluster, ours: self.cluster.clone() });
         }
         Ok(identity)
     }
 
     /// Puts rustls's verdict on a chain into words. It is only words: the peer is refused in any
     /// case.
-    fn chain_refusal(
-        &self,
-        whose: Whose,
-        certificate: &CertificateDer<'_>,
-        error: Error,
-    ) -> Refusal {
+    fn chain_refusal(&self, whose: Whose, certificate: &CertificateDer<'_>, error: Error) -> Refusal {
         let Error::InvalidCertificate(kind) = &error else {
-            return Refusal::Chain {
-                whose,
-                source: error,
-            };
+            return Refusal::Chain { whose, source: error };
         };
         match kind {
             // Another CA under the same distinguished name shows as a bad signature.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                Refusal::UnknownIssuer {
-                    whose,
-                    issuer: CertificateSummary::from_der(certificate)
-                        .map(|c| shorten(&c.issuer))
-                        .unwrap_or_default(),
-                    trusted: shorten(&self.anchors.subjects),
-                }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Refusal::UnknownIssuer {
+                whose,
+                issuer: CertificateSummary::from_der(certificate).map(|c| shorten(&c.issuer)).unwrap_or_default(),
+                trusted: shorten(&self.anchors.subjects),
+            },
+            CertificateError::ExpiredContext { not_after, .. } => Refusal::Expired { whose, at: rfc3339(*not_after) },
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                Refusal::NotYetValid { whose, at: rfc3339(*not_before) }
             }
-            CertificateError::ExpiredContext { not_after, .. } => Refusal::Expired {
-                whose,
-                at: rfc3339(*not_after),
-            },
-            CertificateError::NotValidYetContext { not_before, .. } => Refusal::NotYetValid {
-                whose,
-                at: rfc3339(*not_before),
-            },
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-                let lacks = if whose == Whose::Dialled {
-                    "serverAuth"
-                } else {
-                    "clientAuth"
-                };
+                let lacks = if whose == Whose::Dialled { "serverAuth" } else { "clientAuth" };
                 Refusal::Purpose { whose, lacks }
             }
-            _ => Refusal::Chain {
-                whose,
-                source: error,
-            },
+            _ => Refusal::Chain { whose, source: error },
         }
     }
 }
@@ -270,12 +196,7 @@ impl ServerCertVerifier for NodeVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.0.provider.signature_verification_algorithms,
-        )
+        verify_tls12_signature(message, cert, dss, &self.0.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -284,19 +205,11 @@ impl ServerCertVerifier for NodeVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.0.provider.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, cert, dss, &self.0.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0
-            .provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.0.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

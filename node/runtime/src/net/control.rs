@@ -1,0 +1,246 @@
+//! The control stream of a connection: whole control frames in and out, and the handshake driven over it.
+
+use std::time::Duration;
+
+use quinn::{Connection, RecvStream, SendStream};
+use rookery_protocol::{
+    ControlFrame, FrameDecoder, SessionId, WireError,
+    handshake::{Action, Agreement, CertificateFacts, Handshake, Hello, PeerInfo, Refusal, RefusalCode, Role},
+    limits::MAX_CONTROL_BODY_BYTES,
+};
+use thiserror::Error;
+
+use crate::tls::{CertificateRole, IdentityError, PeerIdentity};
+
+/// How many bytes are read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Connections are closed with one of these codes.
+pub mod close_code {
+    use quinn::VarInt;
+
+    /// An orderly end.
+    pub const GOODBYE: VarInt = VarInt::from_u32(0);
+    /// The handshake was refused; the refusal went ahead on the control stream.
+    pub const REFUSED: VarInt = VarInt::from_u32(1);
+    /// The peer broke the protocol.
+    pub const PROTOCOL: VarInt = VarInt::from_u32(2);
+    /// Another connection of the same two nodes takes its place.
+    pub const REPLACED: VarInt = VarInt::from_u32(3);
+    /// The peer took too long.
+    pub const TOO_SLOW: VarInt = VarInt::from_u32(4);
+}
+
+/// Why a connection could not be made, or has ended.
+#[derive(Debug, Error)]
+pub enum ConnectionError {
+    /// QUIC or TLS says so.
+    #[error("{}", describe(.0))]
+    Quic(#[from] quinn::ConnectionError),
+    /// The peer broke the protocol.
+    #[error("protocol error: {0}")]
+    Wire(#[from] WireError),
+    /// The peer's certificate.
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    /// We refused the peer.
+    #[error("refused by us: {0}")]
+    RefusedByUs(Refusal),
+    /// The peer refused us.
+    #[error("refused by the peer: {0}")]
+    RefusedByPeer(Refusal),
+    /// The handshake took too long.
+    #[error("the handshake did not come to an end within {0:?}")]
+    HandshakeTimeout(Duration),
+    /// A stream broke.
+    #[error("the {0} stream was closed by the peer")]
+    StreamClosed(&'static str),
+    /// The peer is too slow.
+    #[error(transparent)]
+    GiveUp(#[from] super::outbound::GiveUp),
+    /// The peer left in good order.
+    #[error("it left: {0}")]
+    Goodbye(String),
+}
+
+/// What quinn says, for an operator.
+fn describe(error: &quinn::ConnectionError) -> String {
+    match error {
+        quinn::ConnectionError::TimedOut => "no answer (timed out)".to_owned(),
+        quinn::ConnectionError::Reset => "the peer does not know this connection any more (reset)".to_owned(),
+        quinn::ConnectionError::LocallyClosed => "closed here".to_owned(),
+        quinn::ConnectionError::ApplicationClosed(close) if !close.reason.is_empty() => {
+            format!("closed by the peer: {}", String::from_utf8_lossy(&close.reason))
+        }
+        quinn::ConnectionError::ConnectionClosed(close) if !close.reason.is_empty() => {
+            format!("closed by the peer: {}", String::from_utf8_lossy(&close.reason))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The control stream.
+#[derive(Debug)]
+pub struct Control {
+    send: SendStream,
+    recv: RecvStream,
+    frames: FrameDecoder,
+}
+
+impl Control {
+    /// Opens the stream, as the dialler.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn open(connection: &Connection) -> Result<Self, ConnectionError> {
+        let (send, recv) = connection.open_bi().await?;
+        Ok(Self::new(send, recv))
+    }
+
+    /// Waits for the stream, as the acceptor.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn accept(connection: &Connection) -> Result<Self, ConnectionError> {
+        let (send, recv) = connection.accept_bi().await?;
+        Ok(Self::new(send, recv))
+    }
+
+    fn new(send: SendStream, recv: RecvStream) -> Self {
+        // Before any lane: liveness and goodbyes do not queue behind data.
+        drop(send.set_priority(i32::MAX));
+        Self { send, recv, frames: FrameDecoder::new(MAX_CONTROL_BODY_BYTES) }
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn send(&mut self, frame: &ControlFrame) -> Result<(), ConnectionError> {
+        send(&mut self.send, frame).await
+    }
+
+    /// The next frame.
+    ///
+    /// # Errors
+    /// The connection is lost, the peer broke the protocol, or closed the stream.
+    pub async fn receive(&mut self) -> Result<ControlFrame, ConnectionError> {
+        receive(&mut self.recv, &mut self.frames).await
+    }
+
+    /// The two halves, for a task each.
+    #[must_use]
+    pub fn split(self) -> (ControlSender, ControlReceiver) {
+        (ControlSender(self.send), ControlReceiver { recv: self.recv, frames: self.frames })
+    }
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub struct ControlSender(SendStream);
+
+impl ControlSender {
+    /// As [`Control::send`].
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn send(&mut self, frame: &ControlFrame) -> Result<(), ConnectionError> {
+        send(&mut self.0, frame).await
+    }
+}
+
+/// The receiving half.
+#[derive(Debug)]
+pub struct ControlReceiver {
+    recv: RecvStream,
+    frames: FrameDecoder,
+}
+
+impl ControlReceiver {
+    /// As [`Control::receive`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn receive(&mut self) -> Result<ControlFrame, ConnectionError> {
+        receive(&mut self.recv, &mut self.frames).await
+    }
+}
+
+async fn send(stream: &mut SendStream, frame: &ControlFrame) -> Result<(), ConnectionError> {
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes)?;
+    stream.write_all(&bytes).await.map_err(|error| match error {
+        quinn::WriteError::ConnectionLost(error) => error.into(),
+        _ => ConnectionError::StreamClosed("control"),
+    })
+}
+
+async fn receive(stream: &mut RecvStream, frames: &mut FrameDecoder) -> Result<ControlFrame, ConnectionError> {
+    loop {
+        if let Some(frame) = frames.next_frame()? {
+            return Ok(ControlFrame::decode(&frame)?);
+        }
+        match stream.read_chunk(READ_BYTES, true).await {
+            Ok(Some(chunk)) => frames.push(chunk.bytes),
+            Ok(None) => {
+                frames.finish()?;
+                return Err(ConnectionError::StreamClosed("control"));
+            }
+            Err(quinn::ReadError::ConnectionLost(error)) => return Err(error.into()),
+            Err(_) => return Err(ConnectionError::StreamClosed("control")),
+        }
+    }
+}
+
+/// What the owner of a handshake decides about a peer.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Take it; a client gets this session.
+    Admit(Option<SessionId>),
+    /// Do not.
+    Refuse(RefusalCode, String),
+}
+
+/// What TLS has shown about the peer, as the handshake wants it.
+#[must_use]
+pub fn facts_of(identity: &PeerIdentity) -> Option<CertificateFacts> {
+    let (role, names) = match &identity.role {
+        CertificateRole::Node => (Role::Node, identity.dns_names.clone()),
+        CertificateRole::Client { name } => (Role::Client, vec![name.as_str().to_owned()]),
+    };
+    let cluster = rookery_protocol::ClusterName::new(identity.cluster.as_str()).ok()?;
+    let allows_name = match role {
+        Role::Node => crate::tls::names_allow_node,
+        Role::Client => |names: &[String], name: &str| names.iter().any(|own| own == name),
+    };
+    Some(CertificateFacts { cluster, role, allows_name, names })
+}
+
+/// Runs the handshake over `control` to its end. `decide` is asked once about the peer.
+///
+/// # Errors
+/// The handshake was refused by either end, the connection was lost, or the peer broke the protocol. The caller gives
+/// the time limit.
+pub async fn shake_hands(
+    control: &mut Control,
+    dialler: bool,
+    hello: Hello,
+    facts: CertificateFacts,
+    mut decide: impl FnMut(&PeerInfo) -> Verdict,
+) -> Result<Agreement, ConnectionError> {
+    let mut handshake = if dialler { Handshake::dial(hello, facts) } else { Handshake::accept(hello, facts) };
+    let mut actions = std::collections::VecDeque::from(handshake.start());
+    loop {
+        match actions.pop_front() {
+            Some(Action::Send(frame)) => control.send(&frame).await?,
+            Some(Action::Decide(peer)) => actions.extend(match decide(&peer) {
+                Verdict::Admit(session) => handshake.admit(session),
+                Verdict::Refuse(code, text) => handshake.refuse(code, text),
+            }),
+            Some(Action::Agreed(agreement)) => return Ok(*agreement),
+            Some(Action::Refused { refusal, by_us: true }) => return Err(ConnectionError::RefusedByUs(refusal)),
+            Some(Action::Refused { refusal, by_us: false }) => return Err(ConnectionError::RefusedByPeer(refusal)),
+            None => actions.extend(handshake.handle(control.receive().await?)?),
+        }
+    }
+}

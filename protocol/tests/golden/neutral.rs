@@ -1,0 +1,218 @@
+//! Decoded frames in a form that every language can read: what stands as `value` in `testdata/vectors.json`.
+//!
+//! Numbers of 64 bits are decimal texts, since JSON's numbers are not exact that far in every language; bytes are
+//! hexadecimal. The matches name every variant, so a new one does not compile until it has a form here.
+
+use rookery_protocol::{
+    CallFailure, Codec, ControlFrame, Destination, ExitReason, Payload, Recipient, ReplyRoute, Signal, SignalBody,
+    handshake::{Refusal, RefusalCode, Role},
+    request::{RequestBody, RequestError, ResponseBody},
+};
+use serde_json::{Value, json};
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub fn unhex(text: &str) -> Vec<u8> {
+    assert!(text.len().is_multiple_of(2), "half a byte");
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+pub fn control(frame: &ControlFrame) -> Value {
+    match frame {
+        ControlFrame::Hello(hello) => json!({ "frame": "hello",
+            "versions": [hello.versions.0, hello.versions.1],
+            "features": hello.features.0.to_string(),
+            "cluster": hello.cluster.as_str(),
+            "role": match hello.role { Role::Node => "node", Role::Client => "client" },
+            "node": hello.node.to_string(),
+            "listen_port": hello.listen_port,
+            "advertised": hello.advertised,
+            "max_message_bytes": hello.max_message_bytes,
+            "lanes": hello.lanes,
+            "replace": hello.replace,
+            "extensions": extensions(&hello.extensions),
+        }),
+        ControlFrame::Welcome(welcome) => json!({ "frame": "welcome",
+            "version": welcome.version,
+            "features": welcome.features.0.to_string(),
+            "node": welcome.node.to_string(),
+            "advertised": welcome.advertised,
+            "max_message_bytes": welcome.max_message_bytes,
+            "lanes": welcome.lanes,
+            "session": welcome.session.map(|session| session.get()),
+            "extensions": extensions(&welcome.extensions),
+        }),
+        ControlFrame::Refuse(it) => json!({ "frame": "refuse", "refusal": refusal(it) }),
+        ControlFrame::Confirm => json!({ "frame": "confirm" }),
+        ControlFrame::Abort(it) => json!({ "frame": "abort", "refusal": refusal(it) }),
+        ControlFrame::Goodbye(goodbye) => json!({ "frame": "goodbye", "reason": goodbye.reason }),
+        ControlFrame::Peers(peers) => {
+            let peers: Vec<Value> = peers
+                .iter()
+                .map(|peer| json!({ "node": peer.node.to_string(), "addresses": peer.addresses }))
+                .collect();
+            json!({ "frame": "peers", "peers": peers })
+        }
+    }
+}
+
+fn extensions(list: &[(String, Vec<u8>)]) -> Value {
+    list.iter().map(|(name, bytes)| json!([name, hex(bytes)])).collect()
+}
+
+fn refusal(refusal: &Refusal) -> Value {
+    let code = refusal_code(refusal.code);
+    json!({ "code": code, "text": refusal.text, "by": refusal.by.as_ref().map(ToString::to_string) })
+}
+
+fn refusal_code(code: RefusalCode) -> Value {
+    match code {
+        RefusalCode::Other(number) => json!({ "other": number }),
+        RefusalCode::WrongCluster
+        | RefusalCode::NoCommonVersion
+        | RefusalCode::WrongRole
+        | RefusalCode::NameNotInCertificate
+        | RefusalCode::SelfDial
+        | RefusalCode::Duplicate
+        | RefusalCode::OlderIncarnation
+        | RefusalCode::Draining
+        | RefusalCode::Busy
+        | RefusalCode::BadHello
+        | RefusalCode::TooSlow => code.name().into(),
+    }
+}
+
+pub fn signal(signal: &Signal) -> Value {
+    json!({ "from": signal.from.to_string(), "to": destination(&signal.to), "signal": body(&signal.body) })
+}
+
+fn destination(to: &Destination) -> Value {
+    match &to.to {
+        Recipient::Serial(_) => json!({ "pid": to.to_string() }),
+        Recipient::Name(name) => json!({ "node": to.node.to_string(), "name": name.as_str() }),
+    }
+}
+
+fn body(body: &SignalBody) -> Value {
+    match body {
+        SignalBody::Message { payload: it, reply, deadline_ms } => json!({ "kind": "message",
+            "payload": payload(it), "reply": reply.as_ref().map(route), "deadline_ms": deadline_ms }),
+        SignalBody::Reply { call, outcome: Ok(it) } => {
+            json!({ "kind": "reply", "call": call.to_string(), "payload": payload(it) })
+        }
+        SignalBody::Reply { call, outcome: Err(it) } => {
+            json!({ "kind": "reply", "call": call.to_string(), "failure": failure(it) })
+        }
+        SignalBody::Link => json!({ "kind": "link" }),
+        SignalBody::Unlink(id) => json!({ "kind": "unlink", "id": id.to_string() }),
+        SignalBody::UnlinkAck(id) => json!({ "kind": "unlink_ack", "id": id.to_string() }),
+        SignalBody::Exit { reason: it, linked } => json!({ "kind": "exit", "reason": reason(it), "linked": linked }),
+        SignalBody::Monitor(monitor) => json!({ "kind": "monitor", "ref": monitor.to_string() }),
+        SignalBody::Demonitor(monitor) => json!({ "kind": "demonitor", "ref": monitor.to_string() }),
+        SignalBody::Down { monitor, reason: it } => {
+            json!({ "kind": "down", "ref": monitor.to_string(), "reason": reason(it) })
+        }
+        SignalBody::Request { call, body } => {
+            json!({ "kind": "request", "call": call.to_string(), "request": request(body) })
+        }
+        SignalBody::Response { call, body } => {
+            json!({ "kind": "response", "call": call.to_string(), "response": response(body) })
+        }
+        SignalBody::NodeUp(node) => json!({ "kind": "node_up", "node": node.to_string() }),
+        SignalBody::NodeDown { node, reason } => {
+            json!({ "kind": "node_down", "node": node.to_string(), "reason": reason })
+        }
+        SignalBody::Refused { detail } => json!({ "kind": "refused", "detail": detail }),
+    }
+}
+
+fn route(route: &ReplyRoute) -> Value {
+    json!({ "to": route.to.to_string(), "call": route.call.to_string() })
+}
+
+fn payload(payload: &Payload) -> Value {
+    let codec = match payload.codec {
+        Codec::Bincode => "bincode",
+        Codec::MessagePack => "message_pack",
+        Codec::Json => "json",
+        Codec::Raw => "raw",
+    };
+    json!({ "tag": payload.tag.as_str(), "codec": codec, "body": hex(&payload.body) })
+}
+
+fn reason(reason: &ExitReason) -> Value {
+    match reason {
+        ExitReason::Normal => "normal".into(),
+        ExitReason::Shutdown => "shutdown".into(),
+        ExitReason::ShutdownWith(text) => json!({ "shutdown_with": text }),
+        ExitReason::Kill => "kill".into(),
+        ExitReason::Killed => "killed".into(),
+        ExitReason::NoProc => "no_proc".into(),
+        ExitReason::NoConnection => "no_connection".into(),
+        ExitReason::Panic(text) => json!({ "panic": text }),
+        ExitReason::Error(text) => json!({ "error": text }),
+        ExitReason::Refused(text) => json!({ "refused": text }),
+        ExitReason::Other(number, text) => json!({ "other": [number, text] }),
+    }
+}
+
+fn failure(failure: &CallFailure) -> Value {
+    match failure {
+        CallFailure::NoProc => "no_proc".into(),
+        CallFailure::Exited(it) => json!({ "exited": reason(it) }),
+        CallFailure::Unsupported { tag, detail } => {
+            json!({ "unsupported": { "tag": tag.as_str(), "detail": detail } })
+        }
+        CallFailure::Refused(detail) => json!({ "refused": detail }),
+        CallFailure::NoConnection => "no_connection".into(),
+    }
+}
+
+fn request(body: &RequestBody) -> Value {
+    match body {
+        RequestBody::Spawn(spawn) => json!({ "spawn": {
+            "behaviour": spawn.behaviour.as_str(),
+            "arguments": payload(&spawn.arguments),
+            "name": spawn.name.as_ref().map(ToString::to_string),
+            "link": spawn.link,
+            "monitor": spawn.monitor.map(|monitor| monitor.to_string()),
+        } }),
+        RequestBody::Register { name, pid } => json!({ "register": { "name": name.as_str(), "pid": pid } }),
+        RequestBody::Unregister { name, pid } => json!({ "unregister": { "name": name.as_str(), "pid": pid } }),
+        RequestBody::WhereIs { name } => json!({ "where_is": { "name": name.as_str() } }),
+    }
+}
+
+fn response(body: &ResponseBody) -> Value {
+    match body {
+        ResponseBody::Spawned(pid) => json!({ "spawned": pid }),
+        ResponseBody::Done => "done".into(),
+        ResponseBody::Found(pid) => json!({ "found": pid }),
+        ResponseBody::Failed(error) => json!({ "failed": request_error(error) }),
+    }
+}
+
+fn request_error(error: &RequestError) -> Value {
+    match error {
+        RequestError::UnknownBehaviour { name, known } => {
+            json!({ "unknown_behaviour": { "name": name.as_str(), "known": known } })
+        }
+        RequestError::BadArguments { name, detail } => {
+            json!({ "bad_arguments": { "name": name.as_str(), "detail": detail } })
+        }
+        RequestError::InitFailed(it) => json!({ "init_failed": reason(it) }),
+        RequestError::Draining => "draining".into(),
+        RequestError::TooManyProcesses => "too_many_processes".into(),
+        RequestError::NameTaken { name, holder } => {
+            json!({ "name_taken": { "name": name.as_str(), "holder": holder } })
+        }
+        RequestError::NoProc(pid) => json!({ "no_proc": pid }),
+        RequestError::Refused(detail) => json!({ "refused": detail }),
+        RequestError::Unsupported => "unsupported".into(),
+        RequestError::NoConnection => "no_connection".into(),
+        RequestError::Timeout => "timeout".into(),
+        other => panic!("{other:?} has no neutral form and no vector yet: add both"),
+    }
+}

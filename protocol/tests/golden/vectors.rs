@@ -1,0 +1,334 @@
+//! The values that the golden vectors are made of: every kind of frame, every variant of every enum in one.
+
+use bytes::Bytes;
+use rookery_protocol::{
+    CallFailure, CallId, Codec, ControlFrame, Destination, ExitReason, NodeId, Payload, Pid, Ref, ReplyRoute, Serial,
+    SessionId, Signal, SignalBody, Tag, UnlinkId,
+    control::{Goodbye, PeerAddresses},
+    handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
+    request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
+};
+
+/// The sending end of the lane vectors.
+pub const SENDER: &str = "orders-0.18f3a2b4c5d";
+/// The receiving end.
+pub const RECEIVER: &str = "billing-1.2a";
+
+/// What one vector carries.
+pub enum Content {
+    /// A frame of a control stream.
+    Control(Box<ControlFrame>),
+    /// The first frame of a lane.
+    Open(u8),
+    /// A signal, with the definitions of the nodes that it names.
+    Signal(Box<Signal>),
+}
+
+/// One golden vector.
+pub struct Vector {
+    pub name: String,
+    pub description: String,
+    pub content: Content,
+}
+
+pub fn all() -> Vec<Vector> {
+    let mut list = List(Vec::new());
+    list.control_frames();
+    list.add("lane_open", "The first frame of a lane: its number.", Content::Open(3));
+    list.addresses();
+    list.messages();
+    list.replies();
+    list.links_and_monitors();
+    list.reasons();
+    list.requests();
+    list.responses();
+    list.told_to_clients();
+    list.0
+}
+
+fn node(text: &str) -> NodeId {
+    text.parse().unwrap()
+}
+
+fn pid(text: &str) -> Pid {
+    text.parse().unwrap()
+}
+
+fn own(serial: u64) -> Pid {
+    Pid::new(node(SENDER), Serial(serial))
+}
+
+fn peers(serial: u64) -> Pid {
+    Pid::new(node(RECEIVER), Serial(serial))
+}
+
+fn payload(tag: &'static str, codec: Codec, body: &'static [u8]) -> Payload {
+    Payload { tag: Tag::from_static(tag), codec, body: Bytes::from_static(body) }
+}
+
+fn message(payload: Payload, reply: Option<ReplyRoute>, deadline_ms: Option<u32>) -> SignalBody {
+    SignalBody::Message { payload, reply, deadline_ms }
+}
+
+struct List(Vec<Vector>);
+
+impl List {
+    fn add(&mut self, name: &str, description: &str, content: Content) {
+        self.0.push(Vector { name: name.into(), description: description.into(), content });
+    }
+
+    fn control(&mut self, name: &str, description: &str, frame: ControlFrame) {
+        self.add(name, description, Content::Control(Box::new(frame)));
+    }
+
+    fn between(&mut self, name: &str, description: &str, from: Pid, to: impl Into<Destination>, body: SignalBody) {
+        self.add(name, description, Content::Signal(Box::new(Signal { from, to: to.into(), body })));
+    }
+
+    fn signal(&mut self, name: &str, description: &str, body: SignalBody) {
+        self.between(name, description, own(42), peers(7), body);
+    }
+
+    fn control_frames(&mut self) {
+        let hello = Hello {
+            versions: (1, 1),
+            features: Features(0),
+            cluster: "shop".parse().unwrap(),
+            role: Role::Node,
+            node: node(SENDER),
+            listen_port: 7400,
+            advertised: Vec::new(),
+            max_message_bytes: 16 * 1024 * 1024,
+            lanes: 4,
+            replace: false,
+            extensions: Vec::new(),
+        };
+        self.control("hello_node", "A node introduces itself.", ControlFrame::Hello(hello.clone()));
+        let client = Hello { role: Role::Client, node: node("web.1"), listen_port: 0, lanes: 1, ..hello.clone() };
+        self.control("hello_client", "A client introduces itself.", ControlFrame::Hello(client));
+        let future = Hello {
+            versions: (1, 9),
+            features: Features(u64::MAX),
+            advertised: vec!["10.1.2.3:7400".parse().unwrap(), "[2001:db8::7]:7401".parse().unwrap()],
+            replace: true,
+            extensions: vec![("compression".into(), vec![1, 2, 255]), ("empty".into(), Vec::new())],
+            ..hello
+        };
+        let text = "A newer node: more versions, features and extensions than version 1 knows. It is accepted.";
+        self.control("hello_of_a_newer_node", text, ControlFrame::Hello(future));
+
+        let welcome = Welcome {
+            version: 1,
+            features: Features(0),
+            node: node(RECEIVER),
+            advertised: vec!["10.1.2.4:7400".parse().unwrap()],
+            max_message_bytes: 1024,
+            lanes: 64,
+            session: None,
+            extensions: Vec::new(),
+        };
+        self.control("welcome_node", "A node is taken.", ControlFrame::Welcome(welcome.clone()));
+        let session = SessionId::new(70_000);
+        let client = Welcome { session, extensions: vec![("x".into(), vec![9])], ..welcome };
+        self.control("welcome_client", "A client is taken, and gets its session.", ControlFrame::Welcome(client));
+
+        for number in 0..=10_u8 {
+            let code = RefusalCode::from(number);
+            let refusal = Refusal { code, text: "what happened".into(), by: Some(node(RECEIVER)) };
+            let name = format!("refuse_{}", code.name());
+            self.control(&name, "The acceptor does not take the dialler.", ControlFrame::Refuse(refusal));
+        }
+        let refusal = Refusal { code: RefusalCode::Other(200), text: "something new".into(), by: None };
+        let text = "A code that version 1 does not know, of one who does not say who it is.";
+        self.control("refuse_by_a_newer_node", text, ControlFrame::Refuse(refusal));
+        self.control("confirm", "The dialler uses this connection. No body.", ControlFrame::Confirm);
+        let refusal = Refusal { code: RefusalCode::Duplicate, text: "kept the other".into(), by: Some(node(SENDER)) };
+        self.control("abort", "The dialler does not.", ControlFrame::Abort(refusal));
+        let goodbye = Goodbye { reason: "shutting down".into() };
+        self.control("goodbye", "An orderly end.", ControlFrame::Goodbye(goodbye));
+        self.control("peers_none", "An empty list of addresses.", ControlFrame::Peers(Vec::new()));
+        let peer = |id, addresses: &[&str]| PeerAddresses {
+            node: node(id),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        };
+        let list =
+            vec![peer("stock-0.9", &["10.0.0.9:7400", "[fd00::9]:65535"]), peer("stock-1.ffffffffffffffff", &[])];
+        self.control("peers", "Addresses of two nodes: IPv4 and IPv6; none.", ControlFrame::Peers(list));
+    }
+
+    fn addresses(&mut self) {
+        let to_name = Destination::name(node(RECEIVER), "shop/orders:eu-west-1_4.2".parse().unwrap());
+        self.between("link_by_name", "The recipient is given by name: flag 0x01.", own(42), to_name, SignalBody::Link);
+        let session = SessionId::new(5).unwrap();
+        let client = Pid::new(node(SENDER), Serial::of_client(session, 3));
+        self.between(
+            "link_of_a_client",
+            "A client's process: bit 63, session 5, number 3.",
+            client,
+            peers(7),
+            SignalBody::Link,
+        );
+        let text = "Sender and recipient are of two other nodes: each gets a number by a NodeDef first.";
+        self.between("link_relayed", text, pid("<stock-0.9.1>"), pid("<web.1.2>"), SignalBody::Link);
+        let text =
+            "The recipient lives on the sending node: number 0 is its own on each side, so it is defined as well.";
+        self.between("link_back", text, own(42), own(43), SignalBody::Link);
+        let largest = pid("<a.ffffffffffffffff.18446744073709551615>");
+        self.between(
+            "link_largest_numbers",
+            "The largest incarnation and serial.",
+            largest,
+            peers(u64::MAX),
+            SignalBody::Link,
+        );
+    }
+
+    fn messages(&mut self) {
+        for (name, codec, body) in [
+            ("bincode", Codec::Bincode, &[1, 10][..]),
+            ("message_pack", Codec::MessagePack, &[0x81, 0xa3, b'A', b'd', b'd', 5]),
+            ("json", Codec::Json, br#"{"Add":5}"#),
+            ("raw", Codec::Raw, &[0, 255]),
+        ] {
+            let text = format!("A message in the codec {name}.");
+            self.signal(&format!("message_{name}"), &text, message(payload("Counter", codec, body), None, None));
+        }
+        let empty = || payload("", Codec::Json, b"");
+        self.signal(
+            "message_empty",
+            "No tag: whatever the receiver understands. No body.",
+            message(empty(), None, None),
+        );
+        let get = || payload("Counter", Codec::Json, br#"{"Get":null}"#);
+        let route = |to| Some(ReplyRoute { to, call: CallId(77) });
+        let text = "An answer is awaited by the sender: flag 0x02.";
+        self.signal("message_call", text, message(get(), route(own(42)), None));
+        let text = "A call with a deadline, as the command line sends it: by name, flags 0x07.";
+        let to = Destination::name(node(RECEIVER), "counter".parse().unwrap());
+        self.between("message_call_by_name", text, own(0), to, message(get(), route(own(0)), Some(5000)));
+        let text = "The answer goes to a process of a third node, which is defined first.";
+        self.signal("message_reply_elsewhere", text, message(get(), route(pid("<stock-0.9.12>")), Some(u32::MAX)));
+        let text = "A deadline without an answer: flag 0x04. The tag is not ASCII.";
+        self.signal("message_deadline", text, message(payload("Zähler", Codec::Raw, b"x"), None, Some(0)));
+    }
+
+    fn replies(&mut self) {
+        let reply = |outcome| SignalBody::Reply { call: CallId(77), outcome };
+        self.signal("reply", "The answer.", reply(Ok(payload("i64", Codec::Bincode, &[10]))));
+        let unsupported =
+            CallFailure::Unsupported { tag: Tag::from_static("Counter"), detail: "no such variant".into() };
+        for (name, failure) in [
+            ("no_proc", CallFailure::NoProc),
+            ("exited", CallFailure::Exited(ExitReason::Panic("index out of bounds".into()))),
+            ("unsupported", unsupported),
+            ("refused", CallFailure::Refused("not in the policy".into())),
+            ("no_connection", CallFailure::NoConnection),
+        ] {
+            self.signal(&format!("reply_{name}"), "No answer, and why.", reply(Err(failure)));
+        }
+    }
+
+    fn links_and_monitors(&mut self) {
+        self.signal("link", "Makes a link.", SignalBody::Link);
+        self.signal("unlink", "Removes it.", SignalBody::Unlink(UnlinkId(1)));
+        self.signal("unlink_ack", "Acknowledges that.", SignalBody::UnlinkAck(UnlinkId(u64::MAX)));
+        self.signal("monitor", "Starts to monitor.", SignalBody::Monitor(Ref(258)));
+        let to = Destination::name(node(RECEIVER), "counter".parse().unwrap());
+        self.between("monitor_by_name", "Monitors whoever has a name.", own(42), to, SignalBody::Monitor(Ref(259)));
+        self.signal("demonitor", "Stops to monitor.", SignalBody::Demonitor(Ref(258)));
+    }
+
+    fn reasons(&mut self) {
+        for (name, reason) in [
+            ("normal", ExitReason::Normal),
+            ("shutdown", ExitReason::Shutdown),
+            ("shutdown_with", ExitReason::ShutdownWith("rolling update".into())),
+            ("kill", ExitReason::Kill),
+            ("killed", ExitReason::Killed),
+            ("no_proc", ExitReason::NoProc),
+            ("no_connection", ExitReason::NoConnection),
+            ("panic", ExitReason::Panic("schlägt fehl".into())),
+            ("error", ExitReason::Error("disk full".into())),
+            ("refused", ExitReason::Refused("policy".into())),
+            ("other", ExitReason::Other(200, "of a newer version".into())),
+        ] {
+            let exit = SignalBody::Exit { reason: reason.clone(), linked: false };
+            self.signal(&format!("exit_{name}"), "An exit signal that a process sent.", exit);
+            let down = SignalBody::Down { monitor: Ref(258), reason };
+            self.signal(&format!("down_{name}"), "What was monitored is down.", down);
+        }
+        let exit = SignalBody::Exit { reason: ExitReason::Kill, linked: true };
+        self.signal("exit_linked", "An exit signal that comes from a link: flag 0x02.", exit);
+    }
+
+    fn requests(&mut self) {
+        let name = || "counter".parse().unwrap();
+        let spawn = SpawnRequest {
+            behaviour: "counter".parse().unwrap(),
+            arguments: payload("", Codec::Json, b"null"),
+            name: None,
+            link: false,
+            monitor: None,
+        };
+        let full = SpawnRequest {
+            arguments: payload("Settings", Codec::MessagePack, &[0x80]),
+            name: Some(name()),
+            link: true,
+            monitor: Some(Ref(300)),
+            ..spawn.clone()
+        };
+        for (suffix, body) in [
+            ("spawn", RequestBody::Spawn(spawn)),
+            ("spawn_named_linked_monitored", RequestBody::Spawn(full)),
+            ("register", RequestBody::Register { name: name(), pid: own(42) }),
+            ("unregister", RequestBody::Unregister { name: name(), pid: own(42) }),
+            ("where_is", RequestBody::WhereIs { name: name() }),
+        ] {
+            let body = SignalBody::Request { call: CallId(9), body: Box::new(body) };
+            self.between(
+                &format!("request_{suffix}"),
+                "Asks a node: the recipient's serial is 0.",
+                own(42),
+                peers(0),
+                body,
+            );
+        }
+    }
+
+    fn responses(&mut self) {
+        let name = || "counter".parse().unwrap();
+        let behaviour = || "counter".parse().unwrap();
+        let failed = ResponseBody::Failed;
+        for (suffix, body) in [
+            ("spawned", ResponseBody::Spawned(peers(8))),
+            ("done", ResponseBody::Done),
+            ("found", ResponseBody::Found(Some(peers(8)))),
+            ("found_none", ResponseBody::Found(None)),
+            (
+                "unknown_behaviour",
+                failed(RequestError::UnknownBehaviour { name: behaviour(), known: "echo, kv".into() }),
+            ),
+            ("bad_arguments", failed(RequestError::BadArguments { name: behaviour(), detail: "no number".into() })),
+            ("init_failed", failed(RequestError::InitFailed(ExitReason::Error("no such file".into())))),
+            ("draining", failed(RequestError::Draining)),
+            ("too_many_processes", failed(RequestError::TooManyProcesses)),
+            ("name_taken", failed(RequestError::NameTaken { name: name(), holder: peers(8) })),
+            ("no_proc", failed(RequestError::NoProc(peers(8)))),
+            ("refused", failed(RequestError::Refused("not in the policy".into()))),
+            ("unsupported", failed(RequestError::Unsupported)),
+            ("no_connection", failed(RequestError::NoConnection)),
+            ("timeout", failed(RequestError::Timeout)),
+        ] {
+            let body = SignalBody::Response { call: CallId(9), body: Box::new(body) };
+            self.between(&format!("response_{suffix}"), "The node answers: its serial is 0.", own(0), peers(7), body);
+        }
+    }
+
+    fn told_to_clients(&mut self) {
+        self.signal("node_up", "A node is up. May be skipped.", SignalBody::NodeUp(node("stock-0.9")));
+        let down = SignalBody::NodeDown { node: node("stock-0.9"), reason: "idle for 5 s".into() };
+        self.signal("node_down", "A node is down. May be skipped.", down);
+        let refused = SignalBody::Refused { detail: "send to `admin`: not in the policy".into() };
+        self.signal("refused", "What was sent is not allowed. May be skipped.", refused);
+    }
+}

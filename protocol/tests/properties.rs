@@ -1,0 +1,251 @@
+//! Properties of the wire, for any value and any bytes: what is sent comes back the same however it is cut, and what is
+//! not valid is an error and never a panic.
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // A test may stop where it fails; modules of a test.
+
+#[path = "properties/strategies.rs"]
+mod strategies;
+
+use bytes::Bytes;
+use proptest::{collection::vec, prelude::*, sample::Index};
+use rookery_protocol::{
+    ClusterName, ControlFrame, ExitReason, Frame, FrameDecoder, FrameKind, LaneDecoder, LaneEncoder, NodeId, NodeName,
+    Pid, ProcessName, Serial, Signal, SignalBody, WireError, codec, frame,
+    limits::{FRAME_HEADER_BYTES, MAX_CONTROL_BODY_BYTES, MAX_EXIT_TEXT_BYTES},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use strategies::{receiver, sender};
+
+const LIMIT: usize = 1 << 16;
+
+fn encoded(signals: &[Signal]) -> Vec<u8> {
+    let mut out = Vec::new();
+    LaneEncoder::open(1, &mut out);
+    let mut encoder = LaneEncoder::new(sender(), receiver());
+    for signal in signals {
+        encoder.signal(signal, &mut out).unwrap();
+    }
+    out
+}
+
+/// Cuts `bytes` at the given places.
+fn cut(bytes: &[u8], places: &[Index]) -> Vec<Bytes> {
+    let mut at: Vec<usize> = places.iter().map(|place| place.index(bytes.len() + 1)).collect();
+    at.extend([0, bytes.len()]);
+    at.sort_unstable();
+    at.windows(2).map(|pair| Bytes::copy_from_slice(&bytes[pair[0]..pair[1]])).collect()
+}
+
+fn decoded(chunks: impl IntoIterator<Item = Bytes>) -> Result<Vec<Signal>, WireError> {
+    let mut decoder = LaneDecoder::new(receiver(), sender(), LIMIT);
+    let mut signals = Vec::new();
+    for chunk in chunks {
+        decoder.push(chunk);
+        while let Some(signal) = decoder.next_signal()? {
+            signals.push(signal);
+        }
+    }
+    decoder.finish()?;
+    Ok(signals)
+}
+
+fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let mut decoder = FrameDecoder::new(LIMIT);
+    decoder.push(Bytes::copy_from_slice(bytes));
+    std::iter::from_fn(|| decoder.next_frame().unwrap()).collect()
+}
+
+fn bytes_of(kind: FrameKind, flags: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let start = frame::begin(&mut out, kind, flags);
+    out.extend_from_slice(body);
+    frame::finish(&mut out, start, 0);
+    out
+}
+
+/// The payload at the end of a signal's frame has no length of its own.
+fn open_end(signal: &Signal) -> usize {
+    match &signal.body {
+        SignalBody::Message { payload, .. } | SignalBody::Reply { outcome: Ok(payload), .. } => payload.body.len(),
+        _ => 0,
+    }
+}
+
+fn serde_round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+    let json = serde_json::to_string(value).unwrap();
+    assert_eq!(serde_json::from_str::<T>(&json).unwrap(), *value, "{json}");
+    let mut bytes = Vec::new();
+    codec::append(value, &mut bytes).unwrap();
+    assert_eq!(codec::decode_payload::<T>(&bytes).unwrap(), *value);
+    assert_eq!(codec::decode_control::<T>(&bytes).unwrap(), *value);
+}
+
+proptest! {
+    #[test]
+    fn signals_come_back_however_the_bytes_are_cut(
+        signals in vec(strategies::signal(), 1..12),
+        places in vec(any::<Index>(), 0..40),
+    ) {
+        let bytes = encoded(&signals);
+        prop_assert_eq!(decoded(cut(&bytes, &places)).unwrap(), signals.clone());
+        prop_assert_eq!(decoded(bytes.chunks(1).map(Bytes::copy_from_slice)).unwrap(), signals);
+    }
+
+    #[test]
+    fn control_frames_come_back_however_the_bytes_are_cut(
+        controls in vec(strategies::control(), 1..4),
+        places in vec(any::<Index>(), 0..20),
+    ) {
+        let mut bytes = Vec::new();
+        for control in &controls {
+            control.encode(&mut bytes).unwrap();
+        }
+        let mut decoder = FrameDecoder::new(MAX_CONTROL_BODY_BYTES);
+        let mut came = Vec::new();
+        for chunk in cut(&bytes, &places) {
+            decoder.push(chunk);
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                came.push(ControlFrame::decode(&frame).unwrap());
+            }
+        }
+        decoder.finish().unwrap();
+        prop_assert_eq!(came, controls);
+    }
+
+    #[test]
+    fn p2_any_pid_prints_and_parses_back(pid in strategies::pid()) {
+        prop_assert_eq!(pid.to_string().parse::<Pid>().unwrap(), pid.clone());
+        prop_assert_eq!(pid.node().to_string().parse::<NodeId>().unwrap(), pid.node().clone());
+    }
+
+    #[test]
+    fn p2_ids_are_plain_data_in_bincode_and_json(
+        pid in strategies::pid(),
+        name in strategies::process_name(),
+        session in strategies::session(),
+        number in any::<u32>(),
+    ) {
+        serde_round_trip(&pid);
+        serde_round_trip(pid.node());
+        serde_round_trip(pid.node().name());
+        serde_round_trip(&name);
+        serde_round_trip(&session);
+        let serial = Serial::of_client(session, number);
+        prop_assert_eq!(serial.session(), Some(session));
+        serde_round_trip(&serial);
+    }
+
+    #[test]
+    fn a_text_that_is_no_id_is_an_error(text in any::<String>()) {
+        for printed in [
+            text.parse::<Pid>().map(|id| id.to_string()),
+            text.parse::<NodeId>().map(|id| id.to_string()),
+            text.parse::<NodeName>().map(|id| id.to_string()),
+            text.parse::<ClusterName>().map(|id| id.to_string()),
+            text.parse::<ProcessName>().map(|id| id.to_string()),
+        ] {
+            match printed {
+                Ok(printed) => prop_assert_eq!(&printed, &text),
+                Err(error) => prop_assert!(!error.to_string().contains(char::is_control)),
+            }
+        }
+    }
+
+    #[test]
+    fn x4_reasons_cross_unchanged_and_cut_at_the_limit(
+        reason in strategies::reason(),
+        unit in any::<char>(),
+        times in 0..2 * MAX_EXIT_TEXT_BYTES,
+    ) {
+        let long = ExitReason::Error(unit.to_string().repeat(times));
+        for reason in [reason, long] {
+            let exit = SignalBody::Exit { reason: reason.clone(), linked: true };
+            let sent = Signal { from: Pid::new(sender(), Serial(1)), to: Pid::new(receiver(), Serial(2)).into(), body: exit };
+            let came = decoded([Bytes::from(encoded(&[sent]))]).unwrap().remove(0);
+            let cut = reason.clone().cut();
+            if let (ExitReason::Error(long), ExitReason::Error(cut)) = (&reason, &cut) {
+                prop_assert!(cut.len() <= MAX_EXIT_TEXT_BYTES);
+                prop_assert!(long == cut || cut.ends_with('…') && long.starts_with(cut.trim_end_matches('…')));
+                prop_assert_eq!(long == cut, long.len() <= MAX_EXIT_TEXT_BYTES);
+            }
+            serde_round_trip(&cut);
+            prop_assert_eq!(came.body, SignalBody::Exit { reason: cut, linked: true });
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_frames_or_an_error_and_nothing_more_is_held(
+        bytes in vec(prop_oneof![3 => any::<u8>(), 2 => Just(0_u8), 1 => 1_u8..40], 0..400),
+        places in vec(any::<Index>(), 0..10),
+    ) {
+        let mut decoder = FrameDecoder::new(64);
+        let (mut pushed, mut given) = (0, 0);
+        for chunk in cut(&bytes, &places) {
+            pushed += chunk.len();
+            decoder.push(chunk);
+            while let Ok(Some(frame)) = decoder.next_frame() {
+                prop_assert!(frame.body.len() <= 64);
+                given += FRAME_HEADER_BYTES + frame.body.len();
+                let _ = ControlFrame::decode(&frame);
+            }
+            prop_assert!(decoder.buffered() + given <= pushed);
+            prop_assert!(decoder.buffered() <= 64);
+        }
+        // The same bytes, as the body of each frame there is.
+        for &kind in FrameKind::ALL {
+            let _ = ControlFrame::decode(&Frame { kind, flags: 0, body: Bytes::copy_from_slice(&bytes) });
+            for flags in [0, 1, 2, 4, 7] {
+                let _ = decoded([Bytes::from([encoded(&[]), bytes_of(kind, flags, &bytes)].concat())]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_signal_that_is_cut_short_is_an_error(signal in strategies::signal(), place in any::<Index>()) {
+        let all = frames(&encoded(std::slice::from_ref(&signal)));
+        for (at, frame) in all.iter().enumerate() {
+            let end = if at + 1 == all.len() { open_end(&signal) } else { 0 };
+            let place = place.index(frame.body.len() - end);
+            let mut bytes: Vec<u8> = Vec::new();
+            for before in &all[..at] {
+                bytes.extend(bytes_of(before.kind, before.flags, &before.body));
+            }
+            bytes.extend(bytes_of(frame.kind, frame.flags, &frame.body[..place]));
+            prop_assert!(decoded([Bytes::from(bytes)]).is_err(), "{} at {}", frame.kind.name(), place);
+        }
+    }
+
+    #[test]
+    fn a_control_frame_that_is_cut_short_is_an_error(control in strategies::control(), place in any::<Index>()) {
+        let mut bytes = Vec::new();
+        control.encode(&mut bytes).unwrap();
+        let mut frame = frames(&bytes).remove(0);
+        if !frame.body.is_empty() {
+            frame.body.truncate(place.index(frame.body.len()));
+            prop_assert!(ControlFrame::decode(&frame).is_err());
+        }
+    }
+
+    #[test]
+    fn a_byte_that_flips_never_panics(
+        signals in vec(strategies::signal(), 1..4),
+        control in strategies::control(),
+        place in any::<Index>(),
+        flip in 1_u8..,
+    ) {
+        let mut bytes = encoded(&signals);
+        let at = place.index(bytes.len());
+        bytes[at] ^= flip;
+        let _ = decoded([Bytes::from(bytes)]);
+
+        let mut bytes = Vec::new();
+        control.encode(&mut bytes).unwrap();
+        let at = place.index(bytes.len());
+        bytes[at] ^= flip;
+        let mut decoder = FrameDecoder::new(MAX_CONTROL_BODY_BYTES);
+        decoder.push(Bytes::from(bytes));
+        while let Ok(Some(frame)) = decoder.next_frame() {
+            let _ = ControlFrame::decode(&frame);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Any value that the wire can carry.
+
+use bytes::Bytes;
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use rookery_protocol::{
+    CallFailure, CallId, Codec, ControlFrame, Destination, ExitReason, Incarnation, NodeId, NodeName, Payload, Pid,
+    ProcessName, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Tag, UnlinkId,
+    control::{Goodbye, PeerAddresses},
+    handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
+    request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
+};
+
+/// The sending end of a lane.
+pub fn sender() -> NodeId {
+    "orders-0.1f3a".parse().unwrap()
+}
+
+/// The receiving end.
+pub fn receiver() -> NodeId {
+    "billing-1.2a".parse().unwrap()
+}
+
+pub fn node_name() -> impl Strategy<Value = NodeName> {
+    prop_oneof![9 => "[a-zA-Z0-9._-]{1,30}", 1 => "[a-zA-Z0-9._-]{253}"].prop_map(|text| text.parse().unwrap())
+}
+
+pub fn process_name() -> impl Strategy<Value = ProcessName> {
+    prop_oneof![9 => "[a-zA-Z0-9._:/-]{1,30}", 1 => "[a-zA-Z0-9._:/-]{255}"].prop_map(|text| text.parse().unwrap())
+}
+
+pub fn node_id() -> impl Strategy<Value = NodeId> {
+    (node_name(), any::<u64>()).prop_map(|(name, incarnation)| NodeId::new(name, Incarnation(incarnation)))
+}
+
+/// A node of a lane: often one of its ends.
+fn lane_node() -> impl Strategy<Value = NodeId> {
+    prop_oneof![3 => Just(sender()), 3 => Just(receiver()), 1 => Just("a.1".parse().unwrap()), 2 => node_id()]
+}
+
+pub fn pid() -> impl Strategy<Value = Pid> {
+    (lane_node(), any::<u64>()).prop_map(|(node, serial)| Pid::new(node, Serial(serial)))
+}
+
+pub fn session() -> impl Strategy<Value = SessionId> {
+    (0..=SessionId::MAX).prop_map(|number| SessionId::new(number).unwrap())
+}
+
+/// Any text of at most 200 bytes.
+fn text() -> impl Strategy<Value = String> {
+    vec(any::<char>(), 0..50).prop_map(|chars| chars.into_iter().collect())
+}
+
+pub fn reason() -> impl Strategy<Value = ExitReason> {
+    prop_oneof![
+        select(vec![
+            ExitReason::Normal,
+            ExitReason::Shutdown,
+            ExitReason::Kill,
+            ExitReason::Killed,
+            ExitReason::NoProc,
+            ExitReason::NoConnection,
+        ]),
+        text().prop_map(ExitReason::ShutdownWith),
+        text().prop_map(ExitReason::Panic),
+        text().prop_map(ExitReason::Error),
+        text().prop_map(ExitReason::Refused),
+        (10_u8.., text()).prop_map(|(number, text)| ExitReason::Other(number, text)),
+    ]
+}
+
+pub fn codec() -> impl Strategy<Value = Codec> {
+    select(vec![Codec::Bincode, Codec::MessagePack, Codec::Json, Codec::Raw])
+}
+
+pub fn payload() -> impl Strategy<Value = Payload> {
+    (text(), codec(), vec(any::<u8>(), 0..300)).prop_map(|(tag, codec, body)| Payload {
+        tag: Tag::new(Bytes::from(tag)).unwrap(),
+        codec,
+        body: Bytes::from(body),
+    })
+}
+
+fn failure() -> impl Strategy<Value = CallFailure> {
+    prop_oneof![
+        Just(CallFailure::NoProc),
+        Just(CallFailure::NoConnection),
+        reason().prop_map(CallFailure::Exited),
+        (payload(), text()).prop_map(|(payload, detail)| CallFailure::Unsupported { tag: payload.tag, detail }),
+        text().prop_map(CallFailure::Refused),
+    ]
+}
+
+fn request() -> impl Strategy<Value = RequestBody> {
+    let spawn = (process_name(), payload(), option::of(process_name()), any::<bool>(), option::of(any::<u64>()));
+    prop_oneof![
+        spawn.prop_map(|(behaviour, arguments, name, link, monitor)| RequestBody::Spawn(SpawnRequest {
+            behaviour: behaviour.as_str().parse().unwrap(),
+            arguments,
+            name,
+            link,
+            monitor: monitor.map(Ref),
+        })),
+        (process_name(), pid()).prop_map(|(name, pid)| RequestBody::Register { name, pid }),
+        (process_name(), pid()).prop_map(|(name, pid)| RequestBody::Unregister { name, pid }),
+        process_name().prop_map(|name| RequestBody::WhereIs { name }),
+    ]
+}
+
+fn response() -> impl Strategy<Value = ResponseBody> {
+    let error = prop_oneof![
+        select(vec![
+            RequestError::Draining,
+            RequestError::TooManyProcesses,
+            RequestError::Unsupported,
+            RequestError::NoConnection,
+            RequestError::Timeout,
+        ]),
+        ("[a-z/]{1,30}", text()).prop_map(|(name, known)| {
+            let name = name.parse().unwrap();
+            RequestError::UnknownBehaviour { name, known }
+        }),
+        ("[a-z/]{1,30}", text()).prop_map(|(name, detail)| {
+            let name = name.parse().unwrap();
+            RequestError::BadArguments { name, detail }
+        }),
+        reason().prop_map(RequestError::InitFailed),
+        (process_name(), pid()).prop_map(|(name, holder)| RequestError::NameTaken { name, holder }),
+        pid().prop_map(RequestError::NoProc),
+        text().prop_map(RequestError::Refused),
+    ];
+    prop_oneof![
+        pid().prop_map(ResponseBody::Spawned),
+        Just(ResponseBody::Done),
+        option::of(pid()).prop_map(ResponseBody::Found),
+        error.prop_map(ResponseBody::Failed),
+    ]
+}
+
+fn body() -> impl Strategy<Value = SignalBody> {
+    let route = (pid(), any::<u64>()).prop_map(|(to, call)| ReplyRoute { to, call: CallId(call) });
+    prop_oneof![
+        3 => (payload(), option::of(route), option::of(any::<u32>()))
+            .prop_map(|(payload, reply, deadline_ms)| SignalBody::Message { payload, reply, deadline_ms }),
+        2 => (any::<u64>(), prop_oneof![payload().prop_map(Ok), failure().prop_map(Err)])
+            .prop_map(|(call, outcome)| SignalBody::Reply { call: CallId(call), outcome }),
+        1 => Just(SignalBody::Link),
+        1 => any::<u64>().prop_map(|id| SignalBody::Unlink(UnlinkId(id))),
+        1 => any::<u64>().prop_map(|id| SignalBody::UnlinkAck(UnlinkId(id))),
+        1 => (reason(), any::<bool>()).prop_map(|(reason, linked)| SignalBody::Exit { reason, linked }),
+        1 => any::<u64>().prop_map(|id| SignalBody::Monitor(Ref(id))),
+        1 => any::<u64>().prop_map(|id| SignalBody::Demonitor(Ref(id))),
+        1 => (any::<u64>(), reason()).prop_map(|(id, reason)| SignalBody::Down { monitor: Ref(id), reason }),
+        1 => (any::<u64>(), request())
+            .prop_map(|(call, body)| SignalBody::Request { call: CallId(call), body: Box::new(body) }),
+        1 => (any::<u64>(), response())
+            .prop_map(|(call, body)| SignalBody::Response { call: CallId(call), body: Box::new(body) }),
+        1 => node_id().prop_map(SignalBody::NodeUp),
+        1 => (node_id(), text()).prop_map(|(node, reason)| SignalBody::NodeDown { node, reason }),
+        1 => text().prop_map(|detail| SignalBody::Refused { detail }),
+    ]
+}
+
+pub fn signal() -> impl Strategy<Value = Signal> {
+    let to = prop_oneof![
+        3 => any::<u64>().prop_map(|serial| Recipient::Serial(Serial(serial))),
+        1 => process_name().prop_map(Recipient::Name),
+    ];
+    (pid(), lane_node(), to, body()).prop_map(|(from, node, to, body)| Signal {
+        from,
+        to: Destination { node, to },
+        body,
+    })
+}
+
+/// Addresses as they survive the wire: an IPv6 address's scope and flow are of its host alone.
+fn address() -> impl Strategy<Value = std::net::SocketAddr> {
+    (any::<std::net::IpAddr>(), any::<u16>()).prop_map(Into::into)
+}
+
+fn extensions() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
+    vec((text(), vec(any::<u8>(), 0..40)), 0..4)
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    (any::<u8>(), text(), option::of(node_id())).prop_map(|(code, text, by)| Refusal {
+        code: RefusalCode::from(code),
+        text,
+        by,
+    })
+}
+
+prop_compose! {
+    pub fn hello()(
+        versions in any::<(u16, u16)>(),
+        features in any::<u64>(),
+        cluster in "[a-z0-9-]{1,63}",
+        role in select(vec![Role::Node, Role::Client]),
+        node in node_id(),
+        listen_port in any::<u16>(),
+        advertised in vec(address(), 0..18),
+        max_message_bytes in any::<u32>(),
+        lanes in any::<u8>(),
+        replace in any::<bool>(),
+        extensions in extensions(),
+    ) -> Hello {
+        let cluster = cluster.parse().unwrap();
+        let features = Features(features);
+        Hello { versions, features, cluster, role, node, listen_port, advertised, max_message_bytes, lanes, replace, extensions }
+    }
+}
+
+prop_compose! {
+    fn welcome()(
+        version in any::<u16>(),
+        features in any::<u64>(),
+        node in node_id(),
+        advertised in vec(address(), 0..18),
+        max_message_bytes in any::<u32>(),
+        lanes in any::<u8>(),
+        session in option::of(session()),
+        extensions in extensions(),
+    ) -> Welcome {
+        let features = Features(features);
+        Welcome { version, features, node, advertised, max_message_bytes, lanes, session, extensions }
+    }
+}
+
+pub fn control() -> impl Strategy<Value = ControlFrame> {
+    let peer = (node_id(), vec(address(), 0..=16)).prop_map(|(node, addresses)| PeerAddresses { node, addresses });
+    prop_oneof![
+        hello().prop_map(ControlFrame::Hello),
+        welcome().prop_map(ControlFrame::Welcome),
+        refusal().prop_map(ControlFrame::Refuse),
+        Just(ControlFrame::Confirm),
+        refusal().prop_map(ControlFrame::Abort),
+        text().prop_map(|reason| ControlFrame::Goodbye(Goodbye { reason })),
+        vec(peer, 0..8).prop_map(ControlFrame::Peers),
+    ]
+}
