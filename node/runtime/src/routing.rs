@@ -297,7 +297,7 @@ impl Runtime {
         message: M,
         codec: Codec,
     ) -> Result<(), SendError<M>> {
-        let encoded = message::encode(&message, codec, self, self.node(), |body, reply| {
+        let encoded = message::encode(&message, codec, self, &to.pid().into(), |body, reply| {
             let payload = Payload { tag: Tag::from_static(tag_of::<M>()), codec, body: Bytes::copy_from_slice(body) };
             (payload, reply.cloned())
         });
