@@ -15,4 +15,4 @@ pub use behaviours::CounterMessage;
 pub use fence::fence;
 pub use patience::{DEADLINE, eventually, within};
 pub use placement::{Placement, check};
-pub use puppet::{Note, Puppet, Watch, watch};
+pub use puppet::{Held, Note, Puppet, Watch, watch};

@@ -123,6 +123,24 @@ impl Puppet {
         result
     }
 
+    /// Holds the process, so that it receives nothing until it is told to go; then it does `job`. Returns once it is held.
+    ///
+    /// # Panics
+    /// When the process ends before.
+    pub async fn hold<R: Send + 'static>(&self, job: impl FnOnce(&mut Context<Note>) -> R + Send + 'static) -> Held<R> {
+        let (go, gate) = oneshot::channel::<()>();
+        let (held, is_held) = oneshot::channel();
+        let done = self.begin(move |context| {
+            Box::pin(async move {
+                held.send(()).unwrap();
+                gate.await.unwrap();
+                job(context)
+            })
+        });
+        within("a puppet to be held", is_held).await.unwrap();
+        Held { go, done }
+    }
+
     /// Sends from inside the process.
     ///
     /// # Panics
@@ -197,6 +215,24 @@ impl Puppet {
 impl fmt::Debug for Puppet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Puppet({})", self.pid)
+    }
+}
+
+/// A process that is held.
+#[derive(Debug)]
+pub struct Held<R> {
+    go: oneshot::Sender<()>,
+    done: oneshot::Receiver<R>,
+}
+
+impl<R> Held<R> {
+    /// Lets it do its job, and go on.
+    ///
+    /// # Panics
+    /// When the process has ended.
+    pub async fn go(self) -> R {
+        self.go.send(()).unwrap();
+        within("a held puppet's job", self.done).await.unwrap()
     }
 }
 
