@@ -1,3 +1,15 @@
-//! Placeholder
+//! Rookery's node: distributed Erlang's processes on Kubernetes, in Rust.
+//!
+//! A [`Node`] runs processes, finds other nodes by DNS, and forms a mesh with them over QUIC with mutual TLS. A process on
+//! any node, or in a client, can send to, call, link, monitor and start processes on any other. See `ARCHITECTURE.md` for
+//! the way of a message, and the crate `rookery-runtime` for processes themselves, which this crate re-exports.
+
 pub mod devdns;
 pub mod discovery;
+mod mesh;
+mod node;
+pub mod session;
+
+pub use mesh::PeerInfo;
+pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, Insight, Node, NodeConfig, StartError};
+pub use rookery_runtime::{net::settings::ConnectionSettings, *};

@@ -311,8 +311,8 @@ impl Runtime {
         }
     }
 
-    /// Waits until there may be room towards `to`.
-    pub(crate) async fn room(&self, to: &Destination) {
+    /// Waits until there is room for messages towards `to`, or no connection to there.
+    pub async fn room(&self, to: &Destination) {
         match self.connection(to) {
             Some(connection) => connection.room().await,
             None => tokio::task::yield_now().await,

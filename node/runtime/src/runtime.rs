@@ -245,7 +245,8 @@ impl Runtime {
     }
 
     /// Whether signals for `to` are for a process of this runtime.
-    pub(crate) fn is_own(&self, to: &Destination) -> bool {
+    #[must_use]
+    pub fn is_own(&self, to: &Destination) -> bool {
         to.node == self.0.node
             && match &to.to {
                 Recipient::Serial(serial) => serial.session() == self.0.session,

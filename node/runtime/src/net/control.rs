@@ -34,6 +34,12 @@ pub mod close_code {
 /// Why a connection could not be made, or has ended.
 #[derive(Debug, Error)]
 pub enum ConnectionError {
+    /// No socket could be had.
+    #[error("cannot open a socket: {0}")]
+    Socket(std::io::Error),
+    /// The address cannot be dialled.
+    #[error("cannot dial: {0}")]
+    Dial(quinn::ConnectError),
     /// QUIC or TLS says so.
     #[error("{}", describe(.0))]
     Quic(#[from] quinn::ConnectionError),

@@ -15,7 +15,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use rookery_protocol::{LaneEncoder, NodeId, Serial, Signal, SignalBody, WireError, lane::MessageHead};
+use rookery_protocol::{
+    LaneEncoder, NodeId, Recipient, ReplyRoute, Serial, Signal, SignalBody, WireError, lane::MessageHead,
+};
 use tokio::sync::Notify;
 
 use crate::sync::lock;
@@ -41,8 +43,8 @@ pub struct Outbound {
     budget: usize,
     /// How many bytes may wait at all: whoever reads slower than that is given up.
     limit: usize,
-    /// Sees what is queued for a client, messages of local processes apart.
-    tap: Option<Tap>,
+    /// Sees what is queued, where the peer is a client.
+    tap: Option<Box<dyn Tap>>,
     /// The largest payload that the peer takes.
     max_message_bytes: usize,
     /// Senders that wait for room.
@@ -51,7 +53,13 @@ pub struct Outbound {
     interested: Mutex<Option<HashSet<Serial>>>,
 }
 
-type Tap = Box<dyn Fn(&Signal) + Send + Sync>;
+/// Sees what is queued for a client, in order.
+pub trait Tap: Send + Sync + 'static {
+    /// A signal is queued.
+    fn signal(&self, signal: &Signal);
+    /// A message of a local process is queued for `to`, and its answer is awaited there.
+    fn call(&self, to: Serial, reply: &ReplyRoute);
+}
 
 struct Lane {
     state: Mutex<LaneState>,
@@ -130,9 +138,9 @@ impl Outbound {
         }
     }
 
-    /// With `tap` told of each signal that is queued, in order.
+    /// With `tap` told of what is queued.
     #[must_use]
-    pub fn tapped(mut self, tap: impl Fn(&Signal) + Send + Sync + 'static) -> Self {
+    pub fn tapped(mut self, tap: impl Tap) -> Self {
         self.tap = Some(Box::new(tap));
         self
     }
@@ -182,7 +190,7 @@ impl Outbound {
             return Err((NotTaken::Closed, Box::new(signal)));
         }
         if let Some(tap) = &self.tap {
-            tap(&signal);
+            tap.signal(&signal);
         }
         let apart = match &signal.body {
             SignalBody::Message { payload, reply, deadline_ms } if payload.body.len() >= APART_BYTES => {
@@ -222,6 +230,9 @@ impl Outbound {
             return Err(NotTaken::Closed);
         }
         let state = &mut *state;
+        if let (Some(tap), Some(reply), Recipient::Serial(to)) = (&self.tap, head.reply, &head.to.to) {
+            tap.call(*to, reply);
+        }
         let before = state.batch.len();
         match state.encoder.message_head(head, body.len(), &mut state.batch) {
             Ok(()) => {

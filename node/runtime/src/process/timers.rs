@@ -50,10 +50,10 @@ impl<M> Timers<M> {
     pub(crate) fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<M> {
         while let Some((timer, _)) = self.due.first_key_value() {
             let due = timer.due;
-            if due <= Instant::now() {
-                if let Some((_, message)) = self.due.pop_first() {
-                    return Poll::Ready(message);
-                }
+            if due <= Instant::now()
+                && let Some((_, message)) = self.due.pop_first()
+            {
+                return Poll::Ready(message);
             }
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
             if sleep.deadline() != due {

@@ -1,0 +1,131 @@
+//! The dialling loop: takes addresses from discovery and from peers, dials what the book says is due, for ever.
+
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use rookery_protocol::{NodeId, handshake::RefusalCode};
+use rookery_runtime::net::control::ConnectionError;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::driver::{Dialled, Mesh};
+use crate::discovery::{DialBook, DiscoveryEvent, Jitter, NodeKey, Refusal};
+
+/// What the loop is told.
+pub(crate) enum Hint {
+    /// A peer tells where another one is.
+    Learned(SocketAddr),
+    /// A node is connected, and can be dialled here.
+    Connected(SocketAddr, NodeId),
+    /// A node is not connected any more.
+    Disconnected(NodeId),
+}
+
+/// How many hints may wait. More are dropped: they are told again, and discovery polls on.
+pub(crate) const MAX_HINTS: usize = 1024;
+
+/// How long the loop sleeps at most: a guard, not a poll.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+pub(crate) async fn run(
+    mesh: Arc<Mesh>,
+    seed: u64,
+    mut discovered: mpsc::Receiver<DiscoveryEvent>,
+    mut hints: mpsc::Receiver<Hint>,
+) {
+    let start = Instant::now();
+    let mut book = DialBook::new(Jitter::new(seed));
+    let mut dials: JoinSet<(SocketAddr, Result<Dialled, ConnectionError>)> = JoinSet::new();
+    // Addresses whose node says that we are connected when we know that we are not.
+    let mut stale: HashSet<SocketAddr> = HashSet::new();
+    let mut discovering = true;
+    loop {
+        for address in book.poll_dials(start.elapsed()) {
+            let (mesh, replace) = (mesh.clone(), stale.remove(&address));
+            dials.spawn(async move { (address, mesh.dial(address, replace).await) });
+        }
+        let wake = start + book.next_due().unwrap_or(LONGEST_SLEEP).min(start.elapsed() + LONGEST_SLEEP);
+        tokio::select! {
+            event = discovered.recv(), if discovering => match event {
+                Some(DiscoveryEvent::Addresses { source, set, .. }) => book.addresses(source, &set, start.elapsed()),
+                Some(_) => {}
+                // No sources, or discovery has ended with the node.
+                None => discovering = false,
+            },
+            hint = hints.recv() => match hint {
+                Some(Hint::Learned(address)) => book.learned(address, start.elapsed()),
+                Some(Hint::Connected(address, node)) => {
+                    book.learned(address, start.elapsed());
+                    book.already_connected(address, key(&node));
+                }
+                Some(Hint::Disconnected(node)) => book.disconnected(&key(&node), start.elapsed()),
+                None => return,
+            },
+            Some(Ok((address, outcome))) = dials.join_next(), if !dials.is_empty() => {
+                settle(&mesh, &mut book, &mut stale, address, outcome, start.elapsed());
+            }
+            () = sleep_until(wake) => {}
+        }
+    }
+}
+
+fn settle(
+    mesh: &Mesh,
+    book: &mut DialBook,
+    stale: &mut HashSet<SocketAddr>,
+    address: SocketAddr,
+    outcome: Result<Dialled, ConnectionError>,
+    now: Duration,
+) {
+    let error = match outcome {
+        Ok(Dialled { node, established: true }) => return book.connected(address, key(&node)),
+        // Lost again before we came here: what is known of it is that it is due.
+        Ok(Dialled { node, established: false }) => {
+            return book.dial_failed(address, &format!("{node} was lost at once"), now);
+        }
+        Err(error) => error,
+    };
+    let (ConnectionError::RefusedByPeer(refusal) | ConnectionError::RefusedByUs(refusal)) = &error else {
+        tracing::debug!(%address, reason = %error, "dial failed");
+        return match error {
+            // TLS says no: of another cluster, or no node at all.
+            ConnectionError::Identity(_) => book.refused(address, Refusal::Stranger, now),
+            ConnectionError::Quic(
+                quinn::ConnectionError::TransportError(_) | quinn::ConnectionError::ConnectionClosed(_),
+            ) => {
+                tracing::warn!(%address, reason = %error, "a stranger answers at an address that was found");
+                book.refused(address, Refusal::Stranger, now);
+            }
+            _ => book.dial_failed(address, &error.to_string(), now),
+        };
+    };
+    match (refusal.code, &refusal.by) {
+        (RefusalCode::SelfDial, _) => book.is_self(address),
+        (RefusalCode::Duplicate, Some(node)) if node != mesh.own() && mesh.knows(node) => {
+            book.already_connected(address, key(node));
+        }
+        (RefusalCode::Duplicate, _) => {
+            // It holds on to a connection that we do not have: ask it to let go.
+            stale.insert(address);
+            book.dial_failed(address, &error.to_string(), now);
+        }
+        (RefusalCode::WrongCluster | RefusalCode::WrongRole | RefusalCode::NameNotInCertificate, _) => {
+            tracing::warn!(%address, reason = %error, "dial refused");
+            book.refused(address, Refusal::Stranger, now);
+        }
+        (RefusalCode::NoCommonVersion, _) => {
+            tracing::warn!(%address, reason = %error, "dial refused");
+            book.refused(address, Refusal::Incompatible, now);
+        }
+        (code, _) => {
+            tracing::info!(%address, code = code.name(), reason = %error, "dial refused");
+            book.refused(address, Refusal::Busy, now);
+        }
+    }
+}
+
+fn key(node: &NodeId) -> NodeKey {
+    NodeKey::new(node.name().as_str())
+}

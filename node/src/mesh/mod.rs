@@ -1,0 +1,16 @@
+//! The mesh: one connection with each other node, made by whoever dials first and settled by rule when both do.
+//!
+//! ```text
+//! discovery ─▶ DialBook ─▶ dial ─┐                       ┌─▶ Arbiter: keep, refuse, replace?
+//!                      accept ───┴─▶ TLS ─▶ handshake ───┤
+//!                                                        └─▶ established: Peer ─▶ lanes, control
+//! ```
+//! All of it runs on the node's I/O thread, so that what happens to one peer happens in one order: its signals come after
+//! its `NodeUp` and before its `NodeDown` (M5).
+
+pub(crate) mod arbiter;
+pub(crate) mod dialler;
+pub(crate) mod driver;
+pub(crate) mod peers;
+
+pub use peers::PeerInfo;

@@ -1,0 +1,153 @@
+//! The peers that are connected, and the sessions of clients: where signals for elsewhere go. Read on every remote send,
+//! written when a connection comes or goes.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
+};
+
+use rookery_protocol::{Destination, NodeId, NodeName, Recipient, SessionId};
+use rookery_runtime::{Uplink, net::outbound::Outbound};
+use serde::{Deserialize, Serialize};
+
+use super::arbiter::ConnectionNumber;
+use crate::session::{driver::locked, edges::Edges};
+
+/// A node that is connected.
+pub(crate) struct Peer {
+    pub(crate) number: ConnectionNumber,
+    pub(crate) node: NodeId,
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) connection: quinn::Connection,
+    /// Where it can be dialled.
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) since: Instant,
+}
+
+/// What can be told about a connected node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// The node.
+    pub node: NodeId,
+    /// Where it can be dialled.
+    pub addresses: Vec<SocketAddr>,
+    /// The round trip, as QUIC measures it, in microseconds.
+    pub rtt_us: u64,
+    /// For how long it has been connected, in milliseconds.
+    pub connected_ms: u64,
+    /// Bytes that wait to be sent to it.
+    pub queued_bytes: u64,
+}
+
+/// A client that is connected.
+pub(crate) struct Client {
+    pub(crate) session: SessionId,
+    /// The name in its certificate.
+    pub(crate) name: String,
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) connection: quinn::Connection,
+    pub(crate) edges: Arc<Mutex<Edges>>,
+}
+
+impl Client {
+    /// What ties its processes to others.
+    pub(crate) fn edges(&self) -> MutexGuard<'_, Edges> {
+        locked(&self.edges)
+    }
+}
+
+/// See the module.
+pub(crate) struct Peers {
+    own: NodeId,
+    nodes: RwLock<HashMap<NodeName, Arc<Peer>>>,
+    clients: RwLock<HashMap<SessionId, Arc<Client>>>,
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Peers {
+    pub(crate) fn new(own: NodeId) -> Self {
+        Self { own, nodes: RwLock::default(), clients: RwLock::default() }
+    }
+
+    pub(crate) fn insert(&self, peer: Arc<Peer>) {
+        write(&self.nodes).insert(peer.node.name().clone(), peer);
+    }
+
+    /// Removes the peer if this is still its connection.
+    pub(crate) fn remove(&self, node: &NodeId, number: ConnectionNumber) -> Option<Arc<Peer>> {
+        let mut nodes = write(&self.nodes);
+        if nodes.get(node.name())?.number != number {
+            return None;
+        }
+        nodes.remove(node.name())
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Peer>> {
+        read(&self.nodes).values().cloned().collect()
+    }
+
+    pub(crate) fn infos(&self) -> Vec<PeerInfo> {
+        let mut infos: Vec<PeerInfo> = self
+            .all()
+            .iter()
+            .map(|peer| PeerInfo {
+                node: peer.node.clone(),
+                addresses: peer.addresses.clone(),
+                rtt_us: u64::try_from(peer.connection.rtt().as_micros()).unwrap_or(u64::MAX),
+                connected_ms: u64::try_from(peer.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+                queued_bytes: peer.outbound.queued_bytes() as u64,
+            })
+            .collect();
+        infos.sort_by(|a, b| a.node.cmp(&b.node));
+        infos
+    }
+
+    pub(crate) fn insert_client(&self, client: Arc<Client>) {
+        write(&self.clients).insert(client.session, client);
+    }
+
+    pub(crate) fn remove_client(&self, session: SessionId) -> Option<Arc<Client>> {
+        write(&self.clients).remove(&session)
+    }
+
+    pub(crate) fn clients(&self) -> Vec<Arc<Client>> {
+        read(&self.clients).values().cloned().collect()
+    }
+
+    pub(crate) fn client_count(&self) -> usize {
+        read(&self.clients).len()
+    }
+}
+
+impl Uplink for Peers {
+    fn connection(&self, to: &Destination) -> Option<Arc<Outbound>> {
+        if to.node == self.own {
+            let Recipient::Serial(serial) = to.to else { return None };
+            return Some(read(&self.clients).get(&serial.session()?)?.outbound.clone());
+        }
+        let nodes = read(&self.nodes);
+        // A pid of a former life has no connection: it is dead (P1).
+        let peer = nodes.get(to.node.name()).filter(|peer| peer.node == to.node)?;
+        Some(peer.outbound.clone())
+    }
+
+    fn connections(&self) -> Vec<Arc<Outbound>> {
+        let nodes = read(&self.nodes);
+        let clients = read(&self.clients);
+        nodes.values().map(|peer| peer.outbound.clone()).chain(clients.values().map(|c| c.outbound.clone())).collect()
+    }
+
+    fn nodes(&self) -> Vec<NodeId> {
+        let nodes = read(&self.nodes);
+        nodes.values().map(|peer| peer.node.clone()).chain([self.own.clone()]).collect()
+    }
+}

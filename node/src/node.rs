@@ -1,0 +1,309 @@
+//! A node: a runtime of processes, its mesh, and the sessions of its clients, started and ended as one.
+
+use std::{
+    fmt, io,
+    net::{Ipv6Addr, SocketAddr},
+    ops::Deref,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use quinn::Endpoint;
+use rookery_protocol::{ClusterName, ExitReason, Incarnation, NodeId, NodeName};
+use rookery_runtime::{
+    Behaviours, DEFAULT_MAX_PROCESSES, Runtime, RuntimeConfig,
+    net::{io_thread::IoThread, settings::ConnectionSettings},
+    tls::{ConfigError, Identity},
+};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::{
+    discovery::{Discovery, DiscoveryConfig, DiscoveryError},
+    mesh::{
+        PeerInfo, dialler,
+        driver::{Mesh, MeshParts},
+        peers::Peers,
+    },
+    session::policy::Policy,
+};
+
+/// The port that a node listens on unless told.
+pub const DEFAULT_PORT: u16 = 4370;
+
+/// How long processes have to end when a node shuts down, unless told.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a node is started with. Every field has a default but the name and the identity.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Its name; its certificate must allow it.
+    pub name: NodeName,
+    /// Its certificate, key and CA; the cluster stands in it.
+    pub identity: Identity,
+    /// Where it listens: port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where others are told to dial it; none: where they see it come from, at the port that it listens on.
+    pub advertise: Vec<SocketAddr>,
+    /// How it finds others.
+    pub discovery: DiscoveryConfig,
+    /// Its connections.
+    pub connections: ConnectionSettings,
+    /// What can be started on it by name.
+    pub behaviours: Behaviours,
+    /// What clients may do: the first policy that names a client counts.
+    pub policies: Vec<Policy>,
+    /// What clients may do that no policy names.
+    pub default_policy: Policy,
+    /// How many clients it takes.
+    pub max_clients: usize,
+    /// How many processes it takes.
+    pub max_processes: usize,
+    /// How long its processes have to end when it shuts down.
+    pub drain_timeout: Duration,
+}
+
+impl NodeConfig {
+    /// A node that listens on all addresses at a free port and looks for nobody: a cluster of one.
+    #[must_use]
+    pub fn new(name: NodeName, identity: Identity) -> Self {
+        Self {
+            name,
+            identity,
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+            advertise: Vec::new(),
+            discovery: DiscoveryConfig::new(DEFAULT_PORT),
+            connections: ConnectionSettings::default(),
+            behaviours: Behaviours::new(),
+            policies: Vec::new(),
+            default_policy: Policy::new("*"),
+            max_clients: 10_000,
+            max_processes: DEFAULT_MAX_PROCESSES,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+        }
+    }
+}
+
+/// Why a node cannot start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The certificate does not allow the name.
+    #[error(
+        "the certificate is for {}, not for a node named `{name}`: issue one (`rookery certs issue node {name}`) or set --name",
+        names.join(", ")
+    )]
+    NameNotInCertificate {
+        /// The name.
+        name: NodeName,
+        /// The names in the certificate.
+        names: Vec<String>,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address} (UDP): {error}; is another node running there? --listen takes another address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The system gives no thread.
+    #[error("cannot start the I/O thread: {0}")]
+    Thread(io::Error),
+    /// The identity.
+    #[error(transparent)]
+    Identity(#[from] ConfigError),
+    /// Discovery's settings.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
+    /// The cluster's name in the certificate.
+    #[error(transparent)]
+    Cluster(#[from] rookery_protocol::ParseIdError),
+    /// Not called from a tokio runtime.
+    #[error("a node is started within a tokio runtime: {0}")]
+    NoTokio(#[from] tokio::runtime::TryCurrentError),
+}
+
+/// A running node. It is a [`Runtime`], and has a mesh. Dropping it ends it without a goodbye, as a crash would:
+/// [`shut_down`](Self::shut_down) is the orderly way.
+pub struct Node {
+    runtime: Runtime,
+    mesh: Arc<Mesh>,
+    endpoint: Endpoint,
+    address: SocketAddr,
+    drain_timeout: Duration,
+    // Last: what runs on it goes first.
+    io: IoThread,
+}
+
+impl Node {
+    /// Starts a node. Does not wait for others: a node without peers is a cluster of one, and they are looked for in the
+    /// background for ever (D1). Processes run on the tokio runtime of the caller.
+    ///
+    /// # Errors
+    /// The settings cannot work, or the address cannot be listened on.
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let own = config.identity.own();
+        if !own.may_be_node(config.name.as_str()) {
+            return Err(StartError::NameNotInCertificate { name: config.name, names: own.dns_names.clone() });
+        }
+        let cluster = ClusterName::new(own.cluster.as_str())?;
+        let id = NodeId::new(config.name, new_incarnation());
+        let transport = config.connections.transport();
+        let server_config = config.identity.quinn_server_config(transport.clone())?;
+        let client_config = config.identity.quinn_client_config(transport)?;
+        let io = IoThread::start("rookery-io").map_err(StartError::Thread)?;
+        let listen = |error| StartError::Listen { address: config.listen, error };
+        let endpoint = {
+            let _entered = io.handle().enter();
+            Endpoint::server(server_config, config.listen).map_err(listen)?
+        };
+        let address = endpoint.local_addr().map_err(listen)?;
+        let runtime = Runtime::new(RuntimeConfig {
+            max_processes: config.max_processes,
+            max_message_bytes: config.connections.max_message_bytes,
+            behaviours: config.behaviours,
+            ..RuntimeConfig::new(id.clone())
+        })?;
+        let peers = Arc::new(Peers::new(id.clone()));
+        runtime.set_uplink(peers.clone());
+        let (hints, hinted) = mpsc::channel(dialler::MAX_HINTS);
+        let mesh = Mesh::new(MeshParts {
+            cluster,
+            runtime: runtime.clone(),
+            settings: config.connections,
+            peers,
+            policies: config.policies,
+            default_policy: config.default_policy,
+            max_clients: config.max_clients,
+            advertised: config.advertise,
+            listen_port: address.port(),
+            client_config,
+            hints,
+        });
+        runtime.node_up(&id);
+        let (found, discovered) = mpsc::channel(64);
+        let seed = id.incarnation().0;
+        let discovery = {
+            let _entered = io.handle().enter();
+            Discovery::start(config.discovery, seed, found)?
+        };
+        io.handle().spawn(mesh.clone().accept_all(endpoint.clone()));
+        let dialling = mesh.clone();
+        io.handle().spawn(async move {
+            dialler::run(dialling, seed, discovered, hinted).await;
+            drop(discovery);
+        });
+        tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
+        Ok(Self { runtime, mesh, endpoint, address, drain_timeout: config.drain_timeout, io })
+    }
+
+    /// Its processes.
+    #[must_use]
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn listen_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its cluster.
+    #[must_use]
+    pub fn cluster(&self) -> &ClusterName {
+        &self.mesh.cluster
+    }
+
+    /// The nodes that it is connected with.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.mesh.peers.infos()
+    }
+
+    /// How many clients are connected.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.mesh.peers.client_count()
+    }
+
+    /// How many things that clients asked for were refused by policy (C3).
+    #[must_use]
+    pub fn refused_to_clients(&self) -> u64 {
+        self.mesh.refused_to_clients.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// A handle for what asks about the node from inside one of its processes.
+    #[must_use]
+    pub fn insight(&self) -> Insight {
+        Insight { runtime: self.runtime.clone(), mesh: Arc::downgrade(&self.mesh) }
+    }
+
+    /// Ends the node in good order: takes no new processes, ends those that are there with `Shutdown` and waits for them,
+    /// at most the drain timeout, then says goodbye to every peer and client, who know at once (D3).
+    pub async fn shut_down(self, reason: &str) {
+        tracing::info!(node = %self.runtime.node(), reason, "node leaves");
+        self.runtime.drain();
+        self.runtime.shut_down(ExitReason::Shutdown, self.drain_timeout).await;
+        self.mesh.leaving.send_replace(Some(reason.to_owned()));
+        let mesh = self.mesh.clone();
+        let gone = async move {
+            while !mesh.peers.all().is_empty() || mesh.peers.client_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        drop(tokio::time::timeout(Duration::from_secs(2), gone).await);
+        self.endpoint.close(rookery_runtime::net::control::close_code::GOODBYE, reason.as_bytes());
+        let endpoint = self.endpoint.clone();
+        let idle = self.io.handle().spawn(async move { endpoint.wait_idle().await });
+        drop(tokio::time::timeout(Duration::from_millis(500), idle).await);
+    }
+}
+
+impl Deref for Node {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({}, {})", self.runtime.node(), self.address)
+    }
+}
+
+/// What a process can ask about its node.
+#[derive(Clone)]
+pub struct Insight {
+    runtime: Runtime,
+    mesh: std::sync::Weak<Mesh>,
+}
+
+impl Insight {
+    /// The node's processes.
+    #[must_use]
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// The nodes that it is connected with.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.mesh.upgrade().map(|mesh| mesh.peers.infos()).unwrap_or_default()
+    }
+
+    /// How many clients are connected.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.mesh.upgrade().map(|mesh| mesh.peers.client_count()).unwrap_or_default()
+    }
+}
+
+/// The wall clock in microseconds: it grows from one start to the next, on whatever machine the pod comes up.
+fn new_incarnation() -> Incarnation {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Incarnation(u64::try_from(now.as_micros()).unwrap_or(u64::MAX))
+}

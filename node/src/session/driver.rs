@@ -1,0 +1,185 @@
+//! The life of one client's connection on its node.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
+
+use quinn::Connection;
+use rookery_protocol::{
+    ControlFrame, NodeId, Pid, ReplyRoute, Serial, SessionId, Signal, SignalBody, WireError, control::Goodbye,
+    handshake::Agreement,
+};
+use rookery_runtime::{
+    Runtime, Unreachable,
+    net::{
+        control::{ConnectionError, Control, close_code},
+        lanes::{Inbox, read_lanes, write_lane},
+        outbound::{Outbound, Tap},
+    },
+};
+
+use super::{
+    edges::{Edges, MAX_EDGES},
+    policy::{Policy, policy_of},
+};
+use crate::mesh::{
+    driver::{Mesh, told},
+    peers::Client,
+};
+
+/// A client whose handshake is done.
+pub(crate) struct NewClient {
+    pub(crate) session: SessionId,
+    pub(crate) name: String,
+    pub(crate) connection: Connection,
+    pub(crate) control: Control,
+    pub(crate) agreement: Agreement,
+}
+
+/// Sees what goes to the client.
+struct EdgeTap(Arc<Mutex<Edges>>);
+
+impl Tap for EdgeTap {
+    fn signal(&self, signal: &Signal) {
+        locked(&self.0).passed(signal);
+    }
+
+    fn call(&self, to: Serial, reply: &ReplyRoute) {
+        locked(&self.0).called(to, reply);
+    }
+}
+
+pub(crate) fn locked(edges: &Mutex<Edges>) -> MutexGuard<'_, Edges> {
+    edges.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the client's session. On the I/O thread.
+pub(crate) fn open(mesh: &Arc<Mesh>, new: NewClient) {
+    let NewClient { session, name, connection, control, agreement } = new;
+    let edges = Arc::new(Mutex::new(Edges::default()));
+    let budget = mesh.settings.outbound_budget_bytes;
+    // One lane: the client's signals, and the news of nodes, keep one order.
+    let outbound = Outbound::new(mesh.own(), mesh.own(), 1, budget, agreement.peer.max_message_bytes);
+    let outbound = Arc::new(outbound.tapped(EdgeTap(edges.clone())));
+    let client = Arc::new(Client { session, name, outbound, connection, edges });
+    mesh.peers.insert_client(client.clone());
+    tracing::info!(
+        client = client.name,
+        session = session.get(),
+        address = %client.connection.remote_address(),
+        "client connected"
+    );
+    let own = mesh.runtime.own_pid();
+    for node in mesh.runtime.nodes() {
+        let to = Pid::new(mesh.own().clone(), Serial::of_client(session, 0));
+        mesh.runtime.signal(Signal { from: own.clone(), to: to.into(), body: SignalBody::NodeUp(node) });
+    }
+    let mesh = mesh.clone();
+    tokio::spawn(async move {
+        let end = serve(&mesh, &client, control, agreement).await;
+        lost(&mesh, &client, &end);
+    });
+}
+
+async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreement: Agreement) -> ConnectionError {
+    let (mut sender, mut receiver) = control.split();
+    let mut leaving = mesh.leaving.subscribe();
+    let policy = policy_of(&mesh.policies, &mesh.default_policy, &client.name).clone();
+    let inbox = Arc::new(ClientInbox { mesh: mesh.clone(), client: client.clone(), policy });
+    let writing = write_lane(&client.connection, &client.outbound, 0);
+    let reading = read_lanes(
+        &client.connection,
+        mesh.own(),
+        mesh.own(),
+        agreement.peer.lanes,
+        mesh.settings.max_message_bytes,
+        inbox,
+    );
+    tokio::pin!(writing, reading);
+    tokio::select! {
+        ended = &mut reading => match ended {
+            Ok(()) => ConnectionError::Goodbye("disconnected".to_owned()),
+            Err(error) => error,
+        },
+        ended = &mut writing => ended.err().unwrap_or(ConnectionError::StreamClosed("lane")),
+        frame = receiver.receive() => match frame {
+            Ok(ControlFrame::Goodbye(goodbye)) => {
+                // What it sent before it left comes before the end.
+                drop(tokio::time::timeout(FAREWELL, reading).await);
+                ConnectionError::Goodbye(goodbye.reason)
+            }
+            Ok(_) => WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into(),
+            Err(error) => error,
+        },
+        reason = told(&mut leaving) => {
+            client.outbound.finish();
+            let last = async {
+                drop(writing.await);
+                drop(sender.send(&ControlFrame::Goodbye(Goodbye { reason: reason.clone() })).await);
+                client.connection.closed().await;
+            };
+            drop(tokio::time::timeout(FAREWELL, last).await);
+            ConnectionError::Goodbye(format!("this node leaves: {reason}"))
+        }
+    }
+}
+
+const FAREWELL: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The client is gone: in the name of its processes, tells everybody who must know (L5, M4).
+fn lost(mesh: &Mesh, client: &Client, end: &ConnectionError) {
+    tracing::info!(client = client.name, session = client.session.get(), reason = %end, "client disconnected");
+    mesh.peers.remove_client(client.session);
+    let tied = client.outbound.close();
+    mesh.runtime.client_lost(client.session, tied);
+    let signals = client.edges().lost(mesh.own());
+    for signal in signals {
+        mesh.runtime.signal(signal);
+    }
+    let code = if matches!(end, ConnectionError::Goodbye(_)) { close_code::GOODBYE } else { close_code::PROTOCOL };
+    client.connection.close(code, end.to_string().as_bytes());
+}
+
+/// Takes what a client sends.
+struct ClientInbox {
+    mesh: Arc<Mesh>,
+    client: Arc<Client>,
+    policy: Policy,
+}
+
+impl Inbox for ClientInbox {
+    async fn take(&self, signal: Signal) -> Result<(), WireError> {
+        let runtime: &Runtime = &self.mesh.runtime;
+        let own: &NodeId = self.mesh.own();
+        if signal.from.node() != own || signal.from.serial().session() != Some(self.client.session) {
+            let detail = "a client speaks for its own processes";
+            return Err(WireError::Unexpected { kind: "signal", detail });
+        }
+        if let Err(detail) = self.policy.check(&self.client.name, self.client.session, &signal) {
+            self.mesh.refused_to_clients.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(client = self.client.name, from = %signal.from, to = %signal.to, detail, "refused");
+            runtime.bounce(signal, &Unreachable::Refused(detail));
+            return Ok(());
+        }
+        {
+            let mut edges = self.client.edges();
+            if !edges.allows(&signal) {
+                tracing::debug!(client = self.client.name, from = %signal.from, "an answer that nobody waits for");
+                return Ok(());
+            }
+            edges.sent(&signal);
+            if edges.len() > MAX_EDGES {
+                let detail = "the client has more links, monitors and calls than one may have";
+                return Err(WireError::Unexpected { kind: "signal", detail });
+            }
+        }
+        if runtime.is_own(&signal.to) {
+            runtime.receive(signal, None);
+            return Ok(());
+        }
+        // A node that is slow holds up this client, which its own connection then tells to wait.
+        if let SignalBody::Message { .. } = signal.body {
+            runtime.room(&signal.to).await;
+        }
+        runtime.signal(signal);
+        Ok(())
+    }
+}

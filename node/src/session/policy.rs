@@ -1,0 +1,161 @@
+//! What a client may do, decided by the name in its certificate (C3). Pure.
+//!
+//! By default a client may send, call and monitor; it may not spawn, register, link, or send exit signals. What is not
+//! allowed is answered `Refused`, and counted.
+
+use rookery_protocol::{Recipient, SessionId, Signal, SignalBody, request::RequestBody};
+
+/// A pattern in which `*` stands for any text, also none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// The pattern.
+    pub fn new(pattern: impl Into<String>) -> Self {
+        Self(pattern.into())
+    }
+
+    /// Whether it matches all of `text`.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+        let parts: Vec<&str> = parts.collect();
+        let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+        for part in middle {
+            match rest.find(part) {
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
+
+    fn is_any(&self) -> bool {
+        self.0 == "*"
+    }
+}
+
+/// What the clients with matching names may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Which clients, by the name in their certificates.
+    pub clients: Pattern,
+    /// Names that they may send to and call; `*` includes pids.
+    pub send: Vec<Pattern>,
+    /// Behaviours that they may start.
+    pub spawn: Vec<Pattern>,
+    /// Names that they may take.
+    pub register: Vec<Pattern>,
+    /// Whether they may monitor.
+    pub monitor: bool,
+    /// Whether they may link.
+    pub link: bool,
+    /// Whether they may send exit signals.
+    pub exit: bool,
+}
+
+impl Policy {
+    /// The default: send, call and monitor.
+    #[must_use]
+    pub fn new(clients: &str) -> Self {
+        Self {
+            clients: Pattern::new(clients),
+            send: vec![Pattern::new("*")],
+            spawn: Vec::new(),
+            register: Vec::new(),
+            monitor: true,
+            link: false,
+            exit: false,
+        }
+    }
+
+    /// Everything.
+    #[must_use]
+    pub fn all(clients: &str) -> Self {
+        let any = || vec![Pattern::new("*")];
+        Self { spawn: any(), register: any(), link: true, exit: true, ..Self::new(clients) }
+    }
+
+    /// Whether a client of this policy may send this signal.
+    ///
+    /// # Errors
+    /// What is refused, and by which rule.
+    pub fn check(&self, client: &str, session: SessionId, signal: &Signal) -> Result<(), String> {
+        let may = |allowed: bool, verb: &str, what: &str| {
+            if allowed { Ok(()) } else { Err(format!("the policy of client `{client}` does not let it {verb} {what}")) }
+        };
+        match &signal.body {
+            SignalBody::Message { .. } => match &signal.to.to {
+                Recipient::Name(name) => may(any_matches(&self.send, name.as_str()), "send to", name.as_str()),
+                Recipient::Serial(_) => may(self.send.iter().any(Pattern::is_any), "send to", &signal.to.to_string()),
+            },
+            SignalBody::Link => may(self.link, "link to", &signal.to.to_string()),
+            SignalBody::Exit { linked: false, .. } => may(self.exit, "send an exit signal to", &signal.to.to_string()),
+            SignalBody::Monitor(_) => may(self.monitor, "monitor", &signal.to.to_string()),
+            SignalBody::Request { body, .. } => match &**body {
+                RequestBody::Spawn(spawn) => {
+                    may(any_matches(&self.spawn, spawn.behaviour.as_str()), "spawn", spawn.behaviour.as_str())?;
+                    may(!spawn.link || self.link, "link to", "what it spawns")?;
+                    may(spawn.monitor.is_none() || self.monitor, "monitor", "what it spawns")?;
+                    match &spawn.name {
+                        Some(name) => may(any_matches(&self.register, name.as_str()), "register", name.as_str()),
+                        None => Ok(()),
+                    }
+                }
+                RequestBody::Register { name, pid } => {
+                    let own = pid.serial().session() == Some(session);
+                    may(own && any_matches(&self.register, name.as_str()), "register", name.as_str())
+                }
+                RequestBody::Unregister { name, pid } => {
+                    may(pid.serial().session() == Some(session), "unregister", name.as_str())
+                }
+                RequestBody::WhereIs { .. } => Ok(()),
+            },
+            // An exit over a link that it may have, and answers.
+            SignalBody::Exit { linked: true, .. }
+            | SignalBody::Unlink(_)
+            | SignalBody::UnlinkAck(_)
+            | SignalBody::Demonitor(_)
+            | SignalBody::Down { .. }
+            | SignalBody::Reply { .. } => Ok(()),
+            SignalBody::Response { .. }
+            | SignalBody::NodeUp(_)
+            | SignalBody::NodeDown { .. }
+            | SignalBody::Refused { .. } => may(false, "speak as", "a node"),
+        }
+    }
+}
+
+/// The policy of a client: the first that names it, or the default.
+#[must_use]
+pub fn policy_of<'a>(policies: &'a [Policy], default: &'a Policy, client: &str) -> &'a Policy {
+    policies.iter().find(|policy| policy.clients.matches(client)).unwrap_or(default)
+}
+
+fn any_matches(patterns: &[Pattern], text: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_all_of_the_text() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("*", "anything", true),
+            ("orders", "orders", true),
+            ("orders", "orders-1", false),
+            ("ops-*", "ops-eve", true),
+            ("ops-*", "xops-eve", false),
+            ("*-ro", "metrics-ro", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("aa*aa", "aaa", false),
+        ] {
+            assert_eq!(Pattern::new(pattern).matches(text), expected, "{pattern} {text}");
+        }
+    }
+}
