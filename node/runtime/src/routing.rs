@@ -116,7 +116,10 @@ impl Runtime {
                 }
             }
             SignalBody::Request { call, body } => self.handle_request(&from, call, *body),
-            SignalBody::Response { call, body } => self.handle_response(call, *body),
+            SignalBody::Response { call, body } => match to.to {
+                Recipient::Serial(serial) => self.handle_response(&Pid::new(to.node, serial), call, *body),
+                Recipient::Name(_) => {}
+            },
             SignalBody::Refused { detail } => match self.recipient(&to.to) {
                 Some(process) => process.event(Event::Refused(detail)),
                 None => tracing::warn!(detail, "refused"),
