@@ -218,7 +218,11 @@ impl<T: Send + 'static> Drop for ReplyTo<T> {
             // Whether its holder goes on or ends is known only when it next yields.
             dropping::Mode::Unanswered => match to {
                 To::Local(slot) => current::orphan(Box::new(move |failure| slot.put(Err(failure)))),
-                To::Remote(remote) => current::orphan(Box::new(move |failure| remote.answer(Err(failure)))),
+                To::Remote(remote) => {
+                    if let Some(remote) = message::give_back(remote) {
+                        current::orphan(Box::new(move |failure| remote.answer(Err(failure))));
+                    }
+                }
                 To::Nobody => {}
             },
         }

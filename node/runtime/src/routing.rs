@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rookery_protocol::{
     CallFailure, Codec, Destination, ExitReason, Payload, Pid, Recipient, ReplyRoute, Serial, Signal, SignalBody, Tag,
     lane::MessageHead,
@@ -13,7 +14,7 @@ use crate::{
     address::SendError,
     message::{self, Message, tag_of},
     net::outbound::{NotTaken, Outbound},
-    process::{current, event::Event},
+    process::{AnyProcess, current, event::Event},
     reply::{RemoteReply, dropping},
     runtime::Runtime,
 };
@@ -115,7 +116,10 @@ impl Runtime {
                 }
             }
             SignalBody::Request { call, body } => self.handle_request(&from, call, *body),
-            SignalBody::Response { call, body } => self.handle_response(call, *body),
+            SignalBody::Response { call, body } => match to.to {
+                Recipient::Serial(serial) => self.handle_response(&Pid::new(to.node, serial), call, *body),
+                Recipient::Name(_) => {}
+            },
             SignalBody::Refused { detail } => match self.recipient(&to.to) {
                 Some(process) => process.event(Event::Refused(detail)),
                 None => tracing::warn!(detail, "refused"),
@@ -150,7 +154,7 @@ impl Runtime {
     }
 
     /// The client's process that has this name here, if one does.
-    fn client_of(&self, to: &Recipient) -> Option<Pid> {
+    pub(crate) fn client_of(&self, to: &Recipient) -> Option<Pid> {
         match to {
             Recipient::Name(name) => self.whereis_here(name).filter(|pid| pid.serial().session() != self.session()),
             Recipient::Serial(_) => None,
@@ -282,6 +286,28 @@ impl Runtime {
             }
             Ok((Err(NotTaken::Closed), _)) => {
                 self.undeliverable(to, message);
+                Ok(())
+            }
+            Err(detail) => Err(SendError::Encode { detail, message }),
+        }
+    }
+
+    /// A typed message to a process here that is of another Rust type: by its tag, as from anywhere else, since two types
+    /// of one name are the same message (S8).
+    pub(crate) fn send_as_bytes<M: Message>(
+        &self,
+        to: &dyn AnyProcess,
+        message: M,
+        codec: Codec,
+    ) -> Result<(), SendError<M>> {
+        let encoded = message::encode(&message, codec, self, &to.pid().into(), |body, reply| {
+            let payload = Payload { tag: Tag::from_static(tag_of::<M>()), codec, body: Bytes::copy_from_slice(body) };
+            (payload, reply.cloned())
+        });
+        match encoded {
+            Ok((payload, route)) => {
+                dropping::within(dropping::Mode::Sent, message);
+                to.deliver(payload, route.map(|route| RemoteReply { runtime: self.clone(), route, codec }));
                 Ok(())
             }
             Err(detail) => Err(SendError::Encode { detail, message }),

@@ -47,6 +47,9 @@ pub struct SpawnOptions {
     name: Option<ProcessName>,
     mailbox: u32,
     label: Option<&'static str>,
+    /// By a request: who asked makes its end of the ties when it is told of the child, wherever it is. A child that does
+    /// not come to life is an answer to it, and no exit (R2).
+    asked_for: bool,
 }
 
 impl SpawnOptions {
@@ -72,6 +75,11 @@ impl SpawnOptions {
 
     pub(crate) fn monitored_as(mut self, watcher: &Pid, monitor: Ref) -> Self {
         self.monitor = Some((watcher.clone(), Some(monitor)));
+        self
+    }
+
+    pub(crate) fn asked_for(mut self) -> Self {
+        self.asked_for = true;
         self
     }
 
@@ -208,11 +216,11 @@ impl Runtime {
         }
         let monitor = options.monitor.map(|(watcher, monitor)| {
             let monitor = monitor.unwrap_or_else(|| Ref(self.next_number()));
-            self.tie_monitor(&watcher, monitor, &process);
+            self.tie_monitor(&watcher, monitor, &process, options.asked_for);
             monitor
         });
         if let Some(parent) = &options.link {
-            self.tie_link(parent, &process);
+            self.tie_link(parent, &process, options.asked_for);
         }
         let context = Context::new(process.clone(), options.link);
         let future = async move { f(context).await.into_exit() };
@@ -220,12 +228,11 @@ impl Runtime {
         Ok(Spawned { address: Address::local(process), monitor })
     }
 
-    /// Links a process that has not run yet with its parent.
-    fn tie_link<M: Message>(&self, parent: &Pid, child: &Arc<Process<M>>) {
+    /// Links a process that has not run yet with its parent; the child's end alone if it was asked for.
+    fn tie_link<M: Message>(&self, parent: &Pid, child: &Arc<Process<M>>, asked_for: bool) {
         child.link_from(parent);
         let held = match self.process(parent) {
-            Some(process) => process.link_to(child.pid()),
-            // A parent elsewhere makes its end of the link when it is told of the child.
+            Some(process) => asked_for || process.link_to(child.pid()),
             None => !self.is_own(&parent.into()) && self.interested(parent, child.pid()),
         };
         if !held {
@@ -233,9 +240,10 @@ impl Runtime {
         }
     }
 
-    fn tie_monitor<M: Message>(&self, watcher: &Pid, monitor: Ref, child: &Arc<Process<M>>) {
+    fn tie_monitor<M: Message>(&self, watcher: &Pid, monitor: Ref, child: &Arc<Process<M>>, asked_for: bool) {
         child.watch(watcher, monitor);
         match self.process(watcher) {
+            Some(_) if asked_for => {}
             Some(process) => process.monitor_to(monitor, child.pid().into()),
             None => drop(self.interested(watcher, child.pid())),
         }
