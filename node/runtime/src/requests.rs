@@ -27,12 +27,16 @@ pub(crate) struct Ties {
     monitor: Option<Ref>,
 }
 
-/// Takes the request out of the table however the wait ends.
+/// Takes the request out of the table however the wait ends. A start with a link stays there until its node answers or
+/// is lost: the process that it may give would otherwise be linked with somebody who never knows of it.
 struct Waiting<'a>(&'a Runtime, CallId);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        lock(self.0.requests()).remove(&self.1);
+        let mut requests = lock(self.0.requests());
+        if requests.get(&self.1).is_some_and(|pending| !pending.ties.link) {
+            requests.remove(&self.1);
+        }
     }
 }
 
@@ -169,6 +173,12 @@ impl Runtime {
 
     pub(crate) fn handle_response(&self, call: CallId, body: ResponseBody, _via: Option<&Arc<Outbound>>) {
         let Some(pending) = lock(self.requests()).remove(&call) else { return };
+        if pending.answer.is_closed()
+            && let ResponseBody::Spawned(child) = &body
+        {
+            // Who asked gave up waiting, or has ended. As `spawn_request_abandon/1`, with a signal that ends it for sure.
+            return self.exit(child, ExitReason::Kill);
+        }
         if let (ResponseBody::Spawned(child), Some(parent)) = (&body, &pending.ties.process)
             && let Some(process) = self.process(parent)
         {
