@@ -1,3 +1,5 @@
 //! Placeholder
+pub mod ask;
 pub mod devdns;
 pub mod discovery;
+pub mod json;
