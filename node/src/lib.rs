@@ -3,3 +3,4 @@ pub mod ask;
 pub mod devdns;
 pub mod discovery;
 pub mod json;
+pub mod stock;
