@@ -4,3 +4,4 @@ pub mod devdns;
 pub mod discovery;
 pub mod json;
 pub mod stock;
+pub mod supervise;
