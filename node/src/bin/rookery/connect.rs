@@ -98,8 +98,18 @@ pub(crate) struct Session {
 }
 
 impl ConnectArgs {
-    /// Connects.
-    pub(crate) async fn session(&self) -> Result<Session, CommandError> {
+    /// Connects, does `what`, and disconnects in good order, whatever came of it.
+    pub(crate) async fn with(
+        &self,
+        what: impl AsyncFnOnce(&Session) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        let session = self.session().await?;
+        let done = what(&session).await;
+        session.client.close().await;
+        done
+    }
+
+    async fn session(&self) -> Result<Session, CommandError> {
         let identity = match (&self.identity, &self.ca, &self.cert, &self.key) {
             (_, Some(ca), Some(cert), Some(key)) => Identity::from_files(ca, cert, key)?,
             (Some(dir), ..) => Identity::from_dir(dir)?,

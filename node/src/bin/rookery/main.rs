@@ -157,12 +157,14 @@ fn run(cli: Cli) -> Result<bool, Box<dyn Error>> {
 
 async fn run_client(command: ClientCmd) -> Result<(), connect::CommandError> {
     match command {
-        ClientCmd::Nodes { connect } => nodes::run(&connect).await,
-        ClientCmd::Ps { args, connect } => ps::run(&args, &connect).await,
-        ClientCmd::Spawn { args, connect } => spawn::run(args, &connect).await,
-        ClientCmd::Send { args, connect } => send::send(args, &connect).await,
-        ClientCmd::Call { args, connect } => send::call(args, &connect).await,
-        ClientCmd::Monitor { args, connect } => monitor::monitor(args, &connect).await,
-        ClientCmd::Kill { args, connect } => monitor::kill(args, &connect).await,
+        ClientCmd::Nodes { connect } => connect.with(nodes::run).await,
+        ClientCmd::Ps { args, connect } => connect.with(async |session| ps::run(&args, session).await).await,
+        ClientCmd::Spawn { args, connect } => connect.with(async |session| spawn::run(args, session).await).await,
+        ClientCmd::Send { args, connect } => connect.with(async |session| send::send(args, session).await).await,
+        ClientCmd::Call { args, connect } => connect.with(async |session| send::call(args, session).await).await,
+        ClientCmd::Monitor { args, connect } => {
+            connect.with(async |session| monitor::monitor(args, session).await).await
+        }
+        ClientCmd::Kill { args, connect } => connect.with(async |session| monitor::kill(args, session).await).await,
     }
 }

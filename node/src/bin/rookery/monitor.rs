@@ -6,7 +6,7 @@ use rookery_node::{Destination, ExitReason, Pid, Runtime};
 use tokio::sync::mpsc;
 
 use super::{
-    connect::{CommandError, ConnectArgs},
+    connect::{CommandError, Session},
     log, out,
     target::Target,
 };
@@ -70,9 +70,8 @@ fn watch(
 }
 
 /// Waits until the process ends, however long, and prints why.
-pub(crate) async fn monitor(args: MonitorArgs, connect: &ConnectArgs) -> Result<(), CommandError> {
-    let session = connect.session().await?;
-    let to = args.target.destination(&session).await?;
+pub(crate) async fn monitor(args: MonitorArgs, session: &Session) -> Result<(), CommandError> {
+    let to = args.target.destination(session).await?;
     if !session.json {
         log::complain(&format!("monitoring {to}, until it ends; Ctrl-C stops"));
     }
@@ -92,7 +91,6 @@ pub(crate) async fn monitor(args: MonitorArgs, connect: &ConnectArgs) -> Result<
     } else {
         out::line(&format!("{to} is down: {}", down.reason))?;
     }
-    session.client.close().await;
     match down.reason {
         ExitReason::NoProc => Err(CommandError::NotDone(format!("there was no process {to}"))),
         ExitReason::Refused(detail) => Err(CommandError::NotDone(format!("refused: {detail}"))),
@@ -101,9 +99,8 @@ pub(crate) async fn monitor(args: MonitorArgs, connect: &ConnectArgs) -> Result<
 }
 
 /// Sends an exit signal, and waits until the process has ended.
-pub(crate) async fn kill(args: KillArgs, connect: &ConnectArgs) -> Result<(), CommandError> {
-    let session = connect.session().await?;
-    let pid = args.target.pid(&session).await?;
+pub(crate) async fn kill(args: KillArgs, session: &Session) -> Result<(), CommandError> {
+    let pid = args.target.pid(session).await?;
     let mut seen = watch(&session.runtime, (&pid).into(), Some((pid.clone(), args.reason.clone())))?;
     let ended = match tokio::time::timeout(session.timeout, seen.recv()).await {
         Ok(Some(Seen::Down(down))) => match down.reason {
@@ -126,6 +123,5 @@ pub(crate) async fn kill(args: KillArgs, connect: &ConnectArgs) -> Result<(), Co
     } else {
         out::line(&format!("{pid} ended: {reason}"))?;
     }
-    session.client.close().await;
     Ok(())
 }

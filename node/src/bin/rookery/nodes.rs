@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    connect::{CommandError, ConnectArgs},
+    connect::{CommandError, Session},
     out,
 };
 
-pub(crate) async fn run(connect: &ConnectArgs) -> Result<(), CommandError> {
-    let session = connect.session().await?;
+pub(crate) async fn run(session: &Session) -> Result<(), CommandError> {
     let here = session.info(session.runtime.node()).await?;
     let mut infos = vec![here.clone()];
     let mut silent = Vec::new();
@@ -42,7 +41,6 @@ pub(crate) async fn run(connect: &ConnectArgs) -> Result<(), CommandError> {
         let headings = ["NODE", "INCARNATION", "ADDRESS", "RTT", "PEERS", "PROCESSES", "CLIENTS", "UPTIME", "VERSION"];
         out::table(&headings, &[3, 4, 5, 6, 7], rows.collect())?;
     }
-    session.client.close().await;
     match silent.is_empty() {
         true => Ok(()),
         false => Err(CommandError::NotDone(format!("did not answer: {}", silent.join("; ")))),

@@ -4,7 +4,7 @@ use clap::Args;
 use rookery_node::{ask::Ask, system::System};
 
 use super::{
-    connect::{CommandError, ConnectArgs, system_of},
+    connect::{CommandError, Session, system_of},
     out,
 };
 
@@ -18,8 +18,7 @@ pub(crate) struct PsArgs {
     limit: u32,
 }
 
-pub(crate) async fn run(args: &PsArgs, connect: &ConnectArgs) -> Result<(), CommandError> {
-    let session = connect.session().await?;
+pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), CommandError> {
     let nodes = match &args.node {
         Some(name) => vec![session.node(Some(name)).await?],
         None => session.nodes().await?,
@@ -57,7 +56,6 @@ pub(crate) async fn run(args: &PsArgs, connect: &ConnectArgs) -> Result<(), Comm
             out::line(&format!("… {listed} of {total}; --limit shows more"))?;
         }
     }
-    session.client.close().await;
     match silent.is_empty() {
         true => Ok(()),
         false => Err(CommandError::NotDone(format!("did not answer: {}", silent.join("; ")))),

@@ -4,7 +4,7 @@ use clap::Args;
 use rookery_node::Payload;
 
 use super::{
-    connect::{CommandError, ConnectArgs},
+    connect::{CommandError, Session},
     out,
     spawn::json,
     target::Target,
@@ -20,19 +20,16 @@ pub(crate) struct MessageArgs {
 }
 
 /// Sends; exit 0 says that it is on its way, not that it was received.
-pub(crate) async fn send(args: MessageArgs, connect: &ConnectArgs) -> Result<(), CommandError> {
-    let session = connect.session().await?;
-    let to = args.target.destination(&session).await?;
+pub(crate) async fn send(args: MessageArgs, session: &Session) -> Result<(), CommandError> {
+    let to = args.target.destination(session).await?;
     let sent = session.runtime.send_payload(&to, Payload::json(args.message)).await;
     sent.map_err(|error| CommandError::call(&to, error))?;
-    session.client.close().await;
     Ok(())
 }
 
 /// Calls, and prints the answer as JSON; a text without its quotes unless `--json`.
-pub(crate) async fn call(args: MessageArgs, connect: &ConnectArgs) -> Result<(), CommandError> {
-    let session = connect.session().await?;
-    let to = args.target.destination(&session).await?;
+pub(crate) async fn call(args: MessageArgs, session: &Session) -> Result<(), CommandError> {
+    let to = args.target.destination(session).await?;
     let answer = session.runtime.call_payload(&to, Payload::json(args.message), session.timeout).await;
     let answer = answer.map_err(|error| CommandError::call(&to, error))?;
     let text = String::from_utf8_lossy(&answer.body);
@@ -40,6 +37,5 @@ pub(crate) async fn call(args: MessageArgs, connect: &ConnectArgs) -> Result<(),
         Ok(serde_json::Value::String(text)) if !session.json => out::line(&text)?,
         _ => out::line(&text)?,
     }
-    session.client.close().await;
     Ok(())
 }

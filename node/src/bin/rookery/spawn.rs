@@ -4,7 +4,7 @@ use clap::Args;
 use rookery_node::{BehaviourName, ProcessName, Start};
 
 use super::{
-    connect::{CommandError, ConnectArgs},
+    connect::{CommandError, Session},
     out,
 };
 
@@ -31,8 +31,7 @@ pub(crate) fn json(text: &str) -> Result<String, String> {
     }
 }
 
-pub(crate) async fn run(args: SpawnArgs, connect: &ConnectArgs) -> Result<(), CommandError> {
-    let session = connect.session().await?;
+pub(crate) async fn run(args: SpawnArgs, session: &Session) -> Result<(), CommandError> {
     let node = session.node(args.node.as_deref()).await?;
     let mut start = Start::json(args.behaviour, args.arguments);
     if let Some(name) = args.name {
@@ -45,6 +44,5 @@ pub(crate) async fn run(args: SpawnArgs, connect: &ConnectArgs) -> Result<(), Co
     } else {
         out::line(&pid)?;
     }
-    session.client.close().await;
     Ok(())
 }
