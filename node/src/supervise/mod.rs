@@ -29,7 +29,7 @@ mod strategy;
 mod strategy_model;
 #[cfg(test)]
 mod strategy_properties;
-mod supervisor;
+pub(crate) mod supervisor;
 #[cfg(test)]
 mod tests;
 
@@ -41,4 +41,4 @@ pub use placement::{LastPlace, Placement};
 pub use policy::{Backoff, BadChildId, ChildId, Restart, Shutdown, Strategy};
 pub use spec::{ChildSpec, ChildStart, LocalStart, SupervisorError, SupervisorSpec};
 pub use strategy::StrategyMachine;
-pub use supervisor::Supervisor;
+pub use supervisor::{Supervisor, SupervisorData};

@@ -11,21 +11,26 @@
 //! supervisor answers meanwhile (V6). Each child is linked, so that it ends with the supervisor, and monitored, so that
 //! its end is known even if it has removed the link or ended before the link was made.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use rookery_runtime::{
     Address, Context, Event, ExitReason, NodeName, Pid, Received, ReplyTo, RequestError, Runtime, SpawnOptions,
+    Starting,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::supervise::{
     effect::{Attempt, Cause, CommandError, CommandId, Effect, Report, StartFailure},
     intensity::Intensity,
     limits::MAX_PENDING_COMMANDS,
-    message::{ChildCount, ChildInfo, ChildStatus, SupervisorMessage},
+    message::{ChildCount, ChildInfo, ChildSpecData, ChildStatus, SupervisorMessage},
     pending::{Finished, PendingStarts},
     placement::LastPlace,
-    policy::ChildId,
+    policy::{ChildId, Strategy},
     report,
     spec::{ChildSpec, ChildStart, SupervisorError, SupervisorSpec},
     strategy::StrategyMachine,
@@ -58,8 +63,7 @@ impl Supervisor {
     ) -> Result<Address<SupervisorMessage>, SupervisorError> {
         spec.check()?;
         let (tell, told) = oneshot::channel();
-        // It starts whatever behaviour it is told to, which no client may by this way.
-        let mut options = options.label("supervisor").members_only();
+        let mut options = self::options(options);
         if let Some(name) = &spec.name {
             options = options.name(name.clone());
         }
@@ -69,6 +73,61 @@ impl Supervisor {
             Err(_) => Err(SupervisorError::Ended),
         }
     }
+}
+
+/// A supervisor that is told of in a message: the arguments of the behaviour `supervisor`. In JSON:
+/// `{"children":[{"id":"c","behaviour":"counter","placement":"any"}]}`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SupervisorData {
+    /// Which children are restarted when one has to be; `"one_for_one"` unless told.
+    pub strategy: Strategy,
+    /// How many restarts are allowed within the period; 3 unless told.
+    pub intensity: Option<u32>,
+    /// The period in milliseconds; 5,000 unless told.
+    pub period_ms: Option<u64>,
+    /// Its children, in the order of their start.
+    pub children: Vec<ChildSpecData>,
+}
+
+impl From<SupervisorData> for SupervisorSpec {
+    fn from(data: SupervisorData) -> Self {
+        let mut spec = Self::new(data.strategy);
+        spec.intensity = data.intensity.unwrap_or(spec.intensity);
+        spec.period = data.period_ms.map_or(spec.period, Duration::from_millis);
+        spec.children = data.children.into_iter().map(ChildSpec::from).collect();
+        spec
+    }
+}
+
+/// The behaviour `supervisor`: a supervisor as a process that is started by name.
+pub(crate) async fn behave(
+    data: SupervisorData,
+    context: Context<SupervisorMessage>,
+    starting: Starting,
+) -> ExitReason {
+    let spec = SupervisorSpec::from(data);
+    if let Err(error) = spec.check() {
+        let reason = ExitReason::Error(error.to_string());
+        starting.failed(reason.clone());
+        return reason;
+    }
+    let pid = context.pid().clone();
+    let (tell, told) = oneshot::channel::<Result<(), SupervisorError>>();
+    let tell_on = async {
+        match told.await {
+            Ok(Ok(())) => starting.ready_as(pid),
+            Ok(Err(error)) => starting.failed(ExitReason::ShutdownWith(error.to_string())),
+            Err(_) => starting.failed(ExitReason::Killed),
+        }
+    };
+    // Within the process: what it is told of its start is told in its own name.
+    tokio::join!(Driver::new(context, spec, tell).run(), tell_on).0
+}
+
+/// How the behaviour is started: out of clients' reach, since it starts whatever it is told to.
+pub(crate) fn options(options: SpawnOptions) -> SpawnOptions {
+    options.label("supervisor").members_only()
 }
 
 /// Who is answered when a request is done.

@@ -4,6 +4,7 @@
 mod certs;
 mod config_cmd;
 mod connect;
+mod demo;
 mod log;
 mod monitor;
 mod nodes;
@@ -37,6 +38,8 @@ struct Cli {
 enum Cmd {
     /// Start a node.
     Start(SettingsArgs),
+    /// Watch a mesh of nodes on this machine form, talk, lose a node and heal.
+    Demo(demo::DemoArgs),
     /// Make a CA and certificates for development, and look at certificates.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -135,6 +138,7 @@ fn run(cli: Cli) -> Result<bool, Box<dyn Error>> {
             start::run(loaded.settings)?;
             Ok(true)
         }
+        Cmd::Demo(args) => Ok(demo::run(&args)?),
         Cmd::Certs(command) => {
             certs::run(command)?;
             Ok(true)
