@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rookery_protocol::{
-    CallFailure, Codec, Destination, ExitReason, Payload, Pid, Recipient, ReplyRoute, Serial, Signal, SignalBody, Tag,
+    CallFailure, Codec, Destination, ExitReason, NodeId, Payload, Pid, Recipient, ReplyRoute, Serial, Signal,
+    SignalBody, Tag,
     lane::MessageHead,
     request::{RequestError, ResponseBody},
 };
@@ -48,8 +49,21 @@ impl Runtime {
                     self.bounce(*signal, &why);
                 }
             }
-            None if signal.to.node == *self.node() => self.bounce(signal, &Unreachable::NoProc),
-            None => self.bounce(signal, &Unreachable::NoConnection),
+            None => {
+                let why = self.why_unconnected(&signal.to);
+                self.bounce(signal, &why);
+            }
+        }
+    }
+
+    /// Why there is no connection to where `to` lives. A process of a former life of a node that is up is dead (P1), as
+    /// is one of a client that has left this node.
+    fn why_unconnected(&self, to: &Destination) -> Unreachable {
+        let later_life = |node: &NodeId| node.name() == to.node.name();
+        if to.node == *self.node() || self.nodes().iter().any(later_life) {
+            Unreachable::NoProc
+        } else {
+            Unreachable::NoConnection
         }
     }
 
@@ -329,11 +343,9 @@ impl Runtime {
 
     /// A message that has no way to its receiver ends here; who waits for an answer is told why.
     pub(crate) fn undeliverable<M>(&self, to: &Destination, message: M) {
-        let own = self.is_own(to) || to.node == *self.node();
-        let (failure, reason) = if own {
-            (CallFailure::NoProc, "there is no such process")
-        } else {
-            (CallFailure::NoConnection, "there is no connection to its node")
+        let (failure, reason) = match self.why_unconnected(to) {
+            Unreachable::NoProc => (CallFailure::NoProc, "there is no such process"),
+            _ => (CallFailure::NoConnection, "there is no connection to its node"),
         };
         self.count_dead_letter();
         tracing::debug!(%to, reason, "dead letter");
