@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use rookery_node::Node;
 use rookery_runtime::{Incarnation, NodeId, NodeName, Runtime, RuntimeConfig};
 
-use crate::behaviours::behaviours;
+use crate::{behaviours::behaviours, cluster::mesh};
 
 /// No test may take longer, whatever it waits for.
 const TEST_LIMIT: Duration = Duration::from_secs(90);
@@ -16,20 +17,28 @@ const TEST_LIMIT: Duration = Duration::from_secs(90);
 pub enum Placement {
     /// `a` and `b` are the same node.
     SameNode,
+    /// `a` and `b` are two nodes.
+    TwoNodes,
 }
 
 /// Two runtimes, and what they stand on.
 struct Stage {
     a: Runtime,
     b: Runtime,
+    /// Live as long as the test.
+    _nodes: Vec<Node>,
 }
 
 impl Placement {
     async fn set_up(self) -> Stage {
         match self {
             Self::SameNode => {
-                let node = lone_runtime("a", 1);
-                Stage { a: node.clone(), b: node }
+                let nodes = mesh(1, |_| ()).await;
+                Stage { a: nodes[0].runtime().clone(), b: nodes[0].runtime().clone(), _nodes: nodes }
+            }
+            Self::TwoNodes => {
+                let nodes = mesh(2, |_| ()).await;
+                Stage { a: nodes[0].runtime().clone(), b: nodes[1].runtime().clone(), _nodes: nodes }
             }
         }
     }
@@ -67,7 +76,8 @@ pub fn run(test: impl Future<Output = ()>) {
     assert!(in_time.is_ok(), "the test took longer than {TEST_LIMIT:?}");
 }
 
-/// Makes a test of each function for each placement: `everywhere`, or only where `a` and `b` are `together`.
+/// Makes a test of each function for each placement: `everywhere`; only where `a` and `b` are `together`; or only where
+/// they are `apart`.
 ///
 /// A test's name is the function's, which begins with the row's id, and the placement: `p5_…::same_node`.
 #[macro_export]
@@ -76,19 +86,22 @@ macro_rules! contract {
         $($($crate::contract!(@$where $name);)*)*
     };
     (@everywhere $name:ident) => {
-        mod $name {
-            #[test]
-            fn same_node() {
-                $crate::check($crate::Placement::SameNode, super::$name);
-            }
-        }
+        $crate::contract!(@in $name same_node SameNode, two_nodes TwoNodes);
     };
     (@together $name:ident) => {
+        $crate::contract!(@in $name same_node SameNode);
+    };
+    (@apart $name:ident) => {
+        $crate::contract!(@in $name two_nodes TwoNodes);
+    };
+    (@in $name:ident $($test:ident $placement:ident),*) => {
         mod $name {
-            #[test]
-            fn same_node() {
-                $crate::check($crate::Placement::SameNode, super::$name);
-            }
+            $(
+                #[test]
+                fn $test() {
+                    $crate::check($crate::Placement::$placement, super::$name);
+                }
+            )*
         }
     };
 }
