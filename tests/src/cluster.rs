@@ -21,6 +21,9 @@ const VALID: Duration = Duration::from_secs(24 * 3600);
 /// Long enough that a busy machine does not lose a connection that a test is about to use.
 const PATIENT_IDLE: Duration = Duration::from_secs(30);
 
+/// The largest message that nodes of the tests take: small, so that one that is larger is quickly made.
+pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
+
 /// The cluster's CA: one a test process, since making keys takes time.
 fn authority() -> &'static Authority {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();
@@ -60,6 +63,7 @@ pub fn node_config(name: &str, peers: &[SocketAddr]) -> NodeConfig {
     config.behaviours = behaviours();
     config.default_policy = Policy::all("*");
     config.connections.idle_timeout = PATIENT_IDLE;
+    config.connections.max_message_bytes = MAX_MESSAGE_BYTES;
     config
 }
 
