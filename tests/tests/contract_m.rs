@@ -111,9 +111,8 @@ async fn m1_spawn_monitor_holds_from_the_first_moment(_: &Runtime, b: &Runtime) 
     for number in 0..300_u64 {
         let (child, monitor) = parent
             .run(move |context| {
-                let (child, monitor) = context
-                    .spawn_monitor(async move |_: Context<u8>| ExitReason::Error(number.to_string()))
-                    .unwrap();
+                let (child, monitor) =
+                    context.spawn_monitor(async move |_: Context<u8>| ExitReason::Error(number.to_string())).unwrap();
                 (child.pid().unwrap(), monitor)
             })
             .await;

@@ -11,8 +11,7 @@ use std::{
 
 use rookery_runtime::{
     BehaviourName, CallError, Context, Destination, Event, ExitReason, Payload, ProcessName, Received, Runtime,
-    RuntimeConfig, SpawnError, Start, Started,
-    protocol::request::RequestError,
+    RuntimeConfig, SpawnError, Start, Started, protocol::request::RequestError,
 };
 use rookery_tests::{CounterMessage, Note, Puppet, eventually, fence, placement, watch, within};
 use tokio::sync::oneshot;

@@ -6,7 +6,8 @@
 use std::future::pending;
 
 use rookery_runtime::{
-    Address, Context, Event, ExitReason, Pid, Received, Runtime, Server, SpawnOptions, protocol::limits::MAX_EXIT_TEXT_BYTES,
+    Address, Context, Event, ExitReason, Pid, Received, Runtime, Server, SpawnOptions,
+    protocol::limits::MAX_EXIT_TEXT_BYTES,
 };
 use rookery_tests::{Note, Puppet, fence, watch};
 

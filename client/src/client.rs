@@ -1,0 +1,318 @@
+//! A client: one session after the other, as long as it is wanted.
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rookery_runtime::{
+    Behaviours, ClusterName, ExitReason, Incarnation, NodeId, NodeName, Runtime,
+    net::{control::ConnectionError, io_thread::IoThread, settings::ConnectionSettings},
+    protocol::handshake::{Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Role},
+    tls::{CertificateRole, ConfigError, Identity},
+};
+use thiserror::Error;
+use tokio::{runtime::Handle, sync::watch};
+
+use crate::{
+    endpoint::Server,
+    resolve::addresses_of,
+    session::{self, Session},
+};
+
+/// The first wait after a failed round of dials; it doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait between rounds.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How a client is set up.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Its certificate, key and CA. The name in the certificate decides what it may (C3).
+    pub identity: Identity,
+    /// Where to look for nodes; any of them will do.
+    pub servers: Vec<Server>,
+    /// Its connections.
+    pub connections: ConnectionSettings,
+    /// What nodes may start in this client: nothing, by default.
+    pub behaviours: Behaviours,
+    /// How long [`Client::connect`] looks for a node before it gives up.
+    pub connect_timeout: Duration,
+}
+
+impl ClientConfig {
+    /// A client of these nodes, with defaults: it looks for 10 s.
+    pub fn new(identity: Identity, servers: impl IntoIterator<Item = Server>) -> Self {
+        Self {
+            identity,
+            servers: servers.into_iter().collect(),
+            connections: ConnectionSettings { lanes: 1, ..ConnectionSettings::default() },
+            behaviours: Behaviours::new(),
+            connect_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a client is not connected.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// No node took it in time.
+    #[error("no node could be reached within {waited:?}; {tried}")]
+    Unreachable {
+        /// How long it was tried.
+        waited: Duration,
+        /// What was tried last, and what came of it.
+        tried: String,
+    },
+    /// There is nowhere to look.
+    #[error("no server is given: name one, as `127.0.0.1:4370` or the DNS name of the Service")]
+    NoServers,
+    /// The identity.
+    #[error(transparent)]
+    Identity(#[from] ConfigError),
+    /// The certificate is a node's.
+    #[error("the certificate is a node's; a client needs one of its own: `rookery certs issue client NAME`")]
+    NotAClient,
+    /// A name in the certificate.
+    #[error(transparent)]
+    Name(#[from] rookery_runtime::protocol::ParseIdError),
+    /// The system gives no thread.
+    #[error("cannot start the I/O thread: {0}")]
+    Thread(io::Error),
+    /// Not called from a tokio runtime.
+    #[error("a client is made within a tokio runtime: {0}")]
+    NoTokio(#[from] tokio::runtime::TryCurrentError),
+    /// The client was closed meanwhile.
+    #[error("the client was closed")]
+    Closed,
+}
+
+/// Whether a client is connected. Told to whoever watches, so that every loss is seen.
+#[derive(Debug, Clone)]
+pub enum ClientState {
+    /// It looks for a node.
+    Connecting {
+        /// What went wrong last, if something did.
+        last: Option<String>,
+    },
+    /// It has a session.
+    Connected(Runtime),
+    /// It was closed.
+    Closed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A client of a Rookery cluster. Cheap to clone; the last clone to go ends it without a goodbye, as a crash would.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    state: watch::Receiver<ClientState>,
+    /// The last session's runtime that was seen.
+    latest: Mutex<Runtime>,
+    closing: watch::Sender<bool>,
+    _io: IoThread,
+}
+
+impl Client {
+    /// Connects to the first of the servers that takes this client, and waits for it. From then on the client keeps
+    /// connected: when its node is lost it goes on to another one, for ever.
+    ///
+    /// # Errors
+    /// The settings cannot work, no node could be reached in time, or one refused.
+    pub async fn connect(config: ClientConfig) -> Result<Self, ConnectError> {
+        if config.servers.is_empty() {
+            return Err(ConnectError::NoServers);
+        }
+        let CertificateRole::Client { name } = &config.identity.own().role else {
+            return Err(ConnectError::NotAClient);
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let incarnation = Incarnation(u64::try_from(now.as_micros()).unwrap_or(u64::MAX));
+        let hello = Hello {
+            versions: (PROTOCOL_MIN, PROTOCOL_MAX),
+            features: Features::OURS,
+            cluster: ClusterName::new(config.identity.own().cluster.as_str())?,
+            role: Role::Client,
+            node: NodeId::new(NodeName::new(name.as_str())?, incarnation),
+            listen_port: 0,
+            advertised: Vec::new(),
+            max_message_bytes: u32::try_from(config.connections.max_message_bytes).unwrap_or(u32::MAX),
+            lanes: 1,
+            replace: false,
+            extensions: Vec::new(),
+        };
+        let keeper = Keeper {
+            client_config: config.identity.quinn_client_config(config.connections.transport())?,
+            hello,
+            processes: Handle::try_current()?,
+            config,
+        };
+        let timeout = keeper.config.connect_timeout;
+        let io = IoThread::start("rookery-client").map_err(ConnectError::Thread)?;
+        let (state, watched) = watch::channel(ClientState::Connecting { last: None });
+        let (closing, close) = watch::channel(false);
+        io.handle().spawn(keeper.run(state, close));
+        match tokio::time::timeout(timeout, connected(watched.clone())).await {
+            Ok(Ok(runtime)) => {
+                let latest = Mutex::new(runtime);
+                Ok(Self(Arc::new(Inner { state: watched, latest, closing, _io: io })))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let tried = match &*watched.borrow() {
+                    ClientState::Connecting { last: Some(last) } => last.clone(),
+                    _ => "no answer came".to_owned(),
+                };
+                Err(ConnectError::Unreachable { waited: timeout, tried })
+            }
+        }
+    }
+
+    /// Waits until the client is connected, and gives the session's runtime.
+    ///
+    /// # Errors
+    /// The client was closed.
+    pub async fn connected(&self) -> Result<Runtime, ConnectError> {
+        connected(self.0.state.clone()).await
+    }
+
+    /// The runtime of the present session, or of the last one: then its calls answer `NoConnection`, and its processes
+    /// have ended. [`connected`](Self::connected) waits for the next.
+    #[must_use]
+    pub fn runtime(&self) -> Runtime {
+        let mut latest = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let ClientState::Connected(runtime) = &*self.0.state.borrow() {
+            *latest = runtime.clone();
+        }
+        latest.clone()
+    }
+
+    /// Watches whether the client is connected: each loss and each new session is seen here.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<ClientState> {
+        self.0.state.clone()
+    }
+
+    /// Ends the client in good order: its processes end with `Shutdown`, what they sent is sent, and the node is told.
+    pub async fn close(self) {
+        let session = match &*self.0.state.borrow() {
+            ClientState::Connected(runtime) => Some(runtime.clone()),
+            _ => None,
+        };
+        if let Some(runtime) = session {
+            runtime.shut_down(ExitReason::Shutdown, Duration::from_secs(1)).await;
+        }
+        self.0.closing.send_replace(true);
+        let mut state = self.0.state.clone();
+        let closed = state.wait_for(|state| matches!(state, ClientState::Closed { .. }));
+        drop(tokio::time::timeout(Duration::from_secs(2), closed).await);
+    }
+}
+
+async fn connected(mut state: watch::Receiver<ClientState>) -> Result<Runtime, ConnectError> {
+    let settled = state.wait_for(|state| !matches!(state, ClientState::Connecting { .. })).await;
+    match settled.as_deref() {
+        Ok(ClientState::Connected(runtime)) => Ok(runtime.clone()),
+        _ => Err(ConnectError::Closed),
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({:?})", *self.0.state.borrow())
+    }
+}
+
+/// Keeps a client connected.
+struct Keeper {
+    config: ClientConfig,
+    client_config: quinn::ClientConfig,
+    hello: Hello,
+    processes: Handle,
+}
+
+impl Keeper {
+    async fn run(self, state: watch::Sender<ClientState>, mut closing: watch::Receiver<bool>) {
+        let mut wait = RETRY_MIN;
+        let mut first = 0;
+        loop {
+            let round = tokio::select! {
+                round = self.dial_round(first) => round,
+                () = session::closed(&mut closing) => break,
+            };
+            match round {
+                Ok(session) => {
+                    wait = RETRY_MIN;
+                    tracing::info!(node = %session.node, address = %session.address, "connected");
+                    state.send_replace(ClientState::Connected(session.runtime.clone()));
+                    let end = session.run(closing.clone()).await;
+                    if *closing.borrow() {
+                        break;
+                    }
+                    tracing::warn!(reason = %end, "connection lost");
+                    state.send_replace(ClientState::Connecting { last: Some(end.to_string()) });
+                    // Another node next: this one was just lost.
+                    first += 1;
+                }
+                Err(tried) => {
+                    state.send_replace(ClientState::Connecting { last: Some(tried) });
+                    let jittered = wait.mul_f64(0.75 + 0.5 * fraction());
+                    tokio::select! {
+                        () = tokio::time::sleep(jittered) => {}
+                        () = session::closed(&mut closing) => break,
+                    }
+                    wait = (wait * 2).min(RETRY_MAX);
+                }
+            }
+        }
+        state.send_replace(ClientState::Closed { reason: "the client was closed".to_owned() });
+    }
+
+    /// Tries every address once, beginning with the `first`.
+    async fn dial_round(&self, first: usize) -> Result<Session, String> {
+        let mut tried = Vec::new();
+        let mut addresses = Vec::new();
+        for server in &self.config.servers {
+            match addresses_of(server).await {
+                Ok(found) => addresses.extend(found),
+                Err(error) => tried.push(error),
+            }
+        }
+        if !addresses.is_empty() {
+            let shift = first % addresses.len();
+            addresses.rotate_left(shift);
+        }
+        for address in addresses {
+            let dial = session::connect(
+                address,
+                self.client_config.clone(),
+                self.hello.clone(),
+                &self.config.connections,
+                self.config.behaviours.clone(),
+                &self.processes,
+            );
+            let limit = self.config.connections.handshake_timeout;
+            let dialled = tokio::time::timeout(limit, dial).await;
+            match dialled.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
+                Ok(session) => return Ok(session),
+                Err(error) => {
+                    tracing::debug!(%address, reason = %error, "dial failed");
+                    tried.push(format!("{address}: {error}"));
+                }
+            }
+        }
+        Err(tried.join("; "))
+    }
+}
+
+/// A number between 0 and 1 that differs from client to client; nothing depends on its quality.
+fn fraction() -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    f64::from(now.subsec_nanos() % 1_000_000) / 1_000_000.0
+}
