@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use rookery_client::{Client, ClientConfig, Server};
 use rookery_node::{Node, NodeConfig, discovery::PeerAddress, session::policy::Policy};
 use rookery_runtime::{
     NodeName,
@@ -62,6 +63,27 @@ pub fn node_config(name: &str, peers: &[SocketAddr]) -> NodeConfig {
     config.discovery.peers = peers.iter().map(|peer| peer.to_string().parse::<PeerAddress>().unwrap()).collect();
     config.behaviours = behaviours();
     config.default_policy = Policy::all("*");
+    config.connections.idle_timeout = PATIENT_IDLE;
+    config.connections.max_message_bytes = MAX_MESSAGE_BYTES;
+    config
+}
+
+/// Connects a client to one of these nodes.
+///
+/// # Panics
+/// When that does not succeed.
+pub async fn client(name: &str, nodes: &[&Node]) -> Client {
+    Client::connect(client_config(name, nodes)).await.unwrap()
+}
+
+/// What a client of a test is made with.
+///
+/// # Panics
+/// When `name` is no client's name.
+#[must_use]
+pub fn client_config(name: &str, nodes: &[&Node]) -> ClientConfig {
+    let servers: Vec<Server> = nodes.iter().map(|node| node.listen_address().to_string().parse().unwrap()).collect();
+    let mut config = ClientConfig::new(client_identity(name), servers);
     config.connections.idle_timeout = PATIENT_IDLE;
     config.connections.max_message_bytes = MAX_MESSAGE_BYTES;
     config
