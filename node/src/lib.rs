@@ -13,6 +13,7 @@ mod node;
 pub mod session;
 pub mod stock;
 pub mod supervise;
+pub mod system;
 
 pub use mesh::PeerInfo;
 pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, Insight, Node, NodeConfig, StartError};

@@ -49,7 +49,7 @@ pub enum CallError {
     #[error("the receiver ended before it answered: {0}")]
     Exited(ExitReason),
     /// The receiver does not understand the request, or we do not understand its answer.
-    #[error("`{tag}` is not understood: {detail}")]
+    #[error("the message{} is not understood: {detail}", if tag.as_str().is_empty() { String::new() } else { format!(" `{tag}`") })]
     Unsupported {
         /// The tag of what was not understood.
         tag: Tag,

@@ -137,6 +137,11 @@ impl Runtime {
         deadline_ms: Option<u32>,
     ) {
         match self.recipient(&to.to) {
+            Some(process) if process.members_only() && from.serial().session().is_some() => {
+                let why = format!("{to} is out of reach of clients");
+                let body = SignalBody::Message { payload, reply, deadline_ms };
+                self.bounce(Signal { from, to, body }, &Unreachable::Refused(why));
+            }
             Some(process) => {
                 let codec = payload.codec;
                 let reply = reply.map(|route| RemoteReply { runtime: self.clone(), route, codec });

@@ -66,6 +66,7 @@ pub struct SpawnOptions {
     name: Option<ProcessName>,
     mailbox: u32,
     label: Option<&'static str>,
+    members_only: bool,
     /// By a request: who asked makes its end of the ties when it is told of the child, wherever it is. A child that does
     /// not come to life is an answer to it, and no exit (R2).
     asked_for: bool,
@@ -106,6 +107,14 @@ impl SpawnOptions {
     #[must_use]
     pub fn name(mut self, name: ProcessName) -> Self {
         self.name = Some(name);
+        self
+    }
+
+    /// Out of reach of clients: what they send it is refused (C3). For processes that do more than a client may, as
+    /// supervisors, which start whatever they are told to.
+    #[must_use]
+    pub fn members_only(mut self) -> Self {
+        self.members_only = true;
         self
     }
 
@@ -221,7 +230,7 @@ impl Runtime {
         let label = options.label.unwrap_or_else(std::any::type_name::<M>);
         let made = self.table().insert(|serial| {
             let pid = Pid::new(self.node().clone(), serial);
-            Arc::new(Process::<M>::new(pid, self.clone(), label, options.mailbox))
+            Arc::new(Process::<M>::new(pid, self.clone(), label, options.mailbox, options.members_only))
         });
         let Some(process) = made else {
             return Err((SpawnError::TooManyProcesses { limit: self.max_processes() }, f));

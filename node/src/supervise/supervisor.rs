@@ -58,7 +58,8 @@ impl Supervisor {
     ) -> Result<Address<SupervisorMessage>, SupervisorError> {
         spec.check()?;
         let (tell, told) = oneshot::channel();
-        let mut options = options.label("supervisor");
+        // It starts whatever behaviour it is told to, which no client may by this way.
+        let mut options = options.label("supervisor").members_only();
         if let Some(name) = &spec.name {
             options = options.name(name.clone());
         }

@@ -81,6 +81,8 @@ pub(crate) struct Process<M> {
     pid: Pid,
     runtime: Runtime,
     label: &'static str,
+    /// Out of reach of clients.
+    members_only: bool,
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
     state: Mutex<State<M>>,
@@ -166,11 +168,12 @@ fn wake(waker: Option<Waker>) {
 }
 
 impl<M: Message> Process<M> {
-    pub(crate) fn new(pid: Pid, runtime: Runtime, label: &'static str, capacity: u32) -> Self {
+    pub(crate) fn new(pid: Pid, runtime: Runtime, label: &'static str, capacity: u32, members_only: bool) -> Self {
         Self {
             pid,
             runtime,
             label,
+            members_only,
             ending: AtomicBool::new(false),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -268,6 +271,10 @@ impl<M: Message> AnyProcess for Process<M> {
 
     fn label(&self) -> &'static str {
         self.label
+    }
+
+    fn members_only(&self) -> bool {
+        self.members_only
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
