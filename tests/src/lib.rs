@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod behaviours;
+pub mod cluster;
 pub mod fence;
 pub mod patience;
 pub mod placement;

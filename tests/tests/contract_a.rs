@@ -165,7 +165,8 @@ async fn a1_requests_in_the_queue_of_one_who_ends_learn_its_reason(a: &Runtime, 
     let _held = far.hold(|_| ()).await;
     let mut asked: Vec<_> = (0..10).map(|_| ask(a, &far.pid, LONG)).collect();
     eventually("ten wait", || mailbox(b, &far.pid) == 10).await;
-    asked.extend((0..2).map(|_| ask_long_winded(a, &far.pid)));
+    let long_winded = || format!("{{\"Ask\":{}null}}", " ".repeat(3_000));
+    asked.extend((0..2).map(|_| ask_by_json(a, &far.pid, long_winded())));
     eventually("twelve wait", || mailbox(b, &far.pid) == 12).await;
     a.exit(&far.pid, error("enough"));
     for asked in asked {
@@ -173,13 +174,12 @@ async fn a1_requests_in_the_queue_of_one_who_ends_learn_its_reason(a: &Runtime, 
     }
 }
 
-/// Asks by a request that is so long that it is decoded by its receiver only.
-fn ask_long_winded(runtime: &Runtime, to: &Pid) -> oneshot::Receiver<Result<u64, CallError>> {
+/// Asks by JSON; what is longer than a kilobyte is decoded by its receiver only.
+fn ask_by_json(runtime: &Runtime, to: &Pid, request: String) -> oneshot::Receiver<Result<u64, CallError>> {
     let (tell, told) = oneshot::channel();
     let (runtime, to) = (runtime.clone(), Destination::from(to));
     tokio::spawn(async move {
-        let payload = json(&format!("{{\"Ask\":{}null}}", " ".repeat(3_000)));
-        let answer = runtime.call_payload(&to, payload, LONG).await;
+        let answer = runtime.call_payload(&to, Payload::json(request), LONG).await;
         drop(tell.send(answer.map(|answer| serde_json::from_slice(&answer.body).unwrap())));
     });
     told
@@ -341,22 +341,30 @@ async fn a1_the_end_of_whom_it_was_forwarded_to_is_told(a: &Runtime, b: &Runtime
 }
 
 async fn a1_a_race_of_call_and_end_has_one_outcome(a: &Runtime, b: &Runtime) {
-    for round in 0..200_u32 {
+    for round in 0..300_u32 {
+        let answers = round % 2 == 0;
         let far = b
             .spawn(async move |mut context: Context<Note>| {
                 for _ in 0..round % 8 {
                     tokio::task::yield_now().await;
                 }
                 if let Some(Received::Message(Note::Ask(reply))) = context.receive_timeout(Duration::ZERO).await
-                    && round % 2 == 0
+                    && answers
                 {
                     reply.send(9).unwrap();
                 }
                 error("away")
             })
             .unwrap();
-        match outcome(ask(a, far.pid().unwrap(), LONG)).await {
-            Ok(9) if round % 2 == 0 => {}
+        let far = far.pid().unwrap();
+        // As a value or as bytes, decoded on arrival or by the receiver, with a place for the reply or without.
+        let asked = match round % 3 {
+            0 => ask(a, &far, LONG),
+            1 => ask_by_json(a, &far, format!("{{\"Ask\":{}null}}", " ".repeat(3_000))),
+            _ => ask_by_json(a, &far, format!("{}{{\"Number\":1}}", " ".repeat(if answers { 3_000 } else { 0 }))),
+        };
+        match outcome(asked).await {
+            Ok(9) if answers => {}
             Err(CallError::NoProc) => {}
             Err(CallError::Exited(reason)) => assert_eq!(reason, error("away")),
             other => panic!("{other:?}"),

@@ -172,7 +172,7 @@ struct Dropped(mpsc::UnboundedSender<()>);
 
 impl Drop for Dropped {
     fn drop(&mut self) {
-        drop(self.0.send(()));
+        self.0.send(()).ok();
     }
 }
 

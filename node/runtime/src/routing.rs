@@ -119,11 +119,10 @@ impl Runtime {
                 None if self.client_of(&to.to).is_some() => self.pass_to_client(Signal { from, to, body }),
                 _ => self.bounce(Signal { from, to, body }, &Unreachable::NoProc),
             },
-            SignalBody::Demonitor(monitor) => {
-                if let Some(process) = self.recipient(&to.to) {
-                    process.unwatch(&from, monitor);
-                }
-            }
+            SignalBody::Demonitor(monitor) => match self.recipient(&to.to) {
+                Some(process) => process.unwatch(&from, monitor),
+                None => self.pass_to_client(Signal { from, to, body }),
+            },
             SignalBody::Down { monitor, reason } => {
                 if let Some(process) = self.recipient(&to.to) {
                     process.down(monitor, reason);

@@ -30,6 +30,25 @@ impl IntoExit for ExitReason {
     }
 }
 
+mod never {
+    /// Names the type of what never returns, which has no name of its own in stable Rust.
+    pub trait Returns {
+        /// What it is.
+        type Output;
+    }
+
+    impl<T> Returns for fn() -> T {
+        type Output = T;
+    }
+}
+
+/// A process that receives for ever ends by a signal alone.
+impl IntoExit for <fn() -> ! as never::Returns>::Output {
+    fn into_exit(self) -> ExitReason {
+        self
+    }
+}
+
 impl<E: fmt::Display + Send + 'static> IntoExit for Result<(), E> {
     fn into_exit(self) -> ExitReason {
         match self {

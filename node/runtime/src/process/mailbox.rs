@@ -8,6 +8,7 @@
 use std::{
     any::Any,
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -25,6 +26,7 @@ use crate::{
         AnyProcess,
         event::{Down, Event, ProcessInfo},
         relations::{Lost, Relations},
+        task::text_of,
     },
     reply::{RemoteReply, dropping},
     runtime::Runtime,
@@ -43,6 +45,29 @@ pub(crate) enum Other {
     Event(Event),
     /// The message before this one was called for an answer that its type does not give: tell that it was taken.
     Taken(RemoteReply),
+}
+
+impl<M> Item<M> {
+    /// It is received by nobody: whoever waits for its answer is told why.
+    fn fail(self, failure: &CallFailure) {
+        match self {
+            Self::Message(message) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
+            Self::Other(other) => match *other {
+                Other::Encoded(_, Some(reply)) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
+                Other::Encoded(_, None) | Other::Event(_) => {}
+            },
+        }
+    }
+}
+
+/// Fails each; a destructor of the user's that panics keeps none from its due.
+fn fail_all<M>(items: impl IntoIterator<Item = Item<M>>, reason: &ExitReason) {
+    let failure = CallFailure::Exited(reason.clone());
+    for item in items {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| item.fail(&failure))) {
+            tracing::error!(panic = text_of(&*panic), "the destructor of a message panicked while its process ended");
+        }
+    }
 }
 
 /// Payloads up to this size are decoded as they arrive; larger ones by their receiver, on its own time.
@@ -222,8 +247,14 @@ impl<M: Message> Process<M> {
     }
 
     /// Puts items that the receiver had taken and not received back in front: they are to be drained with the rest.
+    /// If the process has ended already they are failed here.
     pub(crate) fn put_back(&self, taken: &mut VecDeque<Item<M>>) {
         let mut state = lock(&self.state);
+        if let Phase::Ended(reason) = &state.phase {
+            let reason = (**reason).clone();
+            drop(state);
+            return fail_all(taken.drain(..), &reason);
+        }
         taken.append(&mut state.queue);
         std::mem::swap(&mut state.queue, taken);
     }
@@ -267,7 +298,7 @@ impl<M: Message> AnyProcess for Process<M> {
         if state.ended() {
             drop(state);
             self.runtime.dead_letter(&self.pid, "the process has ended");
-            dropping::within(dropping::Mode::Fail(CallFailure::NoProc), item);
+            item.fail(&CallFailure::NoProc);
             if let Some(reply) = taken {
                 reply.answer(Err(CallFailure::NoProc));
             }
@@ -434,17 +465,7 @@ impl<M: Message> AnyProcess for Process<M> {
 
     fn drain(&self, reason: &ExitReason) {
         let queue = std::mem::take(&mut lock(&self.state).queue);
-        for item in queue {
-            match item {
-                Item::Other(other) => match *other {
-                    Other::Encoded(_, Some(reply)) | Other::Taken(reply) => {
-                        reply.answer(Err(CallFailure::Exited(reason.clone())));
-                    }
-                    Other::Encoded(_, None) | Other::Event(_) => {}
-                },
-                Item::Message(message) => drop(message),
-            }
-        }
+        fail_all(queue, reason);
     }
 
     fn info(&self) -> ProcessInfo {
