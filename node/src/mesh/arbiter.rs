@@ -32,14 +32,15 @@ pub(crate) enum Ruling {
     Refuse(RefusalCode, String),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Entry {
     /// The newest life of this name that was ever established.
     newest: Option<Incarnation>,
     /// The connection that stands, or that we have confirmed.
     established: Option<(ConnectionNumber, Incarnation)>,
-    /// A connection that we have welcomed and whose dialler has not confirmed. The latest counts.
-    welcomed: Option<Welcomed>,
+    /// Connections that we have welcomed and whose diallers have not confirmed: a node that is known at several addresses
+    /// dials them at once, and each can be the one that it keeps. As many as handshakes may be under way.
+    welcomed: Vec<Welcomed>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +51,7 @@ struct Welcomed {
     replace: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Arbiter {
     own: NodeId,
     names: HashMap<NodeName, Entry>,
@@ -70,7 +71,7 @@ impl Arbiter {
         if entry.stands(peer) && !replace {
             return Ruling::Refuse(RefusalCode::Duplicate, format!("{peer} is connected already"));
         }
-        entry.welcomed = Some(Welcomed { number, incarnation: peer.incarnation(), replace });
+        entry.welcomed.push(Welcomed { number, incarnation: peer.incarnation(), replace });
         Ruling::Keep(None)
     }
 
@@ -85,7 +86,7 @@ impl Arbiter {
         if entry.stands(peer) {
             return Ruling::Refuse(RefusalCode::Duplicate, format!("{peer} is connected already"));
         }
-        if !ours_wins && entry.welcomed.is_some_and(|welcomed| welcomed.incarnation == peer.incarnation()) {
+        if !ours_wins && entry.has_welcomed(peer) {
             let text = format!("{peer} and this node dialled each other; its connection is kept");
             return Ruling::Refuse(RefusalCode::Duplicate, text);
         }
@@ -98,8 +99,8 @@ impl Arbiter {
             return refused;
         }
         let entry = self.entry(peer);
-        let welcomed = entry.welcomed.take_if(|welcomed| welcomed.number == number);
-        if entry.stands(peer) && !welcomed.is_some_and(|welcomed| welcomed.replace) {
+        let replaces = entry.forget_welcomed(number).is_some_and(|welcomed| welcomed.replace);
+        if entry.stands(peer) && !replaces {
             return Ruling::Refuse(RefusalCode::Duplicate, format!("{peer} is connected already"));
         }
         Ruling::Keep(entry.establish(number, peer))
@@ -109,15 +110,13 @@ impl Arbiter {
     pub(crate) fn ended(&mut self, number: ConnectionNumber, peer: &NodeId) {
         if let Some(entry) = self.names.get_mut(peer.name()) {
             entry.established.take_if(|(established, _)| *established == number);
-            entry.welcomed.take_if(|welcomed| welcomed.number == number);
+            entry.forget_welcomed(number);
         }
     }
 
     /// Whether a connection with this life of the node stands, or is about to.
     pub(crate) fn knows(&self, peer: &NodeId) -> bool {
-        self.names.get(peer.name()).is_some_and(|entry| {
-            entry.stands(peer) || entry.welcomed.is_some_and(|welcomed| welcomed.incarnation == peer.incarnation())
-        })
+        self.names.get(peer.name()).is_some_and(|entry| entry.stands(peer) || entry.has_welcomed(peer))
     }
 
     fn refuse_life(&mut self, peer: &NodeId) -> Option<Ruling> {
@@ -140,7 +139,7 @@ impl Arbiter {
 
     fn entry(&mut self, peer: &NodeId) -> &mut Entry {
         if self.names.len() >= MAX_NAMES && !self.names.contains_key(peer.name()) {
-            self.names.retain(|_, entry| entry.established.is_some() || entry.welcomed.is_some());
+            self.names.retain(|_, entry| entry.established.is_some() || !entry.welcomed.is_empty());
         }
         self.names.entry(peer.name().clone()).or_default()
     }
@@ -150,6 +149,15 @@ impl Entry {
     /// Whether a connection with this life of the peer stands.
     fn stands(&self, peer: &NodeId) -> bool {
         self.established.is_some_and(|(_, incarnation)| incarnation == peer.incarnation())
+    }
+
+    fn has_welcomed(&self, peer: &NodeId) -> bool {
+        self.welcomed.iter().any(|welcomed| welcomed.incarnation == peer.incarnation())
+    }
+
+    fn forget_welcomed(&mut self, number: ConnectionNumber) -> Option<Welcomed> {
+        let at = self.welcomed.iter().position(|welcomed| welcomed.number == number)?;
+        Some(self.welcomed.swap_remove(at))
     }
 
     fn establish(&mut self, number: ConnectionNumber, peer: &NodeId) -> Option<ConnectionNumber> {

@@ -9,6 +9,8 @@
 //! its `NodeUp` and before its `NodeDown` (M5).
 
 pub(crate) mod arbiter;
+#[cfg(test)]
+mod arbiter_properties;
 pub(crate) mod dialler;
 pub(crate) mod driver;
 pub(crate) mod peers;
