@@ -59,7 +59,7 @@ impl Runtime {
     /// Why there is no connection to where `to` lives. A process of a former life of a node that is up is dead (P1), as
     /// is one of a client that has left this node.
     fn why_unconnected(&self, to: &Destination) -> Unreachable {
-        let later_life = |node: &NodeId| node.name() == to.node.name();
+        let later_life = |node: &NodeId| node.name() == to.node.name() && *node != to.node;
         if to.node == *self.node() || self.nodes().iter().any(later_life) {
             Unreachable::NoProc
         } else {

@@ -35,9 +35,9 @@ async fn call(runtime: &Runtime, pid: &Pid, json: &str) -> String {
 }
 
 #[tokio::test]
-async fn all_four_are_there_and_take_null() {
+async fn all_are_there_and_take_null() {
     let names: Vec<String> = behaviours().names().map(ToString::to_string).collect();
-    assert_eq!(names, ["counter", "echo", "kv", "topic"]);
+    assert_eq!(names, ["counter", "echo", "kv", "supervisor", "topic"]);
     let runtime = runtime();
     for name in names {
         start(&runtime, &name, "null").await.unwrap();
@@ -52,6 +52,17 @@ async fn echo_gives_back_what_is_typed() {
     for value in [r#""hi""#, "7", "null", r#"{"a":[1,null,"ä"]}"#] {
         assert_eq!(call(&runtime, &echo, &format!(r#"{{"Echo":{value}}}"#)).await, value);
     }
+}
+
+#[tokio::test]
+async fn an_echo_hands_a_question_on_to_another() {
+    let runtime = runtime();
+    let near = start(&runtime, "echo", "null").await.unwrap();
+    let far = start(&runtime, "echo", "null").await.unwrap();
+    let via = format!(r#"{{"Via":{{"echo":"{far}","value":"hi"}}}}"#);
+    assert_eq!(call(&runtime, &near, &via).await, r#""hi""#);
+    runtime.exit(&far, rookery_runtime::ExitReason::Kill);
+    assert_eq!(try_call(&runtime, &near, &via).await, Err(CallError::NoProc));
 }
 
 #[tokio::test]

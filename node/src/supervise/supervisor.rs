@@ -102,11 +102,11 @@ impl From<SupervisorData> for SupervisorSpec {
 
 /// The behaviour `supervisor`: a supervisor as a process that is started by name.
 pub(crate) async fn behave(
-    data: SupervisorData,
+    data: Option<SupervisorData>,
     context: Context<SupervisorMessage>,
     starting: Starting,
 ) -> ExitReason {
-    let spec = SupervisorSpec::from(data);
+    let spec = SupervisorSpec::from(data.unwrap_or_default());
     if let Err(error) = spec.check() {
         let reason = ExitReason::Error(error.to_string());
         starting.failed(reason.clone());
