@@ -2,7 +2,7 @@
 //! node be dialled at an address that is known before the node starts.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -60,20 +60,30 @@ async fn forward(front: Arc<UdpSocket>, target: Arc<Mutex<Option<SocketAddr>>>) 
     loop {
         let Ok((length, from)) = front.recv_from(&mut datagram).await else { continue };
         let Some(to) = leads_to() else { continue };
-        if !backs.contains_key(&from) {
-            let back = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
-            backs.insert(from, back.clone());
-            let (front, leads_to) = (front.clone(), leads_to.clone());
-            tasks.spawn(async move {
-                let mut datagram = vec![0; DATAGRAM_BYTES];
-                loop {
-                    let Ok((length, _)) = back.recv_from(&mut datagram).await else { continue };
-                    if leads_to().is_some() {
-                        front.send_to(&datagram[..length], from).await.ok();
-                    }
-                }
-            });
+        let back = match backs.entry(from) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let back = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+                tasks.spawn(answers(back.clone(), front.clone(), from, leads_to.clone()));
+                new.insert(back)
+            }
+        };
+        back.send_to(&datagram[..length], to).await.ok();
+    }
+}
+
+/// The way back.
+async fn answers(
+    back: Arc<UdpSocket>,
+    front: Arc<UdpSocket>,
+    to: SocketAddr,
+    leads_to: impl Fn() -> Option<SocketAddr>,
+) {
+    let mut datagram = vec![0; DATAGRAM_BYTES];
+    loop {
+        let Ok((length, _)) = back.recv_from(&mut datagram).await else { continue };
+        if leads_to().is_some() {
+            front.send_to(&datagram[..length], to).await.ok();
         }
-        backs[&from].send_to(&datagram[..length], to).await.ok();
     }
 }

@@ -8,7 +8,10 @@
 use std::time::Duration;
 
 use rookery_client::{Client, ClientConfig};
-use rookery_node::{Node, session::policy::{Pattern, Policy}};
+use rookery_node::{
+    Node,
+    session::policy::{Pattern, Policy},
+};
 use rookery_runtime::{
     CallError, Context, Destination, Event, ExitReason, ProcessName, Received, RegisterError, Start,
     protocol::request::RequestError,
@@ -100,8 +103,9 @@ fn c2_who_is_tied_to_a_lost_client_is_told() {
         for node in &nodes {
             let to = node.address::<Note>(&far.pid);
             asked.push(tokio::spawn(async move { to.call_within(LONG, Note::Ask).await }));
-            fence(node, &client.runtime()).await;
         }
+        let wait = || client.runtime().processes().iter().any(|info| info.pid == far.pid && info.mailbox == 2);
+        eventually("the requests have arrived", wait).await;
         // Gone without a goodbye.
         let runtime = client.runtime();
         drop(client);
@@ -149,6 +153,8 @@ fn c2_a_client_whose_node_is_lost_goes_on_at_another() {
         let held = near.hold(|_| ()).await;
         let to = first.address::<Note>(&near.pid);
         let asked = tokio::spawn(async move { to.call_within(LONG, Note::Ask).await });
+        let waits = || nodes[1 - at].processes().iter().any(|info| info.pid == near.pid && info.mailbox == 1);
+        eventually("the request has arrived", waits).await;
         let end = watch(&first, &far.pid).await;
         drop(nodes.remove(at));
         assert_eq!(within("the outcome", asked).await.unwrap(), Err(CallError::NoConnection));
@@ -225,7 +231,10 @@ fn c3_by_default_a_client_may_send_call_and_monitor() {
             let pid = far.pid.clone();
             near.run(move |context| context.link(&pid)).await;
             let (from, reason, linked) = near.exit().await;
-            assert!((from, linked) == (far.pid.clone(), true) && matches!(reason, ExitReason::Refused(_)), "{reason:?}");
+            assert!(
+                (from, linked) == (far.pid.clone(), true) && matches!(reason, ExitReason::Refused(_)),
+                "{reason:?}"
+            );
             let pid = far.pid.clone();
             near.run(move |context| context.exit(&pid, ExitReason::Kill)).await;
             let Received::Event(Event::Refused(text)) = near.next().await else { panic!("expected a refusal") };

@@ -12,12 +12,12 @@ use rookery_runtime::{
     protocol::request::RequestError,
     tls::{Authority, ClusterName, Identity},
 };
+use rookery_tests::relay::Relay;
 use rookery_tests::{
     Note, Puppet,
     cluster::{client_identity, impatient, mesh, meshed, node_config},
     eventually, fence, placement, watch, within,
 };
-use rookery_tests::relay::Relay;
 use tokio::sync::mpsc;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -137,7 +137,8 @@ fn a1_a_call_to_a_lost_node_learns_of_it() {
         let held = far.hold(|_| ()).await;
         let to = a.address::<Note>(&far.pid);
         let asked = tokio::spawn(async move { to.call_within(LONG, Note::Ask).await });
-        fence(&a, &b).await;
+        let waits = || b.processes().iter().any(|info| info.pid == far.pid && info.mailbox == 1);
+        eventually("the request has arrived", waits).await;
         relay.cut();
         assert_eq!(within("the outcome", asked).await.unwrap(), Err(CallError::NoConnection));
         held.go().await;
