@@ -8,7 +8,7 @@ use std::{
 };
 
 use rookery_client::{Client, ClientConfig, Server};
-use rookery_node::{Node, NodeConfig, discovery::PeerAddress, session::policy::Policy};
+use rookery_node::{ConnectionSettings, Node, NodeConfig, discovery::PeerAddress, session::policy::Policy};
 use rookery_runtime::{
     NodeName,
     tls::{Authority, ClusterName, Identity},
@@ -66,6 +66,12 @@ pub fn node_config(name: &str, peers: &[SocketAddr]) -> NodeConfig {
     config.connections.idle_timeout = PATIENT_IDLE;
     config.connections.max_message_bytes = MAX_MESSAGE_BYTES;
     config
+}
+
+/// Settings by which a loss is soon noticed, for tests that lose something.
+pub fn impatient(connections: &mut ConnectionSettings) {
+    connections.keep_alive = Duration::from_millis(200);
+    connections.idle_timeout = Duration::from_millis(1_500);
 }
 
 /// Connects a client to one of these nodes.

@@ -11,6 +11,7 @@ pub mod fence;
 pub mod patience;
 pub mod placement;
 pub mod puppet;
+pub mod relay;
 
 pub use behaviours::CounterMessage;
 pub use fence::fence;

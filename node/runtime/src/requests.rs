@@ -197,7 +197,7 @@ impl Runtime {
     }
 
     /// Who asked for a child has ended, or has given up waiting: a child that is linked with it shall not stay behind.
-    fn disown(&self, parent: &Pid, child: &Pid) {
+    pub(crate) fn disown(&self, parent: &Pid, child: &Pid) {
         let body = SignalBody::Exit { reason: ExitReason::NoProc, linked: true };
         self.signal(Signal { from: parent.clone(), to: child.into(), body });
     }

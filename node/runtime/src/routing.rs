@@ -254,11 +254,15 @@ impl Runtime {
                     self.answer(&to, &from, SignalBody::Refused { detail: detail.clone() });
                 }
             }
+            SignalBody::Response { body, .. } => {
+                if let (ResponseBody::Spawned(child), Recipient::Serial(serial)) = (&*body, to.to) {
+                    self.disown(&Pid::new(to.node, serial), child);
+                }
+            }
             SignalBody::Reply { .. }
             | SignalBody::UnlinkAck(_)
             | SignalBody::Demonitor(_)
             | SignalBody::Down { .. }
-            | SignalBody::Response { .. }
             | SignalBody::NodeUp(_)
             | SignalBody::NodeDown { .. }
             | SignalBody::Refused { .. } => {}
