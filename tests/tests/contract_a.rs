@@ -218,11 +218,7 @@ async fn a1_a_panic_while_handling_is_told(a: &Runtime, b: &Runtime) {
     assert_eq!(outcome(asked).await, Err(CallError::Exited(ExitReason::Panic("cannot".to_owned()))));
     // Also when the request lies somewhere else in the process than on its stack.
     let far = answerer(b, async |reply, mut context| {
-<<<<<<< HEAD
-        let kept = [Some(reply)];
-=======
         let kept = Box::new(Some(reply));
->>>>>>> contract
         drop(context.receive_timeout(Duration::from_millis(1)).await);
         assert!(kept.is_none(), "still here");
         ExitReason::Normal
