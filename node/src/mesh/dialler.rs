@@ -1,6 +1,11 @@
 //! The dialling loop: takes addresses from discovery and from peers, dials what the book says is due, for ever.
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use rookery_protocol::{NodeId, handshake::RefusalCode};
 use rookery_runtime::net::control::ConnectionError;
@@ -26,6 +31,9 @@ pub(crate) enum Hint {
 /// How many hints may wait. More are dropped: they are told again, and discovery polls on.
 pub(crate) const MAX_HINTS: usize = 1024;
 
+/// How many addresses' troubles are remembered: as many as the book holds.
+const MAX_TROUBLED: usize = 4096;
+
 /// How long the loop sleeps at most: a guard, not a poll.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -38,12 +46,11 @@ pub(crate) async fn run(
     let start = Instant::now();
     let mut book = DialBook::new(Jitter::new(seed));
     let mut dials: JoinSet<(SocketAddr, Result<Dialled, ConnectionError>)> = JoinSet::new();
-    // Addresses whose node says that we are connected when we know that we are not.
-    let mut stale: HashSet<SocketAddr> = HashSet::new();
+    let mut memory = Memory::default();
     let mut discovering = true;
     loop {
         for address in book.poll_dials(start.elapsed()) {
-            let (mesh, replace) = (mesh.clone(), stale.remove(&address));
+            let (mesh, replace) = (mesh.clone(), memory.stale.remove(&address));
             dials.spawn(async move { (address, mesh.dial(address, replace).await) });
         }
         let wake = start + book.next_due().unwrap_or(LONGEST_SLEEP).min(start.elapsed() + LONGEST_SLEEP);
@@ -64,7 +71,7 @@ pub(crate) async fn run(
                 None => return,
             },
             Some(Ok((address, outcome))) = dials.join_next(), if !dials.is_empty() => {
-                settle(&mesh, &mut book, &mut stale, address, outcome, start.elapsed());
+                settle(&mesh, &mut book, &mut memory, address, outcome, start.elapsed());
             }
             () = sleep_until(wake) => {}
         }
@@ -74,13 +81,16 @@ pub(crate) async fn run(
 fn settle(
     mesh: &Mesh,
     book: &mut DialBook,
-    stale: &mut HashSet<SocketAddr>,
+    memory: &mut Memory,
     address: SocketAddr,
     outcome: Result<Dialled, ConnectionError>,
     now: Duration,
 ) {
     let error = match outcome {
-        Ok(Dialled { node, established: true }) => return book.connected(address, key(&node)),
+        Ok(Dialled { node, established: true }) => {
+            memory.troubled.remove(&address);
+            return book.connected(address, key(&node));
+        }
         // Lost again before we came here: what is known of it is that it is due.
         Ok(Dialled { node, established: false }) => {
             return book.dial_failed(address, &format!("{node} was lost at once"), now);
@@ -88,14 +98,13 @@ fn settle(
         Err(error) => error,
     };
     let (ConnectionError::RefusedByPeer(refusal) | ConnectionError::RefusedByUs(refusal)) = &error else {
-        tracing::debug!(%address, reason = %error, "dial failed");
+        memory.tell_trouble(address, &error);
         return match error {
             // TLS says no: of another cluster, or no node at all.
             ConnectionError::Identity(_) => book.refused(address, Refusal::Stranger, now),
             ConnectionError::Quic(
                 quinn::ConnectionError::TransportError(_) | quinn::ConnectionError::ConnectionClosed(_),
             ) => {
-                tracing::warn!(%address, reason = %error, "a stranger answers at an address that was found");
                 book.refused(address, Refusal::Stranger, now);
             }
             _ => book.dial_failed(address, &error.to_string(), now),
@@ -108,20 +117,42 @@ fn settle(
         }
         (RefusalCode::Duplicate, _) => {
             // It holds on to a connection that we do not have: ask it to let go.
-            stale.insert(address);
+            memory.stale.insert(address);
             book.dial_failed(address, &error.to_string(), now);
         }
         (RefusalCode::WrongCluster | RefusalCode::WrongRole | RefusalCode::NameNotInCertificate, _) => {
-            tracing::warn!(%address, reason = %error, "dial refused");
+            memory.tell_trouble(address, &error);
             book.refused(address, Refusal::Stranger, now);
         }
         (RefusalCode::NoCommonVersion, _) => {
-            tracing::warn!(%address, reason = %error, "dial refused");
+            memory.tell_trouble(address, &error);
             book.refused(address, Refusal::Incompatible, now);
         }
-        (code, _) => {
-            tracing::info!(%address, code = code.name(), reason = %error, "dial refused");
+        (_, _) => {
+            memory.tell_trouble(address, &error);
             book.refused(address, Refusal::Busy, now);
+        }
+    }
+}
+
+/// What the loop remembers of addresses beside the book.
+#[derive(Default)]
+struct Memory {
+    /// Whose node says that we are connected when we know that we are not: the next dial asks it to let go.
+    stale: HashSet<SocketAddr>,
+    /// What was last logged of dials that fail, so that an operator sees each trouble once, not at every try.
+    troubled: HashMap<SocketAddr, String>,
+}
+
+impl Memory {
+    fn tell_trouble(&mut self, address: SocketAddr, error: &ConnectionError) {
+        let reason = error.to_string();
+        if self.troubled.len() >= MAX_TROUBLED {
+            self.troubled.clear();
+        }
+        if self.troubled.get(&address) != Some(&reason) {
+            tracing::warn!(%address, reason, "dial failed; it is tried again");
+            self.troubled.insert(address, reason);
         }
     }
 }

@@ -139,6 +139,12 @@ impl Cluster {
         Ok(())
     }
 
+    /// Whether the node with this index says, in the log of this run, that it is there to be dialled.
+    pub(super) fn says_started(&self, index: usize) -> bool {
+        let log = self.root.join(format!("{}.log", self.nodes[index].name));
+        std::fs::read_to_string(log).is_ok_and(|log| log.contains("node started"))
+    }
+
     /// SIGKILL: the process gets no chance to say anything.
     pub(super) async fn kill(&mut self, index: usize) -> Result<(), Unexpected> {
         match &mut self.nodes[index].child {

@@ -74,10 +74,14 @@ async fn connect(cluster: &mut Cluster, started: Instant) -> Result<Client, Unex
     let first = cluster.nodes.first().map(|node| Server::from(node.address));
     let mut config = ClientConfig::new(cluster.client_identity()?, first);
     config.connect_timeout = DEADLINE;
-    // A node that is not there yet does not answer; the next try is soon.
-    config.connections.handshake_timeout = Duration::from_millis(500);
+    while !cluster.says_started(0) {
+        cluster.check_alive(None)?;
+        if started.elapsed() > DEADLINE {
+            return Err(Unexpected::new(format!("node-1 has not started within {DEADLINE:?}")));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     let client = Client::connect(config).await;
-    cluster.check_alive(None)?;
     client.map_err(|error| Unexpected::new(format!("after {:?}: {error}", started.elapsed())))
 }
 
