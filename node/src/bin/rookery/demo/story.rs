@@ -249,7 +249,7 @@ async fn lose_node(
     cluster.kill(victim).await?;
     let limit = out::span(IDLE_TIMEOUT);
     narrator.says(&format!(
-        "a killed process says no goodbye; the others notice its silence after {limit} at the latest"
+        "a killed process says no goodbye; the others take {limit} of silence for its end"
     ))?;
     let (mut linked, mut monitored) = (None, None);
     while linked.is_none() || monitored.is_none() {
