@@ -80,10 +80,10 @@ fn settle(
     now: Duration,
 ) {
     let error = match outcome {
-        Ok(Dialled { node, established: true }) => return book.connected(address, key(&node)),
-        // Lost again before we came here: what is known of it is that it is due.
-        Ok(Dialled { node, established: false }) => {
-            return book.dial_failed(address, &format!("{node} was lost at once"), now);
+        // What is told of the end of a connection goes to addresses that stand as connected: only what stands now may.
+        Ok(Dialled { node }) if mesh.is_connected(&node) => return book.connected(address, key(&node)),
+        Ok(Dialled { node }) => {
+            return book.dial_failed(address, &format!("the connection with {node} is lost, or not made yet"), now);
         }
         Err(error) => error,
     };
@@ -103,8 +103,12 @@ fn settle(
     };
     match (refusal.code, &refusal.by) {
         (RefusalCode::SelfDial, _) => book.is_self(address),
-        (RefusalCode::Duplicate, Some(node)) if node != mesh.own() && mesh.knows(node) => {
+        (RefusalCode::Duplicate, Some(node)) if mesh.is_connected(node) => {
             book.already_connected(address, key(node));
+        }
+        // The other connection is about to be made here too; if nothing comes of it, this address is due again.
+        (RefusalCode::Duplicate, Some(node)) if mesh.knows(node) => {
+            book.dial_failed(address, &error.to_string(), now);
         }
         (RefusalCode::Duplicate, _) => {
             // It holds on to a connection that we do not have: ask it to let go.
