@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::driver::{Dialled, Mesh};
-use crate::discovery::{DialBook, DiscoveryEvent, Jitter, NodeKey, Refusal};
+use crate::discovery::{DialBook, DialStatus, DiscoveryEvent, Jitter, NodeKey, Refusal};
 
 /// What the loop is told.
 pub(crate) enum Hint {
@@ -23,7 +23,8 @@ pub(crate) enum Hint {
     Disconnected(NodeId),
 }
 
-/// How many hints may wait. More are dropped: they are told again, and discovery polls on.
+/// How many hints may wait. Beyond it what peers tell of others is dropped: it is told again, and discovery polls on. If one
+/// about a connection is dropped, the loop looks at the connections themselves once it has come to the others.
 pub(crate) const MAX_HINTS: usize = 1024;
 
 /// How long the loop sleeps at most: a guard, not a poll.
@@ -46,6 +47,9 @@ pub(crate) async fn run(
             let (mesh, replace) = (mesh.clone(), stale.remove(&address));
             dials.spawn(async move { (address, mesh.dial(address, replace).await) });
         }
+        if hints.is_empty() && mesh.has_missed_hint() {
+            look_at_connections(&mesh, &mut book, start.elapsed());
+        }
         let wake = start + book.next_due().unwrap_or(LONGEST_SLEEP).min(start.elapsed() + LONGEST_SLEEP);
         tokio::select! {
             event = discovered.recv(), if discovering => match event {
@@ -67,6 +71,26 @@ pub(crate) async fn run(
                 settle(&mesh, &mut book, &mut stale, address, outcome, start.elapsed());
             }
             () = sleep_until(wake) => {}
+        }
+    }
+}
+
+/// Brings the book in line with the connections that stand.
+fn look_at_connections(mesh: &Mesh, book: &mut DialBook, now: Duration) {
+    let peers = mesh.peers.all();
+    let believed: HashSet<String> = book
+        .statuses()
+        .filter_map(|(_, status)| match status {
+            DialStatus::Connected(node) => Some(node.as_str().to_owned()),
+            _ => None,
+        })
+        .collect();
+    for name in believed.iter().filter(|name| !peers.iter().any(|peer| peer.node.name().as_str() == name.as_str())) {
+        book.disconnected(&NodeKey::new(name.as_str()), now);
+    }
+    for peer in peers {
+        for &address in &peer.addresses {
+            book.already_connected(address, key(&peer.node));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -62,7 +62,9 @@ pub(crate) struct Mesh {
     pub(crate) listen_port: u16,
     /// For dialling.
     pub(crate) client_config: quinn::ClientConfig,
-    pub(crate) hints: mpsc::Sender<Hint>,
+    hints: mpsc::Sender<Hint>,
+    /// A hint about a connection found no room: the dialling loop has to look for itself.
+    missed_hint: AtomicBool,
     /// Says why this node leaves, once it does.
     pub(crate) leaving: watch::Sender<Option<String>>,
     /// How many things the policy has refused to clients.
@@ -146,6 +148,7 @@ impl Mesh {
             listen_port: parts.listen_port,
             client_config: parts.client_config,
             hints: parts.hints,
+            missed_hint: AtomicBool::new(false),
             leaving: watch::channel(None).0,
             refused_to_clients: AtomicU64::new(0),
             arbiter: Mutex::new(Arbiter::new(own)),
@@ -170,6 +173,20 @@ impl Mesh {
 
     fn arbiter(&self) -> MutexGuard<'_, Arbiter> {
         self.arbiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the dialling loop. What a peer says of others may be lost, and is told again; what is known of connections not.
+    fn hint(&self, hint: Hint) {
+        if let Err(refused) = self.hints.try_send(hint)
+            && !matches!(refused.into_inner(), Hint::Learned(_))
+        {
+            self.missed_hint.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a hint about a connection found no room since this was asked last.
+    pub(crate) fn has_missed_hint(&self) -> bool {
+        self.missed_hint.swap(false, Ordering::Relaxed)
     }
 
     fn hello(&self, replace: bool) -> Hello {
@@ -405,7 +422,7 @@ impl Mesh {
         self.runtime.node_up(&node);
         self.tell_clients(&SignalBody::NodeUp(node.clone()));
         for &address in &peer.addresses {
-            drop(self.hints.try_send(Hint::Connected(address, node.clone())));
+            self.hint(Hint::Connected(address, node.clone()));
         }
         let mesh = self.clone();
         tokio::spawn(async move {
@@ -495,7 +512,7 @@ impl Mesh {
                 Ok(ControlFrame::Peers(peers)) => {
                     for told in peers.iter().filter(|told| told.node != *self.own() && !self.knows(&told.node)) {
                         for &address in &told.addresses {
-                            drop(self.hints.try_send(Hint::Learned(address)));
+                            self.hint(Hint::Learned(address));
                         }
                     }
                 }
@@ -523,7 +540,7 @@ impl Mesh {
         }
         let reason = reason.to_owned();
         self.tell_clients(&SignalBody::NodeDown { node: peer.node.clone(), reason });
-        drop(self.hints.try_send(Hint::Disconnected(peer.node.clone())));
+        self.hint(Hint::Disconnected(peer.node.clone()));
     }
 
     fn tell_clients(&self, body: &SignalBody) {

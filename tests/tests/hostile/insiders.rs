@@ -4,6 +4,7 @@ use rookery_node::{
     Codec, ExitReason, Payload, Pid, Tag,
     protocol::{
         ControlFrame, LaneDecoder, SignalBody,
+        control::PeerAddresses,
         handshake::{Role, Welcome},
         id::CallId,
         signal::ReplyRoute,
@@ -12,7 +13,7 @@ use rookery_node::{
 use rookery_runtime::net::control::close_code;
 
 use super::{
-    raw::{Raw, Talk, from_client, hello, lane, soon, tls},
+    raw::{Raw, Talk, encoded, from_client, hello, lane, listen, soon, tls, welcome_dial},
     town::{CLUSTER, Town},
 };
 
@@ -98,10 +99,10 @@ async fn a_handshake_frame_after_the_handshake() {
     let town = Town::new().await;
     for frame in [ControlFrame::Confirm, ControlFrame::Hello(hello(CLUSTER, Role::Client, "eve"))] {
         let (raw, mut talk, _) = client(&town).await;
-        talk.send.write_all(&super::raw::encoded(&frame)).await.unwrap();
+        talk.send.write_all(&encoded(&frame)).await.unwrap();
         raw.is_closed(close_code::PROTOCOL, "the handshake is over").await;
         let (raw, mut talk) = node(&town).await;
-        talk.send.write_all(&super::raw::encoded(&frame)).await.unwrap();
+        talk.send.write_all(&encoded(&frame)).await.unwrap();
         raw.is_closed(close_code::PROTOCOL, "the handshake is over").await;
     }
     town.still_serves().await;
@@ -232,5 +233,28 @@ async fn ten_thousand_streams_before_the_handshake() {
     soon("close", opening).await;
     raw.is_closed(close_code::TOO_SLOW, "the handshake did not come to an end").await;
     assert!(streams.len() <= rookery_node::protocol::limits::MAX_LANES + 1, "{} streams were let in", streams.len());
+    town.still_serves().await;
+}
+
+/// A peer that tells of more addresses than the dialling loop takes at once, and is lost in the same moment, is dialled
+/// again all the same (D1).
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_a_flood_of_addresses_hides_no_loss() {
+    let town = Town::new().await;
+    let listener = listen(&town.node("mallory"));
+    let mut mallory = hello(CLUSTER, Role::Node, "mallory");
+    mallory.listen_port = listener.local_addr().unwrap().port();
+    let first = Raw::dial(tls(&town.node("mallory")), town.victim.listen_address()).await.unwrap();
+    let (mut talk, _) = first.join(mallory.clone()).await;
+    let nobody = hello(CLUSTER, Role::Node, "nobody").node;
+    let addresses = vec!["127.0.0.1:9".parse().unwrap(); 16];
+    let many = vec![PeerAddresses { node: nobody, addresses }; 64];
+    let mut bytes = encoded(&ControlFrame::Peers(many)).repeat(8);
+    bytes.extend(encoded(&ControlFrame::Confirm));
+    talk.send.write_all(&bytes).await.unwrap();
+    first.is_closed(close_code::PROTOCOL, "the handshake is over").await;
+    let (connection, mut talk) = welcome_dial(&listener, &mallory).await;
+    assert_eq!(talk.hear().await, ControlFrame::Confirm);
+    connection.close(close_code::GOODBYE, b"done");
     town.still_serves().await;
 }

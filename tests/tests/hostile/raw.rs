@@ -133,6 +133,32 @@ impl Talk {
     }
 }
 
+/// Listens as this node.
+pub(crate) fn listen(identity: &Identity) -> Endpoint {
+    let config = identity.quinn_server_config(Arc::default()).unwrap();
+    Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
+/// Waits to be dialled, and welcomes whoever does.
+pub(crate) async fn welcome_dial(listener: &Endpoint, own: &Hello) -> (Connection, Talk) {
+    let connection = soon("a dial", async { listener.accept().await.unwrap().await }).await.unwrap();
+    let (send, recv) = soon("its control stream", connection.accept_bi()).await.unwrap();
+    let mut talk = Talk::new(send, recv);
+    assert!(matches!(talk.hear().await, ControlFrame::Hello(_)));
+    let welcome = Welcome {
+        version: own.versions.1,
+        features: own.features,
+        node: own.node.clone(),
+        advertised: Vec::new(),
+        max_message_bytes: own.max_message_bytes,
+        lanes: own.lanes,
+        session: None,
+        extensions: Vec::new(),
+    };
+    talk.send.write_all(&encoded(&ControlFrame::Welcome(welcome))).await.unwrap();
+    (connection, talk)
+}
+
 pub(crate) fn encoded(frame: &ControlFrame) -> Vec<u8> {
     let mut bytes = Vec::new();
     frame.encode(&mut bytes).unwrap();

@@ -7,7 +7,7 @@ use rookery_node::{
     NodeId,
     protocol::{
         ControlFrame,
-        handshake::{Hello, Refusal, RefusalCode, Role, Welcome},
+        handshake::{Hello, Refusal, RefusalCode, Role},
     },
 };
 use rookery_runtime::net::control::close_code;
@@ -19,7 +19,7 @@ use rustls::{
 };
 
 use super::{
-    raw::{Raw, Talk, encoded, hello, soon, tls},
+    raw::{Raw, encoded, hello, listen, soon, tls, welcome_dial},
     town::{CLUSTER, DAY, Town, authority, identity},
 };
 
@@ -248,10 +248,7 @@ async fn a_handshake_that_never_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn d2_a_peer_that_fell_silent_in_its_handshake_can_be_dialled() {
     let town = Town::new().await;
-    let listener = {
-        let config = town.node("mallory").quinn_server_config(Arc::default()).unwrap();
-        quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap()
-    };
+    let listener = listen(&town.node("mallory"));
     let mallory = hello(CLUSTER, Role::Node, "mallory");
     let raw = Raw::dial(tls(&town.node("mallory")), town.victim.listen_address()).await.unwrap();
     let mut talk = raw.say(&encoded(&ControlFrame::Hello(mallory.clone()))).await;
@@ -267,20 +264,6 @@ async fn d2_a_peer_that_fell_silent_in_its_handshake_can_be_dialled() {
     };
     telling.send.write_all(&encoded(&ControlFrame::Peers(vec![there]))).await.unwrap();
 
-    let connection = soon("the victim's dial", async { listener.accept().await.unwrap().await }).await.unwrap();
-    let (send, recv) = soon("its control stream", connection.accept_bi()).await.unwrap();
-    let welcome = Welcome {
-        version: mallory.versions.1,
-        features: mallory.features,
-        node: mallory.node,
-        advertised: Vec::new(),
-        max_message_bytes: mallory.max_message_bytes,
-        lanes: 1,
-        session: None,
-        extensions: Vec::new(),
-    };
-    let mut talk = Talk::new(send, recv);
-    assert!(matches!(talk.hear().await, ControlFrame::Hello(_)));
-    talk.send.write_all(&encoded(&ControlFrame::Welcome(welcome))).await.unwrap();
+    let (_connection, mut talk) = welcome_dial(&listener, &mallory).await;
     assert_eq!(talk.hear().await, ControlFrame::Confirm);
 }
