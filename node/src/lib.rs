@@ -4,11 +4,16 @@
 //! any node, or in a client, can send to, call, link, monitor and start processes on any other. See `ARCHITECTURE.md` for
 //! the way of a message, and the crate `rookery-runtime` for processes themselves, which this crate re-exports.
 
+pub mod ask;
 pub mod devdns;
 pub mod discovery;
+pub mod json;
 mod mesh;
 mod node;
 pub mod session;
+pub mod stock;
+pub mod supervise;
+pub mod system;
 
 pub use mesh::PeerInfo;
 pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, Insight, Node, NodeConfig, StartError};

@@ -119,6 +119,9 @@ pub enum StartError {
     /// The cluster's name in the certificate.
     #[error(transparent)]
     Cluster(#[from] rookery_protocol::ParseIdError),
+    /// The node's own process.
+    #[error("cannot start the process `rookery:node`: {0}")]
+    System(#[from] rookery_runtime::RequestError),
     /// Not called from a tokio runtime.
     #[error("a node is started within a tokio runtime: {0}")]
     NoTokio(#[from] tokio::runtime::TryCurrentError),
@@ -194,6 +197,7 @@ impl Node {
             dialler::run(dialling, seed, discovered, hinted).await;
             drop(discovery);
         });
+        crate::system::start(Insight { runtime: runtime.clone(), mesh: Arc::downgrade(&mesh) })?;
         tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
         Ok(Self { runtime, mesh, endpoint, address, drain_timeout: config.drain_timeout, io })
     }

@@ -95,7 +95,10 @@ impl<M: Message> Address<M> {
     }
 
     pub(crate) fn new(runtime: Runtime, to: Destination) -> Self {
-        if let Some(process) = runtime.typed::<M>(&to) {
+        // A name may change hands, so an address by name is looked up at each send.
+        if let Recipient::Serial(serial) = to.to
+            && let Some(process) = runtime.typed::<M>(&Pid::new(to.node.clone(), serial))
+        {
             return Self::local(process);
         }
         Self { target: Target::Other { runtime, to, message: PhantomData } }
@@ -153,12 +156,18 @@ impl<M: Message> Address<M> {
             Target::Other { runtime, to, .. } => (runtime, to),
         };
         if runtime.is_own(to) {
-            return match runtime.typed::<M>(to) {
-                Some(process) => push(&process, message),
-                None => {
-                    runtime.undeliverable(to, message);
-                    Ok(())
-                }
+            return match runtime.recipient(&to.to) {
+                Some(process) => match process.clone().as_any().downcast::<Process<M>>() {
+                    Ok(process) => push(&process, message),
+                    Err(_) => runtime.send_as_bytes(&*process, message, Codec::Bincode),
+                },
+                None => match runtime.client_of(&to.to) {
+                    Some(pid) => runtime.send_remote(&pid.into(), message, Codec::Bincode),
+                    None => {
+                        runtime.undeliverable(to, message);
+                        Ok(())
+                    }
+                },
             };
         }
         runtime.send_remote(to, message, Codec::Bincode)

@@ -18,7 +18,10 @@ mod sync;
 pub mod tls;
 
 pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
-pub use behaviour::{registry::Behaviours, server::Server};
+pub use behaviour::{
+    registry::Behaviours,
+    server::{Server, Starting},
+};
 pub use message::{Message, tag_of};
 pub use process::{
     context::Context,

@@ -144,6 +144,18 @@ pub(crate) fn while_decoding<R>(f: impl FnOnce(&mut Decoding) -> R) -> Option<R>
     DECODING.with_borrow_mut(|scope| scope.as_mut().map(f))
 }
 
+/// A reply that was dropped while a message is being decoded on this thread was part of an attempt that failed: it goes
+/// back to what is being decoded, for the next attempt or for the answer that it is not understood (S8).
+pub(crate) fn give_back(reply: RemoteReply) -> Option<RemoteReply> {
+    DECODING.with_borrow_mut(|scope| match scope {
+        Some(scope) if scope.reply.is_none() => {
+            scope.reply = Some(reply);
+            None
+        }
+        _ => Some(reply),
+    })
+}
+
 /// A deserializer that reads nothing: it is told the name of what is wanted, and fails with it.
 struct NameProbe;
 

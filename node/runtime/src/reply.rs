@@ -49,7 +49,7 @@ pub enum CallError {
     #[error("the receiver ended before it answered: {0}")]
     Exited(ExitReason),
     /// The receiver does not understand the request, or we do not understand its answer.
-    #[error("`{tag}` is not understood: {detail}")]
+    #[error("the message{} is not understood: {detail}", if tag.as_str().is_empty() { String::new() } else { format!(" `{tag}`") })]
     Unsupported {
         /// The tag of what was not understood.
         tag: Tag,
@@ -218,7 +218,11 @@ impl<T: Send + 'static> Drop for ReplyTo<T> {
             // Whether its holder goes on or ends is known only when it next yields.
             dropping::Mode::Unanswered => match to {
                 To::Local(slot) => current::orphan(Box::new(move |failure| slot.put(Err(failure)))),
-                To::Remote(remote) => current::orphan(Box::new(move |failure| remote.answer(Err(failure)))),
+                To::Remote(remote) => {
+                    if let Some(remote) = message::give_back(remote) {
+                        current::orphan(Box::new(move |failure| remote.answer(Err(failure))));
+                    }
+                }
                 To::Nobody => {}
             },
         }

@@ -166,24 +166,40 @@ impl Runtime {
         }
     }
 
-    pub(crate) fn handle_response(&self, call: CallId, body: ResponseBody) {
-        let Some(pending) = lock(self.requests()).remove(&call) else { return };
-        if let (ResponseBody::Spawned(child), Some(parent)) = (&body, &pending.ties.process)
-            && let Some(process) = self.process(parent)
-        {
-            // Before anything of the child's can arrive: its node answers in the child's name, on the child's lane.
-            let remote = !self.is_own(&child.into());
-            if pending.ties.link {
-                process.link_to(child);
+    /// Takes the answer to a request of `asker`, a process of this runtime or the runtime itself.
+    pub(crate) fn handle_response(&self, asker: &Pid, call: CallId, body: ResponseBody) {
+        let Some(pending) = lock(self.requests()).remove(&call) else {
+            if let ResponseBody::Spawned(child) = &body {
+                self.disown(asker, child);
             }
-            if let Some(monitor) = pending.ties.monitor {
-                process.monitor_to(monitor, child.into());
-            }
-            if remote && (pending.ties.link || pending.ties.monitor.is_some()) && !self.interested(child, parent) {
-                process.lost(&Lost::Node(child.node().clone()));
-            }
+            return;
+        };
+        if let (ResponseBody::Spawned(child), Some(parent)) = (&body, &pending.ties.process) {
+            self.tie_started(parent, child, &pending.ties);
         }
         drop(pending.answer.send(body));
+    }
+
+    /// Makes the asking process's end of the ties. Before anything of the child's can arrive: its node answers in the
+    /// child's name, on the child's lane.
+    fn tie_started(&self, parent: &Pid, child: &Pid, ties: &Ties) {
+        let Some(process) = self.process(parent) else { return self.disown(parent, child) };
+        if ties.link && !process.link_from(child) {
+            return self.disown(parent, child);
+        }
+        if let Some(monitor) = ties.monitor {
+            process.monitor_to(monitor, child.into());
+        }
+        let remote = !self.is_own(&child.into());
+        if remote && (ties.link || ties.monitor.is_some()) && !self.interested(child, parent) {
+            process.lost(&Lost::Node(child.node().clone()));
+        }
+    }
+
+    /// Who asked for a child has ended, or has given up waiting: a child that is linked with it shall not stay behind.
+    pub(crate) fn disown(&self, parent: &Pid, child: &Pid) {
+        let body = SignalBody::Exit { reason: ExitReason::NoProc, linked: true };
+        self.signal(Signal { from: parent.clone(), to: child.into(), body });
     }
 }
 
@@ -212,8 +228,7 @@ impl Runtime {
         if self.is_draining() {
             return self.respond(&self.own_pid(), from, call, ResponseBody::Failed(RequestError::Draining));
         }
-        let mut options = SpawnOptions::new();
-        // A local parent makes its end of the tie when it is told of the child, as a remote one does.
+        let mut options = SpawnOptions::new().asked_for();
         if request.link {
             options = options.link_to(from);
         }

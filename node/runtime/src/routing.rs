@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rookery_protocol::{
-    CallFailure, Codec, Destination, ExitReason, Payload, Pid, Recipient, ReplyRoute, Serial, Signal, SignalBody, Tag,
+    CallFailure, Codec, Destination, ExitReason, NodeId, Payload, Pid, Recipient, ReplyRoute, Serial, Signal,
+    SignalBody, Tag,
     lane::MessageHead,
     request::{RequestError, ResponseBody},
 };
@@ -13,7 +15,7 @@ use crate::{
     address::SendError,
     message::{self, Message, tag_of},
     net::outbound::{NotTaken, Outbound},
-    process::{current, event::Event},
+    process::{AnyProcess, current, event::Event},
     reply::{RemoteReply, dropping},
     runtime::Runtime,
 };
@@ -47,8 +49,21 @@ impl Runtime {
                     self.bounce(*signal, &why);
                 }
             }
-            None if signal.to.node == *self.node() => self.bounce(signal, &Unreachable::NoProc),
-            None => self.bounce(signal, &Unreachable::NoConnection),
+            None => {
+                let why = self.why_unconnected(&signal.to);
+                self.bounce(signal, &why);
+            }
+        }
+    }
+
+    /// Why there is no connection to where `to` lives. A process of a former life of a node that is up is dead (P1), as
+    /// is one of a client that has left this node.
+    fn why_unconnected(&self, to: &Destination) -> Unreachable {
+        let later_life = |node: &NodeId| node.name() == to.node.name() && *node != to.node;
+        if to.node == *self.node() || self.nodes().iter().any(later_life) {
+            Unreachable::NoProc
+        } else {
+            Unreachable::NoConnection
         }
     }
 
@@ -104,18 +119,20 @@ impl Runtime {
                 None if self.client_of(&to.to).is_some() => self.pass_to_client(Signal { from, to, body }),
                 _ => self.bounce(Signal { from, to, body }, &Unreachable::NoProc),
             },
-            SignalBody::Demonitor(monitor) => {
-                if let Some(process) = self.recipient(&to.to) {
-                    process.unwatch(&from, monitor);
-                }
-            }
+            SignalBody::Demonitor(monitor) => match self.recipient(&to.to) {
+                Some(process) => process.unwatch(&from, monitor),
+                None => self.pass_to_client(Signal { from, to, body }),
+            },
             SignalBody::Down { monitor, reason } => {
                 if let Some(process) = self.recipient(&to.to) {
                     process.down(monitor, reason);
                 }
             }
             SignalBody::Request { call, body } => self.handle_request(&from, call, *body),
-            SignalBody::Response { call, body } => self.handle_response(call, *body),
+            SignalBody::Response { call, body } => match to.to {
+                Recipient::Serial(serial) => self.handle_response(&Pid::new(to.node, serial), call, *body),
+                Recipient::Name(_) => {}
+            },
             SignalBody::Refused { detail } => match self.recipient(&to.to) {
                 Some(process) => process.event(Event::Refused(detail)),
                 None => tracing::warn!(detail, "refused"),
@@ -134,6 +151,11 @@ impl Runtime {
         deadline_ms: Option<u32>,
     ) {
         match self.recipient(&to.to) {
+            Some(process) if process.members_only() && from.serial().session().is_some() => {
+                let why = format!("{to} is out of reach of clients");
+                let body = SignalBody::Message { payload, reply, deadline_ms };
+                self.bounce(Signal { from, to, body }, &Unreachable::Refused(why));
+            }
             Some(process) => {
                 let codec = payload.codec;
                 let reply = reply.map(|route| RemoteReply { runtime: self.clone(), route, codec });
@@ -150,7 +172,7 @@ impl Runtime {
     }
 
     /// The client's process that has this name here, if one does.
-    fn client_of(&self, to: &Recipient) -> Option<Pid> {
+    pub(crate) fn client_of(&self, to: &Recipient) -> Option<Pid> {
         match to {
             Recipient::Name(name) => self.whereis_here(name).filter(|pid| pid.serial().session() != self.session()),
             Recipient::Serial(_) => None,
@@ -232,11 +254,15 @@ impl Runtime {
                     self.answer(&to, &from, SignalBody::Refused { detail: detail.clone() });
                 }
             }
+            SignalBody::Response { body, .. } => {
+                if let (ResponseBody::Spawned(child), Recipient::Serial(serial)) = (&*body, to.to) {
+                    self.disown(&Pid::new(to.node, serial), child);
+                }
+            }
             SignalBody::Reply { .. }
             | SignalBody::UnlinkAck(_)
             | SignalBody::Demonitor(_)
             | SignalBody::Down { .. }
-            | SignalBody::Response { .. }
             | SignalBody::NodeUp(_)
             | SignalBody::NodeDown { .. }
             | SignalBody::Refused { .. } => {}
@@ -288,6 +314,28 @@ impl Runtime {
         }
     }
 
+    /// A typed message to a process here that is of another Rust type: by its tag, as from anywhere else, since two types
+    /// of one name are the same message (S8).
+    pub(crate) fn send_as_bytes<M: Message>(
+        &self,
+        to: &dyn AnyProcess,
+        message: M,
+        codec: Codec,
+    ) -> Result<(), SendError<M>> {
+        let encoded = message::encode(&message, codec, self, &to.pid().into(), |body, reply| {
+            let payload = Payload { tag: Tag::from_static(tag_of::<M>()), codec, body: Bytes::copy_from_slice(body) };
+            (payload, reply.cloned())
+        });
+        match encoded {
+            Ok((payload, route)) => {
+                dropping::within(dropping::Mode::Sent, message);
+                to.deliver(payload, route.map(|route| RemoteReply { runtime: self.clone(), route, codec }));
+                Ok(())
+            }
+            Err(detail) => Err(SendError::Encode { detail, message }),
+        }
+    }
+
     /// Waits until there is room for messages towards `to`, or no connection to there.
     pub async fn room(&self, to: &Destination) {
         match self.connection(to) {
@@ -298,11 +346,9 @@ impl Runtime {
 
     /// A message that has no way to its receiver ends here; who waits for an answer is told why.
     pub(crate) fn undeliverable<M>(&self, to: &Destination, message: M) {
-        let own = self.is_own(to) || to.node == *self.node();
-        let (failure, reason) = if own {
-            (CallFailure::NoProc, "there is no such process")
-        } else {
-            (CallFailure::NoConnection, "there is no connection to its node")
+        let (failure, reason) = match self.why_unconnected(to) {
+            Unreachable::NoProc => (CallFailure::NoProc, "there is no such process"),
+            _ => (CallFailure::NoConnection, "there is no connection to its node"),
         };
         self.count_dead_letter();
         tracing::debug!(%to, reason, "dead letter");

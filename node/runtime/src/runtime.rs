@@ -308,14 +308,9 @@ impl Runtime {
         }
     }
 
-    /// The process that `to` means, if it lives here and understands `M`.
-    pub(crate) fn typed<M: Message>(&self, to: &Destination) -> Option<Arc<Process<M>>> {
-        // A name may change hands, so an address by name is looked up at each send.
-        let by_name = matches!(to.to, Recipient::Name(_));
-        if by_name || !self.is_own(to) {
-            return None;
-        }
-        self.recipient(&to.to)?.as_any().downcast().ok()
+    /// The process with this pid, if it lives here and takes values of `M`.
+    pub(crate) fn typed<M: Message>(&self, to: &Pid) -> Option<Arc<Process<M>>> {
+        self.process(to)?.as_any().downcast().ok()
     }
 
     /// Removes an ended process from the table.
@@ -386,9 +381,12 @@ impl Runtime {
     /// # Errors
     /// `pid` does not have it.
     pub fn unregister_here(&self, name: &ProcessName, pid: &Pid) -> Result<(), RegisterError> {
-        if !self.release_name(name, pid) {
+        let mut names = write(&self.0.names);
+        if names.get(name) != Some(pid) {
             return Err(RequestError::NoProc(pid.clone()).into());
         }
+        names.remove(name);
+        // Under the lock of the names: were it registered anew in between, it would outlive the process.
         if let Some(process) = self.process(pid) {
             process.remove_name(name);
         }

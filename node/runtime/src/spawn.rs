@@ -30,6 +30,25 @@ impl IntoExit for ExitReason {
     }
 }
 
+mod never {
+    /// Names the type of what never returns, which has no name of its own in stable Rust.
+    pub trait Returns {
+        /// What it is.
+        type Output;
+    }
+
+    impl<T> Returns for fn() -> T {
+        type Output = T;
+    }
+}
+
+/// A process that receives for ever ends by a signal alone.
+impl IntoExit for <fn() -> ! as never::Returns>::Output {
+    fn into_exit(self) -> ExitReason {
+        self
+    }
+}
+
 impl<E: fmt::Display + Send + 'static> IntoExit for Result<(), E> {
     fn into_exit(self) -> ExitReason {
         match self {
@@ -47,6 +66,10 @@ pub struct SpawnOptions {
     name: Option<ProcessName>,
     mailbox: u32,
     label: Option<&'static str>,
+    members_only: bool,
+    /// By a request: who asked makes its end of the ties when it is told of the child, wherever it is. A child that does
+    /// not come to life is an answer to it, and no exit (R2).
+    asked_for: bool,
 }
 
 impl SpawnOptions {
@@ -75,10 +98,23 @@ impl SpawnOptions {
         self
     }
 
+    pub(crate) fn asked_for(mut self) -> Self {
+        self.asked_for = true;
+        self
+    }
+
     /// Registered under this name before it runs.
     #[must_use]
     pub fn name(mut self, name: ProcessName) -> Self {
         self.name = Some(name);
+        self
+    }
+
+    /// Out of reach of clients: what they send it is refused (C3). For processes that do more than a client may, as
+    /// supervisors, which start whatever they are told to.
+    #[must_use]
+    pub fn members_only(mut self) -> Self {
+        self.members_only = true;
         self
     }
 
@@ -194,7 +230,7 @@ impl Runtime {
         let label = options.label.unwrap_or_else(std::any::type_name::<M>);
         let made = self.table().insert(|serial| {
             let pid = Pid::new(self.node().clone(), serial);
-            Arc::new(Process::<M>::new(pid, self.clone(), label, options.mailbox))
+            Arc::new(Process::<M>::new(pid, self.clone(), label, options.mailbox, options.members_only))
         });
         let Some(process) = made else {
             return Err((SpawnError::TooManyProcesses { limit: self.max_processes() }, f));
@@ -208,11 +244,11 @@ impl Runtime {
         }
         let monitor = options.monitor.map(|(watcher, monitor)| {
             let monitor = monitor.unwrap_or_else(|| Ref(self.next_number()));
-            self.tie_monitor(&watcher, monitor, &process);
+            self.tie_monitor(&watcher, monitor, &process, options.asked_for);
             monitor
         });
         if let Some(parent) = &options.link {
-            self.tie_link(parent, &process);
+            self.tie_link(parent, &process, options.asked_for);
         }
         let context = Context::new(process.clone(), options.link);
         let future = async move { f(context).await.into_exit() };
@@ -220,12 +256,11 @@ impl Runtime {
         Ok(Spawned { address: Address::local(process), monitor })
     }
 
-    /// Links a process that has not run yet with its parent.
-    fn tie_link<M: Message>(&self, parent: &Pid, child: &Arc<Process<M>>) {
+    /// Links a process that has not run yet with its parent; the child's end alone if it was asked for.
+    fn tie_link<M: Message>(&self, parent: &Pid, child: &Arc<Process<M>>, asked_for: bool) {
         child.link_from(parent);
         let held = match self.process(parent) {
-            Some(process) => process.link_to(child.pid()),
-            // A parent elsewhere makes its end of the link when it is told of the child.
+            Some(process) => asked_for || process.link_to(child.pid()),
             None => !self.is_own(&parent.into()) && self.interested(parent, child.pid()),
         };
         if !held {
@@ -233,9 +268,10 @@ impl Runtime {
         }
     }
 
-    fn tie_monitor<M: Message>(&self, watcher: &Pid, monitor: Ref, child: &Arc<Process<M>>) {
+    fn tie_monitor<M: Message>(&self, watcher: &Pid, monitor: Ref, child: &Arc<Process<M>>, asked_for: bool) {
         child.watch(watcher, monitor);
         match self.process(watcher) {
+            Some(_) if asked_for => {}
             Some(process) => process.monitor_to(monitor, child.pid().into()),
             None => drop(self.interested(watcher, child.pid())),
         }

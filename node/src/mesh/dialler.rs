@@ -1,6 +1,11 @@
 //! The dialling loop: takes addresses from discovery and from peers, dials what the book says is due, for ever.
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use rookery_protocol::{NodeId, handshake::RefusalCode};
 use rookery_runtime::net::control::ConnectionError;
@@ -27,6 +32,9 @@ pub(crate) enum Hint {
 /// about a connection is dropped, the loop looks at the connections themselves once it has come to the others.
 pub(crate) const MAX_HINTS: usize = 1024;
 
+/// How many addresses' troubles are remembered: as many as the book holds.
+const MAX_TROUBLED: usize = 4096;
+
 /// How long the loop sleeps at most: a guard, not a poll.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -39,12 +47,11 @@ pub(crate) async fn run(
     let start = Instant::now();
     let mut book = DialBook::new(Jitter::new(seed));
     let mut dials: JoinSet<(SocketAddr, Result<Dialled, ConnectionError>)> = JoinSet::new();
-    // Addresses whose node says that we are connected when we know that we are not.
-    let mut stale: HashSet<SocketAddr> = HashSet::new();
+    let mut memory = Memory::default();
     let mut discovering = true;
     loop {
         for address in book.poll_dials(start.elapsed()) {
-            let (mesh, replace) = (mesh.clone(), stale.remove(&address));
+            let (mesh, replace) = (mesh.clone(), memory.stale.remove(&address));
             dials.spawn(async move { (address, mesh.dial(address, replace).await) });
         }
         if hints.is_empty() && mesh.has_missed_hint() {
@@ -68,7 +75,7 @@ pub(crate) async fn run(
                 None => return,
             },
             Some(Ok((address, outcome))) = dials.join_next(), if !dials.is_empty() => {
-                settle(&mesh, &mut book, &mut stale, address, outcome, start.elapsed());
+                settle(&mesh, &mut book, &mut memory, address, outcome, start.elapsed());
             }
             () = sleep_until(wake) => {}
         }
@@ -98,28 +105,30 @@ fn look_at_connections(mesh: &Mesh, book: &mut DialBook, now: Duration) {
 fn settle(
     mesh: &Mesh,
     book: &mut DialBook,
-    stale: &mut HashSet<SocketAddr>,
+    memory: &mut Memory,
     address: SocketAddr,
     outcome: Result<Dialled, ConnectionError>,
     now: Duration,
 ) {
     let error = match outcome {
         // What is told of the end of a connection goes to addresses that stand as connected: only what stands now may.
-        Ok(Dialled { node }) if mesh.is_connected(&node) => return book.connected(address, key(&node)),
+        Ok(Dialled { node }) if mesh.is_connected(&node) => {
+            memory.troubled.remove(&address);
+            return book.connected(address, key(&node));
+        }
         Ok(Dialled { node }) => {
             return book.dial_failed(address, &format!("the connection with {node} is lost, or not made yet"), now);
         }
         Err(error) => error,
     };
     let (ConnectionError::RefusedByPeer(refusal) | ConnectionError::RefusedByUs(refusal)) = &error else {
-        tracing::debug!(%address, reason = %error, "dial failed");
+        memory.tell_trouble(address, &error);
         return match error {
             // TLS says no: of another cluster, or no node at all.
             ConnectionError::Identity(_) => book.refused(address, Refusal::Stranger, now),
             ConnectionError::Quic(
                 quinn::ConnectionError::TransportError(_) | quinn::ConnectionError::ConnectionClosed(_),
             ) => {
-                tracing::warn!(%address, reason = %error, "a stranger answers at an address that was found");
                 book.refused(address, Refusal::Stranger, now);
             }
             _ => book.dial_failed(address, &error.to_string(), now),
@@ -136,20 +145,42 @@ fn settle(
         }
         (RefusalCode::Duplicate, _) => {
             // It holds on to a connection that we do not have: ask it to let go.
-            stale.insert(address);
+            memory.stale.insert(address);
             book.dial_failed(address, &error.to_string(), now);
         }
         (RefusalCode::WrongCluster | RefusalCode::WrongRole | RefusalCode::NameNotInCertificate, _) => {
-            tracing::warn!(%address, reason = %error, "dial refused");
+            memory.tell_trouble(address, &error);
             book.refused(address, Refusal::Stranger, now);
         }
         (RefusalCode::NoCommonVersion, _) => {
-            tracing::warn!(%address, reason = %error, "dial refused");
+            memory.tell_trouble(address, &error);
             book.refused(address, Refusal::Incompatible, now);
         }
-        (code, _) => {
-            tracing::info!(%address, code = code.name(), reason = %error, "dial refused");
+        (_, _) => {
+            memory.tell_trouble(address, &error);
             book.refused(address, Refusal::Busy, now);
+        }
+    }
+}
+
+/// What the loop remembers of addresses beside the book.
+#[derive(Default)]
+struct Memory {
+    /// Whose node says that we are connected when we know that we are not: the next dial asks it to let go.
+    stale: HashSet<SocketAddr>,
+    /// What was last logged of dials that fail, so that an operator sees each trouble once, not at every try.
+    troubled: HashMap<SocketAddr, String>,
+}
+
+impl Memory {
+    fn tell_trouble(&mut self, address: SocketAddr, error: &ConnectionError) {
+        let reason = error.to_string();
+        if self.troubled.len() >= MAX_TROUBLED {
+            self.troubled.clear();
+        }
+        if self.troubled.get(&address) != Some(&reason) {
+            tracing::warn!(%address, reason, "dial failed; it is tried again");
+            self.troubled.insert(address, reason);
         }
     }
 }

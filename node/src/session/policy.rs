@@ -5,7 +5,7 @@
 
 use rookery_protocol::{Recipient, SessionId, Signal, SignalBody, request::RequestBody};
 
-/// A pattern in which `*` stands for any text, also none.
+/// A pattern for names: `*` stands for any characters (none, too), `?` for exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 
@@ -15,20 +15,35 @@ impl Pattern {
         Self(pattern.into())
     }
 
-    /// Whether it matches all of `text`.
+    /// Whether `name` fits, in time proportional to the product of both lengths at worst.
     #[must_use]
-    pub fn matches(&self, text: &str) -> bool {
-        let mut parts = self.0.split('*');
-        let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
-        let parts: Vec<&str> = parts.collect();
-        let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-        for part in middle {
-            match rest.find(part) {
-                Some(at) => rest = &rest[at + part.len()..],
-                None => return false,
+    pub fn matches(&self, name: &str) -> bool {
+        let pattern: Vec<char> = self.0.chars().collect();
+        let name: Vec<char> = name.chars().collect();
+        let (mut p, mut n) = (0, 0);
+        // Where to go on when a character does not fit: behind the last star, one character further each time.
+        let mut retry: Option<(usize, usize)> = None;
+        while let Some(character) = name.get(n) {
+            match pattern.get(p) {
+                Some('*') => {
+                    retry = Some((p + 1, n));
+                    p += 1;
+                }
+                Some(wanted) if *wanted == '?' || wanted == character => {
+                    p += 1;
+                    n += 1;
+                }
+                _ => match retry {
+                    Some((behind_star, from)) => {
+                        retry = Some((behind_star, from + 1));
+                        p = behind_star;
+                        n = from + 1;
+                    }
+                    None => return false,
+                },
             }
         }
-        rest.ends_with(last)
+        pattern.get(p..).is_some_and(|rest| rest.iter().all(|c| *c == '*'))
     }
 
     fn is_any(&self) -> bool {
@@ -154,6 +169,9 @@ mod tests {
             ("a*b*c", "a-b-b-c", true),
             ("a*b*c", "a-c-b", false),
             ("aa*aa", "aaa", false),
+            ("node-?", "node-1", true),
+            ("node-?", "node-12", false),
+            ("*a*a*a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
         ] {
             assert_eq!(Pattern::new(pattern).matches(text), expected, "{pattern} {text}");
         }

@@ -6,10 +6,11 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use rookery_protocol::{BehaviourName, ParseIdError, Payload, request::RequestError};
 
 use crate::{
-    behaviour::server::{Done, Server},
-    message,
+    behaviour::server::{Done, Server, Starting},
+    message::{self, Message},
+    process::context::Context,
     runtime::Runtime,
-    spawn::SpawnOptions,
+    spawn::{IntoExit, SpawnOptions},
 };
 
 type Factory = dyn Fn(&Runtime, &BehaviourName, Payload, SpawnOptions, Done) + Send + Sync;
@@ -39,6 +40,37 @@ impl Behaviours {
                     Err((detail, _)) => return done(Err(RequestError::BadArguments { name: name.clone(), detail })),
                 };
                 drop(runtime.spawn_server::<S>(arguments, options, done));
+            };
+        self.factories.insert(BehaviourName::new(name)?, Arc::new(factory));
+        Ok(self)
+    }
+
+    /// Adds a process under `name` that runs `f` and tells by its [`Starting`] when it is ready. `options` adds to how it
+    /// is started. For processes that are no [`Server`].
+    ///
+    /// # Errors
+    /// When `name` is not a valid name.
+    pub fn process<A, M, F, Fut>(
+        mut self,
+        name: &str,
+        options: fn(SpawnOptions) -> SpawnOptions,
+        f: F,
+    ) -> Result<Self, ParseIdError>
+    where
+        A: Message,
+        M: Message,
+        F: Fn(A, Context<M>, Starting) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoExit,
+    {
+        let factory =
+            move |runtime: &Runtime, name: &BehaviourName, arguments: Payload, asked: SpawnOptions, done: Done| {
+                let arguments = match message::decode::<A>(&arguments, runtime, None) {
+                    Ok((arguments, _)) => arguments,
+                    Err((detail, _)) => return done(Err(RequestError::BadArguments { name: name.clone(), detail })),
+                };
+                let f = f.clone();
+                runtime.spawn_starting(options(asked), done, move |context, starting| f(arguments, context, starting));
             };
         self.factories.insert(BehaviourName::new(name)?, Arc::new(factory));
         Ok(self)

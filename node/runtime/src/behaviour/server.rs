@@ -1,6 +1,7 @@
 //! A server: a process that keeps a state and handles one message after the other, as OTP's `gen_server`.
 
 use std::{
+    fmt,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
@@ -17,7 +18,7 @@ use crate::{
     process::{context::Context, event::Event, event::Received},
     requests::init_failed,
     runtime::Runtime,
-    spawn::SpawnOptions,
+    spawn::{IntoExit, SpawnOptions},
     sync::lock,
 };
 
@@ -115,16 +116,42 @@ impl Starter {
     }
 }
 
-/// Dropped with the process's own values, before anybody is told that it ended.
-struct Told(Starter);
+/// A process that starts, and has to tell whoever started it how that went: as `proc_lib:init_ack/1`. Dropping it
+/// untold says that the process ended before it was ready.
+// Dropped with the process's own values, before anybody is told that it ended.
+#[must_use = "whoever starts the process waits for this"]
+pub struct Starting(Starter);
 
-impl Drop for Told {
+impl Starting {
+    /// The process is ready.
+    pub fn ready<M: Message>(self, context: &Context<M>) {
+        self.0.tell(Ok(context.pid().clone()));
+    }
+
+    /// As [`ready`](Self::ready), told by the process whose pid this is.
+    pub fn ready_as(self, pid: Pid) {
+        self.0.tell(Ok(pid));
+    }
+
+    /// The process cannot start, and ends by itself.
+    pub fn failed(self, reason: ExitReason) {
+        self.0.tell(Err(init_failed(reason)));
+    }
+}
+
+impl fmt::Debug for Starting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Starting")
+    }
+}
+
+impl Drop for Starting {
     fn drop(&mut self) {
         self.0.tell(Err(init_failed(ExitReason::Killed)));
     }
 }
 
-async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Message>, told: Told) -> ExitReason {
+async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Message>, told: Starting) -> ExitReason {
     let started = {
         let mut init = pin!(S::init(arguments, &mut context));
         // Whoever starts it shall learn of a panic by its text.
@@ -163,6 +190,21 @@ async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Messa
 }
 
 impl Runtime {
+    /// Starts a process that tells by a [`Starting`] when it is ready; `done` is told.
+    pub(crate) fn spawn_starting<M, F, Fut>(&self, options: SpawnOptions, done: Done, f: F)
+    where
+        M: Message,
+        F: FnOnce(Context<M>, Starting) -> Fut + Send + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoExit,
+    {
+        let starter = Starter(Arc::new(Mutex::new(Some(done))));
+        let starting = Starting(starter.clone());
+        if let Err((error, _unused)) = self.try_spawn(options, move |context| f(context, starting)) {
+            starter.tell(Err(error.into()));
+        }
+    }
+
     /// Starts a server here and waits until its `init` is done.
     ///
     /// # Errors
@@ -190,7 +232,7 @@ impl Runtime {
         done: Done,
     ) -> Option<Address<S::Message>> {
         let starter = Starter(Arc::new(Mutex::new(Some(done))));
-        let told = Told(starter.clone());
+        let told = Starting(starter.clone());
         let options = options.label_or(std::any::type_name::<S>());
         match self.try_spawn(options, move |context| serve::<S>(arguments, context, told)) {
             Ok(spawned) => Some(spawned.address),

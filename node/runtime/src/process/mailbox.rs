@@ -8,6 +8,7 @@
 use std::{
     any::Any,
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -25,6 +26,7 @@ use crate::{
         AnyProcess,
         event::{Down, Event, ProcessInfo},
         relations::{Lost, Relations},
+        task::text_of,
     },
     reply::{RemoteReply, dropping},
     runtime::Runtime,
@@ -45,6 +47,29 @@ pub(crate) enum Other {
     Taken(RemoteReply),
 }
 
+impl<M> Item<M> {
+    /// It is received by nobody: whoever waits for its answer is told why.
+    fn fail(self, failure: &CallFailure) {
+        match self {
+            Self::Message(message) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
+            Self::Other(other) => match *other {
+                Other::Encoded(_, Some(reply)) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
+                Other::Encoded(_, None) | Other::Event(_) => {}
+            },
+        }
+    }
+}
+
+/// Fails each; a destructor of the user's that panics keeps none from its due.
+fn fail_all<M>(items: impl IntoIterator<Item = Item<M>>, reason: &ExitReason) {
+    let failure = CallFailure::Exited(reason.clone());
+    for item in items {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| item.fail(&failure))) {
+            tracing::error!(panic = text_of(&*panic), "the destructor of a message panicked while its process ended");
+        }
+    }
+}
+
 /// Payloads up to this size are decoded as they arrive; larger ones by their receiver, on its own time.
 const DECODED_ON_ARRIVAL_BYTES: usize = 1024;
 
@@ -56,6 +81,8 @@ pub(crate) struct Process<M> {
     pid: Pid,
     runtime: Runtime,
     label: &'static str,
+    /// Out of reach of clients.
+    members_only: bool,
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
     state: Mutex<State<M>>,
@@ -141,11 +168,12 @@ fn wake(waker: Option<Waker>) {
 }
 
 impl<M: Message> Process<M> {
-    pub(crate) fn new(pid: Pid, runtime: Runtime, label: &'static str, capacity: u32) -> Self {
+    pub(crate) fn new(pid: Pid, runtime: Runtime, label: &'static str, capacity: u32, members_only: bool) -> Self {
         Self {
             pid,
             runtime,
             label,
+            members_only,
             ending: AtomicBool::new(false),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -219,8 +247,14 @@ impl<M: Message> Process<M> {
     }
 
     /// Puts items that the receiver had taken and not received back in front: they are to be drained with the rest.
+    /// If the process has ended already they are failed here.
     pub(crate) fn put_back(&self, taken: &mut VecDeque<Item<M>>) {
         let mut state = lock(&self.state);
+        if let Phase::Ended(reason) = &state.phase {
+            let reason = (**reason).clone();
+            drop(state);
+            return fail_all(taken.drain(..), &reason);
+        }
         taken.append(&mut state.queue);
         std::mem::swap(&mut state.queue, taken);
     }
@@ -237,6 +271,10 @@ impl<M: Message> AnyProcess for Process<M> {
 
     fn label(&self) -> &'static str {
         self.label
+    }
+
+    fn members_only(&self) -> bool {
+        self.members_only
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -260,7 +298,7 @@ impl<M: Message> AnyProcess for Process<M> {
         if state.ended() {
             drop(state);
             self.runtime.dead_letter(&self.pid, "the process has ended");
-            dropping::within(dropping::Mode::Fail(CallFailure::NoProc), item);
+            item.fail(&CallFailure::NoProc);
             if let Some(reply) = taken {
                 reply.answer(Err(CallFailure::NoProc));
             }
@@ -427,17 +465,7 @@ impl<M: Message> AnyProcess for Process<M> {
 
     fn drain(&self, reason: &ExitReason) {
         let queue = std::mem::take(&mut lock(&self.state).queue);
-        for item in queue {
-            match item {
-                Item::Other(other) => match *other {
-                    Other::Encoded(_, Some(reply)) | Other::Taken(reply) => {
-                        reply.answer(Err(CallFailure::Exited(reason.clone())));
-                    }
-                    Other::Encoded(_, None) | Other::Event(_) => {}
-                },
-                Item::Message(message) => drop(message),
-            }
-        }
+        fail_all(queue, reason);
     }
 
     fn info(&self) -> ProcessInfo {

@@ -29,6 +29,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn pid(&self) -> &Pid;
     fn runtime(&self) -> &Runtime;
     fn label(&self) -> &'static str;
+    /// Whether clients are refused.
+    fn members_only(&self) -> bool;
     /// For sending a value to a process that is known by its pid.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 

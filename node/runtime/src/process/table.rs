@@ -91,14 +91,16 @@ impl Table {
             self.count.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let number = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1) % SHARDS;
         let shard = &self.shards[number];
         let free = lock(&shard.free).pop();
         let mut slots = write(&shard.slots);
         let index = free.unwrap_or_else(|| {
-            // Slot 0 with generation 0 is the node, or the client, itself.
-            let generation = u32::from(number == 0 && slots.is_empty());
-            slots.push(Slot { generation, process: None });
+            if number == 0 && slots.is_empty() {
+                // Slot 0 is the node, or the client, itself.
+                slots.push(Slot { generation: 0, process: None });
+            }
+            slots.push(Slot { generation: 0, process: None });
             slots.len() - 1
         });
         let slot = &mut slots[index];

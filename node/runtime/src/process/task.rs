@@ -98,8 +98,8 @@ fn finish(process: &Arc<dyn AnyProcess>, reason: ExitReason, orphans: Vec<Orphan
     runtime.forget(process.pid());
     let failed = dropping::Mode::Fail(CallFailure::Exited(reason.clone()));
     current::fail_exited(orphans, &reason);
-    dropping::within(failed.clone(), Deferred(Some(drop_future)));
-    dropping::within(failed, Deferred(Some(|| process.drain(&reason))));
+    dropping::within(failed, Deferred(Some(drop_future)));
+    process.drain(&reason);
     let from = process.pid();
     for link in relations.linked() {
         let body = SignalBody::Exit { reason: reason.clone(), linked: true };

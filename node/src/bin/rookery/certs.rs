@@ -14,8 +14,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use rookery_runtime::tls::limits::SECONDS_A_DAY;
 use rookery_runtime::tls::{
-    Authority, AuthorityError, ClientName, ClusterName, IssuedPem, LoadError, Overwrite,
-    WriteError, rfc3339,
+    Authority, AuthorityError, ClientName, ClusterName, IssuedPem, LoadError, Overwrite, WriteError, rfc3339,
 };
 
 /// Longest validity that can be asked for: the CA's own, which is ten years.
@@ -147,33 +146,20 @@ pub(crate) fn run(command: CertsCommand) -> Result<(), CertsError> {
 fn run_to(command: CertsCommand, out: &mut dyn Write) -> Result<(), CertsError> {
     match command {
         CertsCommand::Init(args) => init(&args, out),
-        CertsCommand::Issue(IssueCommand::Node {
-            name,
-            dns_names,
-            issue,
-        }) => {
+        CertsCommand::Issue(IssueCommand::Node { name, dns_names, issue }) => {
             let authority = Authority::load(&issue.dir)?;
             let issued = authority.issue_node(&name, &dns_names, issue.valid())?;
             let dir = issue.write(&issued, &name)?;
             let cluster = authority.cluster();
-            writeln!(
-                out,
-                "Issued an identity for node {name} of cluster {cluster}:\n"
-            )?;
+            writeln!(out, "Issued an identity for node {name} of cluster {cluster}:\n")?;
             issue.print_files(&dir, out)?;
             if !dns_names.is_empty() {
                 writeln!(out, "\nIt may also go by: {}", dns_names.join(", "))?;
             }
             let dir = dir.display();
-            writeln!(
-                out,
-                "\nNext, start the node with it, here or as a Secret in Kubernetes:\n"
-            )?;
+            writeln!(out, "\nNext, start the node with it, here or as a Secret in Kubernetes:\n")?;
             writeln!(out, "  rookery start --identity {dir}")?;
-            writeln!(
-                out,
-                "  kubectl create secret generic rookery-identity --from-file={dir}"
-            )?;
+            writeln!(out, "  kubectl create secret generic rookery-identity --from-file={dir}")?;
             Ok(())
         }
         CertsCommand::Issue(IssueCommand::Client { name, issue }) => {
@@ -181,17 +167,10 @@ fn run_to(command: CertsCommand, out: &mut dyn Write) -> Result<(), CertsError> 
             let issued = authority.issue_client(name.as_str(), issue.valid())?;
             let dir = issue.write(&issued, name.as_str())?;
             let cluster = authority.cluster();
-            writeln!(
-                out,
-                "Issued an identity for client {name} of cluster {cluster}:\n"
-            )?;
+            writeln!(out, "Issued an identity for client {name} of cluster {cluster}:\n")?;
             issue.print_files(&dir, out)?;
             writeln!(out, "\nNext, use it with any node of the cluster:\n")?;
-            writeln!(
-                out,
-                "  rookery nodes --connect HOST:PORT --identity {}",
-                dir.display()
-            )?;
+            writeln!(out, "  rookery nodes --connect HOST:PORT --identity {}", dir.display())?;
             Ok(())
         }
         CertsCommand::Show(args) => show::show(&args.path, args.json, out),
@@ -200,30 +179,15 @@ fn run_to(command: CertsCommand, out: &mut dyn Write) -> Result<(), CertsError> 
 
 fn init(args: &InitArgs, out: &mut dyn Write) -> Result<(), CertsError> {
     let authority = Authority::create(&args.cluster)?;
-    authority
-        .save(&args.dir, overwrite(args.force))
-        .map_err(|error| match error {
-            WriteError::Exists { path } => CertsError::AuthorityExists { path },
-            other => CertsError::Write(other),
-        })?;
+    authority.save(&args.dir, overwrite(args.force)).map_err(|error| match error {
+        WriteError::Exists { path } => CertsError::AuthorityExists { path },
+        other => CertsError::Write(other),
+    })?;
     let (dir, until) = (args.dir.display(), rfc3339(authority.not_after()));
-    writeln!(
-        out,
-        "Made the CA of cluster {}, valid until {until}:\n",
-        args.cluster
-    )?;
-    writeln!(
-        out,
-        "  {dir}/ca.pem      whom to trust; goes to every node and client"
-    )?;
-    writeln!(
-        out,
-        "  {dir}/ca-key.pem  keep it secret: who has it can make nodes of this cluster"
-    )?;
-    writeln!(
-        out,
-        "\nNext, issue an identity for each node and each client:\n"
-    )?;
+    writeln!(out, "Made the CA of cluster {}, valid until {until}:\n", args.cluster)?;
+    writeln!(out, "  {dir}/ca.pem      whom to trust; goes to every node and client")?;
+    writeln!(out, "  {dir}/ca-key.pem  keep it secret: who has it can make nodes of this cluster")?;
+    writeln!(out, "\nNext, issue an identity for each node and each client:\n")?;
     let option = dir_option(&args.dir);
     writeln!(out, "  rookery certs issue node HOSTNAME{option}")?;
     writeln!(out, "  rookery certs issue client NAME{option}")?;
@@ -232,19 +196,11 @@ fn init(args: &InitArgs, out: &mut dyn Write) -> Result<(), CertsError> {
 
 /// How to name the directory in a command that is proposed; the default needs no naming.
 fn dir_option(dir: &Path) -> String {
-    if dir == Path::new("./certs") {
-        String::new()
-    } else {
-        format!(" --dir {}", dir.display())
-    }
+    if dir == Path::new("./certs") { String::new() } else { format!(" --dir {}", dir.display()) }
 }
 
 fn overwrite(force: bool) -> Overwrite {
-    if force {
-        Overwrite::Force
-    } else {
-        Overwrite::Refuse
-    }
+    if force { Overwrite::Force } else { Overwrite::Refuse }
 }
 
 impl IssueArgs {
@@ -255,12 +211,10 @@ impl IssueArgs {
     /// Writes the identity and says where.
     fn write(&self, issued: &IssuedPem, name: &str) -> Result<PathBuf, CertsError> {
         let dir = self.out.clone().unwrap_or_else(|| self.dir.join(name));
-        issued
-            .write_to(&dir, overwrite(self.force))
-            .map_err(|error| match error {
-                WriteError::Exists { path } => CertsError::IdentityExists { path },
-                other => CertsError::Write(other),
-            })?;
+        issued.write_to(&dir, overwrite(self.force)).map_err(|error| match error {
+            WriteError::Exists { path } => CertsError::IdentityExists { path },
+            other => CertsError::Write(other),
+        })?;
         Ok(dir)
     }
 
@@ -269,9 +223,6 @@ impl IssueArgs {
         let unit = if days == 1 { "day" } else { "days" };
         writeln!(out, "  {dir}/ca.pem    whom it trusts")?;
         writeln!(out, "  {dir}/cert.pem  who it is, valid for {days} {unit}")?;
-        writeln!(
-            out,
-            "  {dir}/key.pem   its key, readable by you alone: keep it secret"
-        )
+        writeln!(out, "  {dir}/key.pem   its key, readable by you alone: keep it secret")
     }
 }

@@ -1,21 +1,34 @@
-//! The `rookery` binary: reads the command line and hands over to one file per command.
+//! The `rookery` binary: reads the command line and hands over to one file per command. Exit status 0 says that what was
+//! asked has happened, 1 that it has not and why stands on standard error, 2 that the command line is wrong.
 
-#![allow(dead_code, reason = "the settings are read by `start`, which comes with the node")]
-
+mod certs;
 mod config_cmd;
+mod connect;
+mod demo;
 mod log;
+mod monitor;
+mod nodes;
+mod out;
+mod ps;
+mod send;
 mod settings;
+mod spawn;
+mod start;
+mod target;
 
-use std::io;
-use std::process::ExitCode;
+use std::{error::Error, io, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use connect::ConnectArgs;
 use settings::{SettingsArgs, Surroundings};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Distributed Erlang's processes on Kubernetes, in Rust.
 #[derive(Debug, Parser)]
-#[command(name = "rookery", version)]
+#[command(name = "rookery", version, max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
     command: Cmd,
@@ -25,6 +38,11 @@ struct Cli {
 enum Cmd {
     /// Start a node.
     Start(SettingsArgs),
+    /// Watch a mesh of nodes on this machine form, talk, lose a node and heal.
+    Demo(demo::DemoArgs),
+    /// Make a CA and certificates for development, and look at certificates.
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
     /// Settings.
     Config {
         #[command(subcommand)]
@@ -35,6 +53,8 @@ enum Cmd {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    #[command(flatten)]
+    Client(ClientCmd),
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,18 +63,70 @@ enum ConfigCmd {
     Check(config_cmd::ConfigCheckArgs),
 }
 
+/// Commands that connect to a node as a client.
+#[derive(Debug, Subcommand)]
+enum ClientCmd {
+    /// List the nodes of the cluster.
+    Nodes {
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// List processes.
+    Ps {
+        #[command(flatten)]
+        args: ps::PsArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// Start a process, and print its pid.
+    Spawn {
+        #[command(flatten)]
+        args: spawn::SpawnArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// Send a message.
+    Send {
+        #[command(flatten)]
+        args: send::MessageArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// Call a process, and print its answer.
+    Call {
+        #[command(flatten)]
+        args: send::MessageArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// Wait for the end of a process, and print why it ended.
+    Monitor {
+        #[command(flatten)]
+        args: monitor::MonitorArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// End a process, and wait until it has ended.
+    Kill {
+        #[command(flatten)]
+        args: monitor::KillArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+}
+
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            log::complain(&error);
+            log::complain(&format!("rookery: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(cli: Cli) -> Result<bool, Box<dyn std::error::Error>> {
+fn run(cli: Cli) -> Result<bool, Box<dyn Error>> {
     let surroundings = Surroundings::of_this_process();
     match cli.command {
         Cmd::Start(args) => {
@@ -63,7 +135,12 @@ fn run(cli: Cli) -> Result<bool, Box<dyn std::error::Error>> {
             for warning in &loaded.warnings {
                 tracing::warn!("{warning}");
             }
-            tracing::info!(name = loaded.settings.name, listen = %loaded.settings.listen, "settings read");
+            start::run(loaded.settings)?;
+            Ok(true)
+        }
+        Cmd::Demo(args) => Ok(demo::run(&args)?),
+        Cmd::Certs(command) => {
+            certs::run(command)?;
             Ok(true)
         }
         Cmd::Config { command: ConfigCmd::Check(args) } => {
@@ -73,5 +150,25 @@ fn run(cli: Cli) -> Result<bool, Box<dyn std::error::Error>> {
             clap_complete::generate(shell, &mut Cli::command(), "rookery", &mut io::stdout());
             Ok(true)
         }
+        Cmd::Client(command) => {
+            // One command, one connection: a thread each for it and its network is plenty.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(run_client(command))?;
+            Ok(true)
+        }
+    }
+}
+
+async fn run_client(command: ClientCmd) -> Result<(), connect::CommandError> {
+    match command {
+        ClientCmd::Nodes { connect } => connect.with(nodes::run).await,
+        ClientCmd::Ps { args, connect } => connect.with(async |session| ps::run(&args, session).await).await,
+        ClientCmd::Spawn { args, connect } => connect.with(async |session| spawn::run(args, session).await).await,
+        ClientCmd::Send { args, connect } => connect.with(async |session| send::send(args, session).await).await,
+        ClientCmd::Call { args, connect } => connect.with(async |session| send::call(args, session).await).await,
+        ClientCmd::Monitor { args, connect } => {
+            connect.with(async |session| monitor::monitor(args, session).await).await
+        }
+        ClientCmd::Kill { args, connect } => connect.with(async |session| monitor::kill(args, session).await).await,
     }
 }

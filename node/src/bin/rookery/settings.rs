@@ -25,14 +25,9 @@ pub(crate) use args::SettingsArgs;
 pub(crate) use layers::Surroundings;
 pub(crate) use problem::SettingsError;
 pub(crate) use reader::Row;
-#[allow(
-    unused_imports,
-    reason = "parts of the settings' types, for whoever turns them into a node's configuration"
-)]
 pub(crate) use {
     address::{AdvertisedAddress, Host, PeerAddress},
     clients::{ClientPolicy, Glob},
-    problem::{Origin, Problem},
 };
 
 use layers::Layers;
@@ -89,15 +84,8 @@ pub(crate) struct Settings {
     pub(crate) max_clients: usize,
     /// How the node logs.
     pub(crate) log: LogSettings,
-    /// What clients may do, in the order of the file; see [`Settings::policy_for`].
+    /// What clients may do, in the order of the file; the first whose pattern fits counts.
     pub(crate) clients: Vec<ClientPolicy>,
-}
-
-impl Settings {
-    /// The policy for the client of that name: the first that fits it, or else the default.
-    pub(crate) fn policy_for(&self, client: &str) -> ClientPolicy {
-        self.clients.iter().find(|policy| policy.name.matches(client)).cloned().unwrap_or_default()
-    }
 }
 
 /// Where the node's certificate authority, certificate and key are.

@@ -71,10 +71,7 @@ pub(super) fn show(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), C
     }
     match (report.usable, report.problem) {
         (Some(true), _) => {
-            writeln!(
-                out,
-                "\nUsable as an identity: yes (key fits, chain leads to the CA, valid)"
-            )?;
+            writeln!(out, "\nUsable as an identity: yes (key fits, chain leads to the CA, valid)")?;
         }
         (_, Some(problem)) => writeln!(out, "\nUsable as an identity: no: {problem}")?,
         _ => {}
@@ -83,10 +80,8 @@ pub(super) fn show(path: &Path, json: bool, out: &mut dyn Write) -> Result<(), C
 }
 
 fn report(path: &Path, now: u64) -> Result<Report, CertsError> {
-    let certificates: Vec<Shown> = CertificateSummary::read(path)?
-        .into_iter()
-        .map(|(file, summary)| Shown::new(file, summary, now))
-        .collect();
+    let certificates: Vec<Shown> =
+        CertificateSummary::read(path)?.into_iter().map(|(file, summary)| Shown::new(file, summary, now)).collect();
     let is_identity = path.is_dir() && certificates.iter().any(|shown| shown.role != Some("ca"));
     let loaded = is_identity.then(|| Identity::from_dir(path));
     Ok(Report {
@@ -168,11 +163,7 @@ impl Shown {
 }
 
 fn printable(character: char) -> Vec<char> {
-    if character.is_control() {
-        character.escape_default().collect()
-    } else {
-        vec![character]
-    }
+    if character.is_control() { character.escape_default().collect() } else { vec![character] }
 }
 
 /// The validity in words, as `364 days left`.
@@ -203,16 +194,10 @@ mod tests {
         let day = SECONDS_A_DAY;
         assert_eq!(time_left(0, 10 * day, day), "9 days left");
         assert_eq!(time_left(0, 10 * day, 9 * day), "1 day left");
-        assert_eq!(
-            time_left(0, 10 * day, 10 * day - 2 * SECONDS_AN_HOUR),
-            "2 hours left"
-        );
+        assert_eq!(time_left(0, 10 * day, 10 * day - 2 * SECONDS_AN_HOUR), "2 hours left");
         assert_eq!(time_left(0, 10 * day, 10 * day), "0 minutes left");
         assert_eq!(time_left(0, 10 * day, 13 * day), "EXPIRED 3 days ago");
-        assert_eq!(
-            time_left(10 * day, 20 * day, 0),
-            "NOT VALID YET, begins in 10 days"
-        );
+        assert_eq!(time_left(10 * day, 20 * day, 0), "NOT VALID YET, begins in 10 days");
     }
 
     #[test]

@@ -17,9 +17,7 @@ struct Line {
 /// Runs a command line as typed, and gives what it printed.
 fn rookery_certs(line: &[&str]) -> Result<String, String> {
     let line = std::iter::once("rookery certs").chain(line.iter().copied());
-    let command = Line::try_parse_from(line)
-        .map_err(|error| error.to_string())?
-        .command;
+    let command = Line::try_parse_from(line).map_err(|error| error.to_string())?.command;
     let mut out = Vec::new();
     run_to(command, &mut out).map_err(|error| error.to_string())?;
     Ok(String::from_utf8(out).unwrap())
@@ -35,35 +33,16 @@ fn what_the_commands_make_is_what_nodes_and_clients_load() {
 
     let node = ["issue", "node", "a.rookery", "--dns", "*.svc", "--dir", dir];
     let printed = rookery_certs(&node).unwrap();
-    assert!(
-        printed.contains(&format!("rookery start --identity {dir}/a.rookery")),
-        "{printed}"
-    );
+    assert!(printed.contains(&format!("rookery start --identity {dir}/a.rookery")), "{printed}");
     let identity = Identity::from_dir(&Path::new(dir).join("a.rookery")).unwrap();
     assert!(identity.own().may_be_node("a.rookery") && identity.own().may_be_node("b.svc"));
 
     let out = root.path().join("alice");
     let out = out.to_str().unwrap();
-    let client = [
-        "issue",
-        "client",
-        "alice",
-        "--dir",
-        dir,
-        "--out",
-        out,
-        "--valid-days",
-        "1",
-    ];
-    assert!(
-        rookery_certs(&client)
-            .unwrap()
-            .contains("valid for 1 day\n")
-    );
+    let client = ["issue", "client", "alice", "--dir", dir, "--out", out, "--valid-days", "1"];
+    assert!(rookery_certs(&client).unwrap().contains("valid for 1 day\n"));
     let identity = Identity::from_dir(Path::new(out)).unwrap();
-    assert!(
-        matches!(&identity.own().role, CertificateRole::Client { name } if name.as_str() == "alice")
-    );
+    assert!(matches!(&identity.own().role, CertificateRole::Client { name } if name.as_str() == "alice"));
 }
 
 #[test]
@@ -75,10 +54,7 @@ fn nothing_is_replaced_without_force() {
     for command in [&init[..], &issue[..]] {
         rookery_certs(command).unwrap();
         let error = rookery_certs(command).unwrap_err();
-        assert!(
-            error.contains("is there already, and nothing was written"),
-            "{error}"
-        );
+        assert!(error.contains("is there already, and nothing was written"), "{error}");
         let forced: Vec<&str> = command.iter().copied().chain(["--force"]).collect();
         rookery_certs(&forced).unwrap();
     }
@@ -91,22 +67,10 @@ fn a_wrong_value_is_named_with_what_is_accepted() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().to_str().unwrap();
     let cases: &[(&[&str], &[&str])] = &[
-        (
-            &["init", "--cluster", "Prod"],
-            &["--cluster", "\"Prod\"", "a-z, 0-9 and -"],
-        ),
-        (
-            &["issue", "client", "a/b"],
-            &["\"a/b\"", "beginning with a letter"],
-        ),
-        (
-            &["issue", "node", "a", "--valid-days", "0"],
-            &["--valid-days", "1..=3650"],
-        ),
-        (
-            &["issue", "node", "a", "--dir", dir],
-            &["there is no CA in", "rookery certs init"],
-        ),
+        (&["init", "--cluster", "Prod"], &["--cluster", "\"Prod\"", "a-z, 0-9 and -"]),
+        (&["issue", "client", "a/b"], &["\"a/b\"", "beginning with a letter"]),
+        (&["issue", "node", "a", "--valid-days", "0"], &["--valid-days", "1..=3650"]),
+        (&["issue", "node", "a", "--dir", dir], &["there is no CA in", "rookery certs init"]),
         (&["show", dir], &["neither cert.pem nor tls.crt"]),
     ];
     for (line, parts) in cases {
@@ -129,25 +93,13 @@ fn show_tells_people_and_programs_the_same() {
     let path = format!("{dir}/a.rookery");
 
     let table = rookery_certs(&["show", &path]).unwrap();
-    for part in [
-        "Cluster",
-        "prod",
-        "node",
-        "a.rookery",
-        " days left)",
-        "ECDSA P-256",
-        "Usable",
-    ] {
+    for part in ["Cluster", "prod", "node", "a.rookery", " days left)", "ECDSA P-256", "Usable"] {
         assert!(table.contains(part), "{part:?} is missing in:\n{table}");
     }
-    let json: serde_json::Value =
-        serde_json::from_str(&rookery_certs(&["show", &path, "--json"]).unwrap()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&rookery_certs(&["show", &path, "--json"]).unwrap()).unwrap();
     assert_eq!(json["usable"], true);
     let own = &json["certificates"][0];
-    assert_eq!(
-        (&own["cluster"], &own["role"]),
-        (&"prod".into(), &"node".into())
-    );
+    assert_eq!((&own["cluster"], &own["role"]), (&"prod".into(), &"node".into()));
     assert_eq!(own["dns_names"][0], "a.rookery");
     assert!([364, 365].contains(&own["days_left"].as_i64().unwrap()));
     assert_eq!(json["certificates"][1]["role"], "ca");
@@ -155,9 +107,5 @@ fn show_tells_people_and_programs_the_same() {
     let ca = rookery_certs(&["show", dir]).unwrap();
     assert!(ca.contains("CA, issues certificates"), "{ca}");
     std::fs::remove_file(format!("{path}/key.pem")).unwrap();
-    assert!(
-        rookery_certs(&["show", &path])
-            .unwrap()
-            .contains("no: cannot read")
-    );
+    assert!(rookery_certs(&["show", &path]).unwrap().contains("no: cannot read"));
 }

@@ -70,8 +70,6 @@ pub(crate) struct Layers {
     pub(crate) problems: Vec<Problem>,
     /// What is worth a warning but no error.
     pub(crate) warnings: Vec<String>,
-    /// The file that was read, if one was named.
-    pub(crate) file: Option<PathBuf>,
 }
 
 impl Layers {
@@ -110,8 +108,7 @@ impl Layers {
         let given = args.flags.iter().map(|(key, value)| (*key, value.clone()));
         figment = figment.merge(Layer::of(FLAG_LAYER, given));
 
-        let file = named.map(|(path, _)| path);
-        Self { figment, problems, warnings: misspelt_variables(surroundings), file }
+        Self { figment, problems, warnings: misspelt_variables(surroundings) }
     }
 
     /// The value of `key` and where it came from; none if no layer has one.

@@ -88,7 +88,7 @@ fn defaults_are_a_working_node() {
     assert_eq!(settings.lanes, 4);
     assert_eq!(settings.max_clients, 10_000);
     assert_eq!(settings.log.filter, "info");
-    assert_eq!(settings.policy_for("anyone"), ClientPolicy::default());
+    assert_eq!(settings.clients, []);
     assert_eq!(loaded.rows.iter().map(|row| row.option).collect::<Vec<_>>(), keys_in_order());
 }
 
@@ -264,10 +264,10 @@ fn first_client_table_that_fits_decides_and_what_it_leaves_out_is_the_default() 
         monitor = false
     "#;
     let settings = settings_of(&[], &[], toml);
-    let ops = settings.policy_for("ops-anna");
+    let ops = &settings.clients[0];
     assert!(ops.exit && ops.monitor && !ops.link);
-    assert!(ops.spawn[0].matches("kv") && ops.send[0].matches("orders") && ops.register.is_empty());
-    let others = settings.policy_for("web");
+    assert!(ops.spawn[0].as_str() == "*" && ops.send[0].as_str() == "*" && ops.register.is_empty());
+    let others = &settings.clients[1];
     assert!(others.send.is_empty() && !others.monitor && !others.exit);
 }
 

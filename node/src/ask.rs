@@ -1,0 +1,55 @@
+//! A question with its argument: for messages that people type. A [`ReplyTo`] takes no place in a payload, but beside
+//! an argument it would still stand as a `null` in JSON: `{"Get":["key",null]}`. An `Ask` is its argument alone, in
+//! every codec: `{"Get":"key"}`.
+
+use rookery_runtime::{Message, ReplyTo};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{IntoDeserializer, value::UnitDeserializer},
+    ser,
+};
+
+/// An argument, and where the answer to it goes.
+///
+/// ```
+/// use rookery_node::ask::Ask;
+/// use rookery_runtime::{Address, CallError};
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// enum Prices { Of(Ask<String, u64>) }
+///
+/// async fn price(prices: &Address<Prices>) -> Result<u64, CallError> {
+///     prices.call(|reply| Prices::Of(Ask::new("tea".to_owned(), reply))).await
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Ask<Q, A: Send + 'static> {
+    /// What is asked.
+    pub value: Q,
+    /// Where the answer goes.
+    pub reply: ReplyTo<A>,
+}
+
+impl<Q, A: Send + 'static> Ask<Q, A> {
+    /// Joins the two.
+    #[must_use]
+    pub fn new(value: Q, reply: ReplyTo<A>) -> Self {
+        Self { value, reply }
+    }
+}
+
+impl<Q: Serialize, A: Message> Serialize for Ask<Q, A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The reply gets into the frame by being serialised; what it writes is nothing that anybody reads.
+        self.reply.serialize(serde_json::value::Serializer).map_err(ser::Error::custom)?;
+        self.value.serialize(serializer)
+    }
+}
+
+impl<'de, Q: Deserialize<'de>, A: Send + 'static> Deserialize<'de> for Ask<Q, A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Q::deserialize(deserializer)?;
+        let nothing: UnitDeserializer<D::Error> = ().into_deserializer();
+        Ok(Self { value, reply: ReplyTo::deserialize(nothing)? })
+    }
+}

@@ -1,0 +1,215 @@
+//! The demo's machines: a CA, a DNS server, and nodes as processes of the operating system. Everything lies in one
+//! directory that goes with the demo; every process ends with it.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rookery_node::{
+    devdns::DevDns,
+    tls::{Authority, ClusterName, Identity, Overwrite},
+};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::Unexpected;
+
+/// The name that the nodes look for: all that they know.
+pub(super) const SERVICE: &str = "rookery.demo.svc.cluster.local";
+
+/// The name in the demo client's certificate.
+pub(super) const CLIENT: &str = "demo";
+
+/// How long certificates of the demo are valid.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a node has to stop by itself.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the demo's client may do: all that the story and the commands to try need.
+const CONFIG: &str = r#"[[client]]
+name = "demo"
+spawn = ["*"]
+register = ["*"]
+link = true
+exit = true
+"#;
+
+/// After how long a silence a node is taken for lost: shorter than the default, since all are on one machine.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_millis(2_500);
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
+
+/// One node's process.
+pub(super) struct NodeProcess {
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+    child: Option<Child>,
+}
+
+impl NodeProcess {
+    /// The number that the operating system gave it.
+    pub(super) fn os_pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+}
+
+/// See the module.
+pub(crate) struct Cluster {
+    dir: Option<TempDir>,
+    root: PathBuf,
+    dns: DevDns,
+    pub(super) nodes: Vec<NodeProcess>,
+}
+
+impl Cluster {
+    /// Makes the CA, the identities and the DNS server. No node runs yet.
+    pub(super) async fn prepare(nodes: u8) -> Result<Self, Unexpected> {
+        let dir = tempfile::Builder::new().prefix("rookery-demo-").tempdir()?;
+        let root = dir.path().to_owned();
+        let made = |error: &dyn std::fmt::Display| Unexpected::new(format!("cannot make identities: {error}"));
+        let cluster = ClusterName::try_from("demo").map_err(|error| made(&error))?;
+        let authority = Authority::create(&cluster).map_err(|error| made(&error))?;
+        let names: Vec<String> = (1..=nodes).map(|number| format!("node-{number}")).collect();
+        for name in &names {
+            let issued = authority.issue_node(name, &[], DAY).map_err(|error| made(&error))?;
+            issued.write_to(&root.join(name), Overwrite::Refuse).map_err(|error| made(&error))?;
+        }
+        let issued = authority.issue_client(CLIENT, DAY).map_err(|error| made(&error))?;
+        issued.write_to(&root.join("client"), Overwrite::Refuse).map_err(|error| made(&error))?;
+        std::fs::write(root.join("rookery.toml"), CONFIG)?;
+        let dns = DevDns::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let addresses = free_addresses(names.len())?;
+        let pods = names.iter().cloned().zip(addresses.iter().copied()).collect();
+        dns.set(SERVICE, pods)?;
+        let nodes = names
+            .into_iter()
+            .zip(addresses)
+            .map(|(name, address)| NodeProcess { name, address, child: None })
+            .collect();
+        Ok(Self { dir: Some(dir), root, dns, nodes })
+    }
+
+    pub(super) fn dns_address(&self) -> SocketAddr {
+        self.dns.addr()
+    }
+
+    /// The identity of the demo's client.
+    pub(super) fn client_identity(&self) -> Result<Identity, Unexpected> {
+        Identity::from_dir(&self.client_dir()).map_err(|error| Unexpected::new(error.to_string()))
+    }
+
+    pub(super) fn client_dir(&self) -> PathBuf {
+        self.root.join("client")
+    }
+
+    /// Starts the node with this index as a process.
+    pub(super) fn start(&mut self, index: usize) -> Result<(), Unexpected> {
+        let dns = self.dns.addr().to_string();
+        let node = &mut self.nodes[index];
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.root.join(format!("{}.log", node.name)))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("start")
+            .args(["--name", &node.name, "--listen", &node.address.to_string()])
+            .args(["--service", SERVICE, "--dns-server", &dns])
+            .arg("--identity")
+            .arg(self.root.join(&node.name))
+            .arg("--config")
+            .arg(self.root.join("rookery.toml"))
+            .args(["--keep-alive-ms", &KEEP_ALIVE.as_millis().to_string()])
+            .args(["--idle-timeout-ms", &IDLE_TIMEOUT.as_millis().to_string()])
+            .args(["--worker-threads", "2", "--boot", "echo", "--log-format", "text", "--log-color", "never"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            // Not those of the terminal: Ctrl-C is the demo's to handle.
+            .process_group(0)
+            .kill_on_drop(true);
+        // What the person has set for nodes of their own does not count here.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("ROOKERY_") {
+                command.env_remove(name);
+            }
+        }
+        node.child = Some(command.spawn()?);
+        Ok(())
+    }
+
+    /// Whether the node with this index says, in the log of this run, that it is there to be dialled.
+    pub(super) fn says_started(&self, index: usize) -> bool {
+        let log = self.root.join(format!("{}.log", self.nodes[index].name));
+        std::fs::read_to_string(log).is_ok_and(|log| log.contains("node started"))
+    }
+
+    /// SIGKILL: the process gets no chance to say anything.
+    pub(super) async fn kill(&mut self, index: usize) -> Result<(), Unexpected> {
+        match &mut self.nodes[index].child {
+            Some(child) => Ok(child.kill().await?),
+            None => Err(Unexpected::new("the node to be killed does not run")),
+        }
+    }
+
+    /// An error if one of the nodes, `except` apart, has ended by itself.
+    pub(super) fn check_alive(&mut self, except: Option<usize>) -> Result<(), Unexpected> {
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            if Some(index) != except
+                && let Some(child) = &mut node.child
+                && let Some(status) = child.try_wait()?
+            {
+                return Err(Unexpected::new(died(&self.root, &node.name, status)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until one of the nodes ends by itself, and says so.
+    pub(super) async fn any_died(&mut self) -> String {
+        loop {
+            if let Err(error) = self.check_alive(None) {
+                return error.to_string();
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Leaves the directory where it is, for somebody to look at.
+    pub(super) fn keep_logs(&mut self) -> &Path {
+        if let Some(dir) = self.dir.take() {
+            drop(dir.keep());
+        }
+        &self.root
+    }
+
+    /// Stops all nodes in good order; those that do not stop are killed.
+    pub(super) async fn stop(mut self) {
+        for node in &mut self.nodes {
+            if let Some(pid) = node.os_pid() {
+                // A signal to our own child, which is not reaped yet; there is no safe call for it in the standard library.
+                drop(Command::new("kill").args(["-TERM", &pid.to_string()]).stderr(Stdio::null()).status().await);
+            }
+        }
+        for node in &mut self.nodes {
+            if let Some(child) = &mut node.child
+                && tokio::time::timeout(STOP_TIMEOUT, child.wait()).await.is_err()
+            {
+                drop(child.kill().await);
+            }
+        }
+    }
+}
+
+/// Free UDP ports of loopback: taken and given back at once, for the nodes to take.
+fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, Unexpected> {
+    let sockets: Result<Vec<UdpSocket>, _> = (0..count).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+    Ok(sockets?.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>()?)
+}
+
+fn died(root: &Path, name: &str, status: ExitStatus) -> String {
+    let log = std::fs::read_to_string(root.join(format!("{name}.log"))).unwrap_or_default();
+    let last = log.lines().last().unwrap_or("it logged nothing");
+    format!("{name} ended by itself ({status}): {last}")
+}

@@ -1,0 +1,108 @@
+//! `rookery demo`: a mesh of real node processes on this machine forms, talks, loses a node and heals, told with measured
+//! times. Nothing is pretended: the nodes are processes of the operating system that know nothing but a DNS name, the DNS
+//! server is real, TLS is on, and the kill is a SIGKILL. Anything unexpected is a clear line and exit status 1.
+//!
+//! ```text
+//! this process: CA ─▶ identities     DNS server     narrator ── client ──▶ node-1, node-2, … (one process each)
+//! ```
+
+mod cluster;
+mod narrator;
+mod observer;
+mod story;
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use cluster::Cluster;
+use narrator::Narrator;
+
+/// The whole story takes a few seconds; whatever takes longer than this has gone wrong.
+const STORY_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// How many nodes.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=20))]
+    nodes: u8,
+    /// Leave the cluster running at the end, until Ctrl-C, and print commands to try.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// What went otherwise than it should have.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unexpected(String);
+
+impl Unexpected {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<std::io::Error> for Unexpected {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs the demo. True when everything went as it should.
+pub(crate) fn run(args: &DemoArgs) -> std::io::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let done = runtime.block_on(tell(args));
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    done
+}
+
+async fn tell(args: &DemoArgs) -> std::io::Result<bool> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut narrator = Narrator::new();
+    let mut cluster = None;
+    let told = tokio::select! {
+        told = tokio::time::timeout(STORY_TIMEOUT, story::tell(args, &mut narrator, &mut cluster)) => {
+            told.unwrap_or_else(|_| Err(Unexpected::new(format!("the demo did not end within {STORY_TIMEOUT:?}"))))
+        }
+        _ = interrupt.recv() => Err(Unexpected::new("interrupted")),
+        _ = terminate.recv() => Err(Unexpected::new("terminated")),
+    };
+    let went_well = match &told {
+        Ok(()) => true,
+        Err(error) => {
+            narrator.failure(&error.to_string())?;
+            if let Some(cluster) = &mut cluster {
+                let logs = cluster.keep_logs();
+                narrator.hint(&format!("the nodes' logs are kept in {}", logs.display()))?;
+            }
+            false
+        }
+    };
+    if went_well {
+        narrator.summary()?;
+    }
+    if went_well
+        && args.keep
+        && let Some(cluster) = &mut cluster
+    {
+        narrator.commands(cluster)?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            died = cluster.any_died() => narrator.failure(&died)?,
+        }
+    }
+    if let Some(cluster) = cluster {
+        cluster.stop().await;
+    }
+    Ok(went_well)
+}
+
+impl Cluster {
+    /// The program itself, as a person may type it.
+    pub(crate) fn program() -> String {
+        std::env::args().next().unwrap_or_else(|| "rookery".to_owned())
+    }
+}

@@ -1,0 +1,157 @@
+//! `rookery start`: runs a node until it is told to stop.
+
+use std::time::Duration;
+
+use rookery_node::{
+    ConnectionSettings, Node, NodeConfig, NodeName, Start, StartError,
+    discovery::DiscoveryConfig,
+    session::policy::{Pattern, Policy},
+    stock,
+    supervise::{ChildId, ChildSpec, ChildStart, Strategy, Supervisor, SupervisorSpec},
+    tls::{Identity, LoadError},
+};
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::settings::{ClientPolicy, Glob, Host, IdentitySource, Settings};
+
+/// Why a node does not run.
+#[derive(Debug, Error)]
+pub(crate) enum RunError {
+    /// The identity.
+    #[error("{0}")]
+    Identity(#[from] LoadError),
+    /// The certificate is of another cluster.
+    #[error(
+        "the certificate is of cluster `{has}`, but --cluster says `{wants}`: issue one for it, or leave --cluster out"
+    )]
+    Cluster {
+        /// What the certificate says.
+        has: String,
+        /// What was set.
+        wants: String,
+    },
+    /// A name.
+    #[error("{0}")]
+    Name(String),
+    /// The node.
+    #[error("cannot start the node: {0}")]
+    Start(#[from] StartError),
+    /// What it starts at once.
+    #[error("cannot start the behaviours of --boot: {0}")]
+    Boot(String),
+    /// The operating system.
+    #[error("cannot run: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs the node that `settings` describe. Returns when it has left in good order.
+pub(crate) fn run(settings: Settings) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.worker_threads)
+        .thread_name("rookery-process")
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(run_until_stopped(settings));
+    // What does not end by itself, as a blocking call of a process, is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    ended
+}
+
+async fn run_until_stopped(settings: Settings) -> Result<(), RunError> {
+    // Before anything can be told to stop.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let boot = settings.boot.clone();
+    let node = Node::start(node_config(settings)?).await?;
+    start_boot(&node, boot).await?;
+    let why = tokio::select! {
+        _ = terminate.recv() => "terminated (SIGTERM)",
+        _ = interrupt.recv() => "interrupted (SIGINT)",
+    };
+    tokio::select! {
+        () = node.shut_down(why) => tracing::info!("node stopped"),
+        _ = terminate.recv() => tracing::warn!("told again to stop: stopping at once"),
+        _ = interrupt.recv() => tracing::warn!("told again to stop: stopping at once"),
+    }
+    Ok(())
+}
+
+/// Starts the stock behaviours under their own names, supervised.
+async fn start_boot(node: &Node, boot: Vec<String>) -> Result<(), RunError> {
+    if boot.is_empty() {
+        return Ok(());
+    }
+    let mut children = Vec::new();
+    for name in &boot {
+        let bad = |error: &dyn std::fmt::Display| RunError::Boot(format!("{name}: {error}"));
+        let behaviour = name.parse().map_err(|error| bad(&error))?;
+        let start = Start::json(behaviour, "null").name(name.parse().map_err(|error| bad(&error))?);
+        let id = ChildId::new(name).map_err(|error| bad(&error))?;
+        children.push(ChildSpec::new(id, ChildStart::behaviour(start)));
+    }
+    let name = "rookery:boot".parse().map_err(|error| RunError::Boot(format!("{error}")))?;
+    let mut spec = SupervisorSpec::new(Strategy::OneForOne).name(name);
+    spec.children = children;
+    Supervisor::start(node, spec).await.map_err(|error| RunError::Boot(error.to_string()))?;
+    tracing::info!(behaviours = boot.join(","), "started under their own names");
+    Ok(())
+}
+
+fn node_config(settings: Settings) -> Result<NodeConfig, RunError> {
+    let identity = match &settings.identity {
+        IdentitySource::Directory(dir) => Identity::from_dir(dir)?,
+        IdentitySource::Files { ca, cert, key } => Identity::from_files(ca, cert, key)?,
+    };
+    let has = identity.own().cluster.as_str().to_owned();
+    if let Some(wants) = &settings.cluster
+        && *wants != has
+    {
+        return Err(RunError::Cluster { has, wants: wants.clone() });
+    }
+    let name = NodeName::new(&settings.name).map_err(|error| RunError::Name(error.to_string()))?;
+    let listen = settings.listen;
+    let peers = settings.peers.iter().map(|peer| {
+        let text = match &peer.host {
+            Host::Ip(ip) => std::net::SocketAddr::new(*ip, peer.port).to_string(),
+            Host::Name(name) => format!("{name}:{}", peer.port),
+        };
+        text.parse().map_err(|error| RunError::Name(format!("{text}: {error}")))
+    });
+    let mut discovery = DiscoveryConfig::new(rookery_node::DEFAULT_PORT);
+    discovery.peers = peers.collect::<Result<_, _>>()?;
+    discovery.service = settings.service.clone();
+    discovery.dns_servers.clone_from(&settings.dns_servers);
+    discovery.poll_min = settings.poll_min;
+    discovery.poll_max = settings.poll_max;
+    let mut config = NodeConfig::new(name, identity);
+    config.listen = listen;
+    config.advertise = settings.advertise.iter().map(|address| address.with_default_port(listen.port())).collect();
+    config.discovery = discovery;
+    config.connections = ConnectionSettings {
+        keep_alive: settings.keep_alive,
+        idle_timeout: settings.idle_timeout,
+        handshake_timeout: settings.handshake_timeout,
+        max_message_bytes: settings.max_message_bytes as usize,
+        lanes: settings.lanes,
+        outbound_budget_bytes: settings.outbound_budget_bytes,
+    };
+    config.behaviours = stock::behaviours();
+    config.policies = settings.clients.iter().map(policy).collect();
+    config.max_clients = settings.max_clients;
+    config.drain_timeout = settings.drain_timeout;
+    Ok(config)
+}
+
+fn policy(policy: &ClientPolicy) -> Policy {
+    let patterns = |globs: &[Glob]| globs.iter().map(|glob| Pattern::new(glob.as_str())).collect();
+    Policy {
+        clients: Pattern::new(policy.name.as_str()),
+        send: patterns(&policy.send),
+        spawn: patterns(&policy.spawn),
+        register: patterns(&policy.register),
+        monitor: policy.monitor,
+        link: policy.link,
+        exit: policy.exit,
+    }
+}

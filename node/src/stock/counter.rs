@@ -1,0 +1,41 @@
+//! `counter`: a number. The smallest process that has a state, which its end loses.
+
+use rookery_runtime::{Context, ExitReason, ReplyTo, Server};
+use serde::{Deserialize, Serialize};
+
+/// What `counter` understands. In JSON: `{"Add":5}`, `{"Get":null}`, `{"Reset":null}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Counter {
+    /// Adds; stops at the largest and the smallest number there is.
+    Add(i64),
+    /// Gives the number.
+    Get(ReplyTo<i64>),
+    /// Back to where it began.
+    Reset,
+}
+
+/// The process. Its argument is where it begins; 0 for `null`.
+#[derive(Debug)]
+pub struct CounterServer {
+    start: i64,
+    count: i64,
+}
+
+impl Server for CounterServer {
+    type Message = Counter;
+    type Arguments = Option<i64>;
+
+    async fn init(start: Option<i64>, _: &mut Context<Counter>) -> Result<Self, ExitReason> {
+        let start = start.unwrap_or(0);
+        Ok(Self { start, count: start })
+    }
+
+    async fn handle(&mut self, message: Counter, _: &mut Context<Counter>) -> Result<(), ExitReason> {
+        match message {
+            Counter::Add(n) => self.count = self.count.saturating_add(n),
+            Counter::Get(reply) => drop(reply.send(self.count)),
+            Counter::Reset => self.count = self.start,
+        }
+        Ok(())
+    }
+}

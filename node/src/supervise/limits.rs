@@ -1,0 +1,32 @@
+//! Every limit and default of supervision, with its reason. The defaults are those of OTP's supervisor where it has
+//! them; where it has none, or one that is no use across pods, the reason says so.
+
+use std::time::Duration;
+
+/// Children of one supervisor. Its order is a list that is searched; a larger family belongs into a tree.
+pub const MAX_CHILDREN: usize = 10_000;
+
+/// A child's id stands in each log line and table row about it.
+pub const MAX_CHILD_ID_BYTES: usize = 255;
+
+/// Restarts within [`DEFAULT_PERIOD`] unless told. OTP's 1 is too few where a node's loss is an ordinary event that
+/// takes several children with it.
+pub const DEFAULT_INTENSITY: u32 = 3;
+
+/// The period of the intensity unless told: OTP's.
+pub const DEFAULT_PERIOD: Duration = Duration::from_secs(5);
+
+/// How long a child may take to shut down unless told: OTP's for workers.
+pub const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// The first wait for a child that has no node to live on; a node that comes up ends the wait at once.
+pub const PLACE_WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait for a node, should its coming have been missed.
+pub const PLACE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Requests to start, stop or restart a child that wait at a time for their child; more are refused. Each waits for a
+/// process of somebody else's, who may be slow.
+pub const MAX_PENDING_COMMANDS: usize = 1_024;
+
+const _: () = assert!(PLACE_WAIT_MIN.as_millis() < PLACE_WAIT_MAX.as_millis());

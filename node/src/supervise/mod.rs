@@ -1,0 +1,44 @@
+//! Supervision: processes that start others, notice their end wherever they live, and start them again.
+//!
+//! ```text
+//! SupervisorSpec ─▶ Supervisor (process) ─▶ StrategyMachine (pure): policy, order, intensity, commands
+//!                       │        ▲                │ effects
+//!                       ▼        └────────────────┘
+//!                    children, linked and monitored, here or on other nodes (placement, pure)
+//! ```
+//!
+//! It follows OTP's supervisor manual; where it goes beyond, the contract's rows V6 and V7 say so.
+//!
+//! **Invariant:** nothing that a child, its start, its stop or its node does keeps a supervisor from answering.
+
+pub mod limits;
+
+mod child;
+mod commands;
+mod effect;
+mod intensity;
+mod message;
+mod order;
+mod pending;
+mod placement;
+mod policy;
+mod report;
+mod spec;
+mod strategy;
+#[cfg(test)]
+mod strategy_model;
+#[cfg(test)]
+mod strategy_properties;
+pub(crate) mod supervisor;
+#[cfg(test)]
+mod tests;
+
+pub use commands::ChildView;
+pub use effect::{Attempt, Cause, ChildPlan, CommandError, CommandId, Effect, Report, StartFailure, TimerToken};
+pub use intensity::{Intensity, TooMany};
+pub use message::{ChildCount, ChildInfo, ChildSpecData, ChildStatus, SupervisorMessage};
+pub use placement::{LastPlace, Placement};
+pub use policy::{Backoff, BadChildId, ChildId, Restart, Shutdown, Strategy};
+pub use spec::{ChildSpec, ChildStart, LocalStart, SupervisorError, SupervisorSpec};
+pub use strategy::StrategyMachine;
+pub use supervisor::{Supervisor, SupervisorData};

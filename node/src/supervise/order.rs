@@ -1,0 +1,218 @@
+//! The order in which the strategy's state machine starts and stops children, and what a restart does to the others.
+//!
+//! One rule moves everything: [`StrategyMachine::advance`] takes the next step that is possible, until what comes next
+//! has to wait for a child. While ending, the last child that is not stopped is stopped. In a group, the same with its
+//! members; then its first member that does not run is started.
+
+use std::time::{Duration, Instant};
+
+use rookery_runtime::ExitReason;
+
+use crate::supervise::{
+    child::{ChildState, StartCommand},
+    effect::{Attempt, Cause, CommandError, Effect, Report, TimerToken},
+    policy::{Restart, Shutdown, Strategy},
+    strategy::{Phase, Stage, StrategyMachine},
+};
+
+/// What became of one step.
+enum Step {
+    /// Something was done; there may be more to do.
+    Again,
+    /// A child has to do something first.
+    Wait,
+    /// There is nothing to do any more.
+    Done,
+}
+
+impl StrategyMachine {
+    /// Does what can be done now.
+    pub(super) fn advance(&mut self) {
+        loop {
+            let step = match (&self.phase, self.group) {
+                (Phase::Ended, _) => Step::Wait,
+                (Phase::Ending(reason), _) => {
+                    let reason = reason.clone();
+                    let step = self.step_stop(false);
+                    if matches!(step, Step::Done) {
+                        self.phase = Phase::Ended;
+                        self.effects.push_back(Effect::Ended(reason));
+                    }
+                    step
+                }
+                (_, None) => Step::Wait,
+                (_, Some(Stage::Stopping)) => {
+                    let step = self.step_stop(true);
+                    if matches!(step, Step::Done) {
+                        self.group = Some(Stage::Starting);
+                    }
+                    step
+                }
+                (_, Some(Stage::Starting)) => {
+                    let step = self.step_start();
+                    if matches!(step, Step::Done) {
+                        self.group = None;
+                        if self.phase == Phase::Starting {
+                            self.phase = Phase::Up;
+                            self.effects.push_back(Effect::Up);
+                        }
+                    }
+                    step
+                }
+            };
+            if matches!(step, Step::Wait) {
+                return;
+            }
+        }
+    }
+
+    /// Stops the last child that is not stopped; of the group only, or of all.
+    fn step_stop(&mut self, group_only: bool) -> Step {
+        let last = self.children.iter().rposition(|child| !child.is_stopped() && (child.in_group || !group_only));
+        let Some(at) = last else { return Step::Done };
+        match self.children[at].state {
+            ChildState::Stopping { .. } | ChildState::Cancelling { .. } => Step::Wait,
+            _ => {
+                self.begin_stop(at);
+                Step::Again
+            }
+        }
+    }
+
+    /// Starts the first child of the group that does not run.
+    fn step_start(&mut self) -> Step {
+        let Some(at) = self.children.iter().position(|child| child.in_group) else { return Step::Done };
+        let child = &mut self.children[at];
+        match child.state {
+            ChildState::Stopped => {
+                self.launch(at);
+                Step::Again
+            }
+            ChildState::Waiting { .. } | ChildState::Starting { .. } => Step::Wait,
+            // Running: done with. Being stopped: somebody asked for that, which takes it out of the group.
+            ChildState::Running { .. } | ChildState::Stopping { .. } | ChildState::Cancelling { .. } => {
+                child.in_group = false;
+                Step::Again
+            }
+        }
+    }
+
+    /// Restarts the child at `at`, which is stopped, and those that go with it; unless that is one too many (V3).
+    pub(super) fn restart(&mut self, at: usize, cause: Cause, now: Instant) {
+        let id = self.children[at].id().clone();
+        let Ok(restarts) = self.intensity.add(now) else {
+            self.effects.push_back(Effect::Report(Report::IntensityReached { child: id, cause }));
+            return self.begin_end(ExitReason::Shutdown);
+        };
+        let delay = self.next_delay(at, now);
+        self.effects.push_back(Effect::Report(Report::Restarting { child: id, cause, restarts, delay }));
+        self.children[at].delay = delay;
+        self.children[at].restarts += 1;
+        let from = match self.strategy {
+            Strategy::OneForOne => return self.launch(at),
+            Strategy::OneForAll => 0,
+            Strategy::RestForOne => at,
+        };
+        for child in &mut self.children[from..] {
+            child.in_group = true;
+        }
+        self.group = Some(Stage::Stopping);
+    }
+
+    fn next_delay(&mut self, at: usize, now: Instant) -> Duration {
+        let Some(backoff) = self.backoff else { return Duration::ZERO };
+        let child = &mut self.children[at];
+        // Taken: a start that fails after this one is one more in a row.
+        let ran = child.running_since.take().map(|since| now.saturating_duration_since(since));
+        if ran.is_some_and(|ran| ran >= backoff.max) {
+            child.failures = 0;
+        }
+        let delay = backoff.delay(child.failures);
+        child.failures = child.failures.saturating_add(1);
+        delay
+    }
+
+    /// Starts the child at `at`, after the delay that it was given.
+    pub(super) fn launch(&mut self, at: usize) {
+        match std::mem::take(&mut self.children[at].delay) {
+            Duration::ZERO => self.launch_now(at, None),
+            delay => self.wait(at, delay, false),
+        }
+    }
+
+    pub(super) fn launch_now(&mut self, at: usize, command: Option<StartCommand>) {
+        let attempt = Attempt(self.number());
+        let child = &mut self.children[at];
+        child.state = ChildState::Starting { attempt, command };
+        self.effects.push_back(Effect::Start { child: child.plan.id.clone(), attempt });
+    }
+
+    /// Begins to stop the child at `at`, if it is not stopped or being stopped.
+    pub(super) fn begin_stop(&mut self, at: usize) {
+        let shutdown = self.children[at].plan.shutdown;
+        match std::mem::replace(&mut self.children[at].state, ChildState::Stopped) {
+            ChildState::Stopped | ChildState::Waiting { .. } => self.stopped(at),
+            ChildState::Running { pid } => {
+                self.effects.push_back(match shutdown {
+                    Shutdown::Kill => Effect::Kill(pid.clone()),
+                    Shutdown::Within(_) | Shutdown::Forever => Effect::Shutdown(pid.clone()),
+                });
+                let timer = self.stop_timer(shutdown);
+                self.children[at].state = ChildState::Stopping { pid, timer };
+            }
+            ChildState::Starting { attempt, command } => {
+                let timer = self.stop_timer(shutdown);
+                self.children[at].state = ChildState::Cancelling { attempt, timer, command };
+                if shutdown == Shutdown::Kill {
+                    self.abandon_start(at);
+                }
+            }
+            stopping @ (ChildState::Stopping { .. } | ChildState::Cancelling { .. }) => {
+                self.children[at].state = stopping;
+            }
+        }
+    }
+
+    fn stop_timer(&mut self, shutdown: Shutdown) -> Option<TimerToken> {
+        match shutdown {
+            Shutdown::Within(limit) => Some(self.set_timer(limit)),
+            Shutdown::Kill | Shutdown::Forever => None,
+        }
+    }
+
+    /// Waits no longer for a start that was to be cancelled; should it succeed, its process is killed.
+    pub(super) fn abandon_start(&mut self, at: usize) {
+        let child = &mut self.children[at];
+        let former = std::mem::replace(&mut child.state, ChildState::Stopped);
+        if let ChildState::Cancelling { command: Some(command), .. } = former {
+            let outcome = Err(CommandError::Stopped(child.id().clone()));
+            self.effects.push_back(Effect::Answer { command: command.id, outcome });
+        }
+        self.stopped(at);
+    }
+
+    /// The child at `at` does nothing any more.
+    pub(super) fn stopped(&mut self, at: usize) {
+        let child = &mut self.children[at];
+        child.state = ChildState::Stopped;
+        for command in std::mem::take(&mut child.awaiting_stop) {
+            self.effects.push_back(Effect::Answer { command, outcome: Ok(None) });
+        }
+        if child.plan.restart == Restart::Temporary {
+            self.remove(at);
+        }
+    }
+
+    pub(super) fn remove(&mut self, at: usize) {
+        let child = self.children.remove(at);
+        self.effects.push_back(Effect::Forget(child.plan.id));
+    }
+
+    /// From now on all children are stopped. The first reason counts.
+    pub(super) fn begin_end(&mut self, reason: ExitReason) {
+        if !matches!(self.phase, Phase::Ending(_) | Phase::Ended) {
+            self.phase = Phase::Ending(reason);
+            self.group = None;
+        }
+    }
+}

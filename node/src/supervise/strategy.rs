@@ -1,0 +1,254 @@
+//! What a supervisor does about its children: a state machine without clock, process or socket. What happened goes in by
+//! `handle_*`, with the monotonic time; what is to be done comes out of `poll_effect`, in order.
+//!
+//! ```text
+//! child ended, start done ──▶ handle_* ──▶ children in order, phase, group ──▶ effects ──▶ the supervisor's process
+//! ```
+//!
+//! It promises what OTP's supervisor manual says: started in order, one after the other; stopped in reverse, one after
+//! the other; intensity (V3). Beyond it, nothing here waits: a start or a stop that takes its time holds up only what
+//! must come after it (V6). Phases: `New` → `Starting` → `Up` → `Ending` → `Ended`.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use rookery_runtime::{ExitReason, Pid};
+
+use crate::supervise::{
+    child::{Child, ChildState},
+    effect::{Attempt, Cause, ChildPlan, CommandError, Effect, Report, StartFailure, TimerToken},
+    intensity::Intensity,
+    limits::{PLACE_WAIT_MAX, PLACE_WAIT_MIN},
+    policy::{Backoff, Strategy},
+};
+
+/// The decisions of one supervisor.
+#[derive(Debug)]
+pub struct StrategyMachine {
+    /// Which children go with one that has to be restarted.
+    pub(super) strategy: Strategy,
+    /// How long restarts wait.
+    pub(super) backoff: Option<Backoff>,
+    /// The restarts of the last period.
+    pub(super) intensity: Intensity,
+    /// In the order of their start. Ids are unique.
+    pub(super) children: Vec<Child>,
+    pub(super) phase: Phase,
+    /// What is done with the children that are `in_group`; `None` when there are none.
+    pub(super) group: Option<Stage>,
+    /// What is to be done and was not taken yet.
+    pub(super) effects: VecDeque<Effect>,
+    /// The next attempt's or timer's number.
+    pub(super) next_number: u64,
+}
+
+/// Where the supervisor is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing has been started.
+    New,
+    /// The first start of the children it began with.
+    Starting,
+    Up,
+    /// Stops its children, to end with this reason.
+    Ending(ExitReason),
+    Ended,
+}
+
+/// What is done with a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Stopped in reverse order.
+    Stopping,
+    /// Started in order.
+    Starting,
+}
+
+impl StrategyMachine {
+    /// A supervisor that has not started its children. Their ids must be unique.
+    #[must_use]
+    pub fn new(strategy: Strategy, intensity: Intensity, backoff: Option<Backoff>, children: Vec<ChildPlan>) -> Self {
+        Self {
+            strategy,
+            backoff,
+            intensity,
+            children: children.into_iter().map(Child::new).collect(),
+            phase: Phase::New,
+            group: None,
+            effects: VecDeque::new(),
+            next_number: 0,
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Starts the children in order. [`Effect::Up`] tells that all run.
+    pub fn handle_start(&mut self) {
+        if self.phase == Phase::New {
+            self.phase = Phase::Starting;
+            self.group = Some(Stage::Starting);
+            self.children.iter_mut().for_each(|child| child.in_group = true);
+            self.advance();
+        }
+    }
+
+    /// A start is done: the child runs as `pid`.
+    pub fn handle_started(&mut self, attempt: Attempt, pid: Pid, now: Instant) {
+        let Some(at) = self.children.iter().position(|child| child.attempt() == Some(attempt)) else {
+            // It was given up: nobody knows this process, so nobody may depend on it.
+            return self.effects.push_back(Effect::Kill(pid));
+        };
+        let child = &mut self.children[at];
+        let former = std::mem::replace(&mut child.state, ChildState::Running { pid: pid.clone() });
+        child.running_since = Some(now);
+        child.searches = 0;
+        match former {
+            ChildState::Cancelling { command, .. } => {
+                let stopped = CommandError::Stopped(child.id().clone());
+                if let Some(command) = command {
+                    self.effects.push_back(Effect::Answer { command: command.id, outcome: Err(stopped) });
+                }
+                self.begin_stop(at);
+            }
+            ChildState::Starting { command, .. } => {
+                let started = Report::Started { child: child.id().clone(), pid: pid.clone() };
+                self.effects.push_back(Effect::Report(started));
+                if let Some(command) = command {
+                    self.effects.push_back(Effect::Answer { command: command.id, outcome: Ok(Some(pid)) });
+                }
+            }
+            _ => {}
+        }
+        self.advance();
+    }
+
+    /// A start has failed.
+    pub fn handle_start_failed(&mut self, attempt: Attempt, failure: StartFailure, now: Instant) {
+        let Some(at) = self.children.iter().position(|child| child.attempt() == Some(attempt)) else { return };
+        let child = &mut self.children[at];
+        child.last_end = Some(failure.to_string());
+        match std::mem::replace(&mut child.state, ChildState::Stopped) {
+            ChildState::Starting { command: Some(command), .. } => {
+                let error = CommandError::StartFailed { child: child.id().clone(), failure };
+                self.effects.push_back(Effect::Answer { command: command.id, outcome: Err(error) });
+                if command.added {
+                    self.remove(at);
+                }
+            }
+            ChildState::Cancelling { command, .. } => {
+                if let Some(command) = command {
+                    let error = CommandError::StartFailed { child: child.id().clone(), failure };
+                    self.effects.push_back(Effect::Answer { command: command.id, outcome: Err(error) });
+                }
+                self.stopped(at);
+            }
+            _ if self.is_to_be_stopped(at) => self.stopped(at),
+            _ if self.phase == Phase::Starting => {
+                let id = self.children[at].id().clone();
+                let text = format!("child `{id}` was not started: {failure}");
+                let cause = Cause::Start(failure);
+                self.effects.push_back(Effect::Report(Report::StartFailed { child: id, cause }));
+                self.begin_end(ExitReason::ShutdownWith(text));
+            }
+            _ => match failure {
+                StartFailure::NoPlace(detail) => self.wait_for_place(at, detail),
+                failure => self.restart(at, Cause::Start(failure), now),
+            },
+        }
+        self.advance();
+    }
+
+    /// A process has ended. One that is no child's is ignored, as one that is told of twice.
+    pub fn handle_down(&mut self, pid: &Pid, reason: ExitReason, now: Instant) {
+        let Some(at) = self.children.iter().position(|child| child.pid() == Some(pid)) else { return };
+        let child = &mut self.children[at];
+        let was_running = matches!(child.state, ChildState::Running { .. });
+        child.last_end = Some(reason.to_string());
+        if was_running && !self.is_to_be_stopped(at) {
+            let child = &mut self.children[at];
+            if child.plan.restart.applies_to(&reason) {
+                child.state = ChildState::Stopped;
+                self.restart(at, Cause::Exit { pid: pid.clone(), reason }, now);
+            } else {
+                let ended = Report::Ended { child: child.id().clone(), reason };
+                self.effects.push_back(Effect::Report(ended));
+                self.stopped(at);
+            }
+        } else {
+            self.stopped(at);
+        }
+        self.advance();
+    }
+
+    /// A timer has fired. One that is not waited for any more is ignored.
+    pub fn handle_timer(&mut self, token: TimerToken) {
+        let Some(at) = self.children.iter().position(|child| child.timer() == Some(token)) else { return };
+        let child = &mut self.children[at];
+        match &mut child.state {
+            ChildState::Waiting { .. } => self.launch(at),
+            ChildState::Stopping { pid, timer } => {
+                *timer = None;
+                let kill = Effect::Kill(pid.clone());
+                let report = Effect::Report(Report::TooSlow(child.id().clone()));
+                self.effects.extend([report, kill]);
+            }
+            ChildState::Cancelling { .. } => {
+                let report = Effect::Report(Report::TooSlow(child.id().clone()));
+                self.effects.push_back(report);
+                self.abandon_start(at);
+            }
+            _ => {}
+        }
+        self.advance();
+    }
+
+    /// A node has come up: children that wait for a place look again.
+    pub fn handle_place_changed(&mut self) {
+        for at in 0..self.children.len() {
+            if matches!(self.children[at].state, ChildState::Waiting { for_place: true, .. }) {
+                self.launch(at);
+            }
+        }
+        self.advance();
+    }
+
+    /// The supervisor has to end: its children are stopped in reverse order, then [`Effect::Ended`] comes.
+    pub fn handle_stop(&mut self, reason: ExitReason) {
+        self.begin_end(reason);
+        self.advance();
+    }
+
+    /// Whether the child at `at` is about to be stopped, so that its own end changes nothing.
+    fn is_to_be_stopped(&self, at: usize) -> bool {
+        matches!(self.phase, Phase::Ending(_)) || (self.group == Some(Stage::Stopping) && self.children[at].in_group)
+    }
+
+    fn wait_for_place(&mut self, at: usize, detail: String) {
+        let delay = Backoff { min: PLACE_WAIT_MIN, max: PLACE_WAIT_MAX }.delay(self.children[at].searches);
+        self.children[at].searches = self.children[at].searches.saturating_add(1);
+        let report = Report::NoPlace { child: self.children[at].id().clone(), detail, delay };
+        self.effects.push_back(Effect::Report(report));
+        self.wait(at, delay, true);
+    }
+
+    pub(super) fn wait(&mut self, at: usize, delay: Duration, for_place: bool) {
+        let timer = self.set_timer(delay);
+        self.children[at].state = ChildState::Waiting { timer, for_place };
+    }
+
+    pub(super) fn set_timer(&mut self, after: Duration) -> TimerToken {
+        let token = TimerToken(self.number());
+        self.effects.push_back(Effect::SetTimer { token, after });
+        token
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+}
