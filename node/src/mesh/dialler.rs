@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::driver::{Dialled, Mesh};
-use crate::discovery::{DialBook, DiscoveryEvent, Jitter, NodeKey, Refusal};
+use crate::discovery::{DialBook, DialStatus, DiscoveryEvent, Jitter, NodeKey, Refusal};
 
 /// What the loop is told.
 pub(crate) enum Hint {
@@ -28,7 +28,8 @@ pub(crate) enum Hint {
     Disconnected(NodeId),
 }
 
-/// How many hints may wait. More are dropped: they are told again, and discovery polls on.
+/// How many hints may wait. Beyond it what peers tell of others is dropped: it is told again, and discovery polls on. If one
+/// about a connection is dropped, the loop looks at the connections themselves once it has come to the others.
 pub(crate) const MAX_HINTS: usize = 1024;
 
 /// How many addresses' troubles are remembered: as many as the book holds.
@@ -52,6 +53,9 @@ pub(crate) async fn run(
         for address in book.poll_dials(start.elapsed()) {
             let (mesh, replace) = (mesh.clone(), memory.stale.remove(&address));
             dials.spawn(async move { (address, mesh.dial(address, replace).await) });
+        }
+        if hints.is_empty() && mesh.has_missed_hint() {
+            look_at_connections(&mesh, &mut book, start.elapsed());
         }
         let wake = start + book.next_due().unwrap_or(LONGEST_SLEEP).min(start.elapsed() + LONGEST_SLEEP);
         tokio::select! {
@@ -78,6 +82,26 @@ pub(crate) async fn run(
     }
 }
 
+/// Brings the book in line with the connections that stand.
+fn look_at_connections(mesh: &Mesh, book: &mut DialBook, now: Duration) {
+    let peers = mesh.peers.all();
+    let believed: HashSet<String> = book
+        .statuses()
+        .filter_map(|(_, status)| match status {
+            DialStatus::Connected(node) => Some(node.as_str().to_owned()),
+            _ => None,
+        })
+        .collect();
+    for name in believed.iter().filter(|name| !peers.iter().any(|peer| peer.node.name().as_str() == name.as_str())) {
+        book.disconnected(&NodeKey::new(name.as_str()), now);
+    }
+    for peer in peers {
+        for &address in &peer.addresses {
+            book.already_connected(address, key(&peer.node));
+        }
+    }
+}
+
 fn settle(
     mesh: &Mesh,
     book: &mut DialBook,
@@ -87,13 +111,13 @@ fn settle(
     now: Duration,
 ) {
     let error = match outcome {
-        Ok(Dialled { node, established: true }) => {
+        // What is told of the end of a connection goes to addresses that stand as connected: only what stands now may.
+        Ok(Dialled { node }) if mesh.is_connected(&node) => {
             memory.troubled.remove(&address);
             return book.connected(address, key(&node));
         }
-        // Lost again before we came here: what is known of it is that it is due.
-        Ok(Dialled { node, established: false }) => {
-            return book.dial_failed(address, &format!("{node} was lost at once"), now);
+        Ok(Dialled { node }) => {
+            return book.dial_failed(address, &format!("the connection with {node} is lost, or not made yet"), now);
         }
         Err(error) => error,
     };
@@ -112,8 +136,12 @@ fn settle(
     };
     match (refusal.code, &refusal.by) {
         (RefusalCode::SelfDial, _) => book.is_self(address),
-        (RefusalCode::Duplicate, Some(node)) if node != mesh.own() && mesh.knows(node) => {
+        (RefusalCode::Duplicate, Some(node)) if mesh.is_connected(node) => {
             book.already_connected(address, key(node));
+        }
+        // The other connection is about to be made here too; if nothing comes of it, this address is due again.
+        (RefusalCode::Duplicate, Some(node)) if mesh.knows(node) => {
+            book.dial_failed(address, &error.to_string(), now);
         }
         (RefusalCode::Duplicate, _) => {
             // It holds on to a connection that we do not have: ask it to let go.

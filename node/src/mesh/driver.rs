@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use quinn::{Connection, Endpoint, Incoming};
 use rookery_protocol::{
     ClusterName, ControlFrame, NodeId, SessionId, Signal, SignalBody, WireError,
     control::{Goodbye, PeerAddresses},
-    handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, RefusalCode, Role},
+    handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, RefusalCode, Role},
     limits::{MAX_ADDRESSES_PER_PEER, MAX_PEERS_PER_FRAME},
 };
 use rookery_runtime::{
@@ -32,7 +32,7 @@ use rookery_runtime::{
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{timeout, timeout_at},
 };
 
 use super::{
@@ -62,7 +62,9 @@ pub(crate) struct Mesh {
     pub(crate) listen_port: u16,
     /// For dialling.
     pub(crate) client_config: quinn::ClientConfig,
-    pub(crate) hints: mpsc::Sender<Hint>,
+    hints: mpsc::Sender<Hint>,
+    /// A hint about a connection found no room: the dialling loop has to look for itself.
+    missed_hint: AtomicBool,
     /// Says why this node leaves, once it does.
     pub(crate) leaving: watch::Sender<Option<String>>,
     /// How many things the policy has refused to clients.
@@ -72,11 +74,38 @@ pub(crate) struct Mesh {
     next_session: AtomicU32,
 }
 
-/// Another node was dialled.
+/// Another node was dialled: it is connected now by this connection or another, or was, or is about to be.
 pub(crate) struct Dialled {
     pub(crate) node: NodeId,
-    /// Whether the connection was made; it may be lost again since.
-    pub(crate) established: bool,
+}
+
+/// A handshake that the arbiter may have been told of. Unless the connection comes to stand, the arbiter is told of its end,
+/// however the handshake ends: a peer that falls silent must not be remembered as one that is about to be connected.
+struct Pending<'a> {
+    mesh: &'a Mesh,
+    number: ConnectionNumber,
+    /// The peer, once the arbiter was asked about it.
+    node: Option<NodeId>,
+}
+
+impl<'a> Pending<'a> {
+    fn new(mesh: &'a Mesh) -> Self {
+        let number = ConnectionNumber(mesh.next_connection.fetch_add(1, Ordering::Relaxed));
+        Self { mesh, number, node: None }
+    }
+
+    /// The connection stands: its end is told when it ends.
+    fn stands(mut self) {
+        self.node = None;
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if let Some(node) = &self.node {
+            self.mesh.arbiter().ended(self.number, node);
+        }
+    }
 }
 
 /// What a new mesh needs.
@@ -119,6 +148,7 @@ impl Mesh {
             listen_port: parts.listen_port,
             client_config: parts.client_config,
             hints: parts.hints,
+            missed_hint: AtomicBool::new(false),
             leaving: watch::channel(None).0,
             refused_to_clients: AtomicU64::new(0),
             arbiter: Mutex::new(Arbiter::new(own)),
@@ -131,12 +161,32 @@ impl Mesh {
         self.runtime.node()
     }
 
+    /// Whether a connection with this life of a node stands.
+    pub(crate) fn is_connected(&self, peer: &NodeId) -> bool {
+        self.peers.all().iter().any(|connected| connected.node == *peer)
+    }
+
+    /// Whether one stands, or is about to.
     pub(crate) fn knows(&self, peer: &NodeId) -> bool {
         self.arbiter().knows(peer)
     }
 
     fn arbiter(&self) -> MutexGuard<'_, Arbiter> {
         self.arbiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the dialling loop. What a peer says of others may be lost, and is told again; what is known of connections not.
+    fn hint(&self, hint: Hint) {
+        if let Err(refused) = self.hints.try_send(hint)
+            && !matches!(refused.into_inner(), Hint::Learned(_))
+        {
+            self.missed_hint.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a hint about a connection found no room since this was asked last.
+    pub(crate) fn has_missed_hint(&self) -> bool {
+        self.missed_hint.swap(false, Ordering::Relaxed)
     }
 
     fn hello(&self, replace: bool) -> Hello {
@@ -155,70 +205,81 @@ impl Mesh {
         }
     }
 
-    fn next_number(&self) -> ConnectionNumber {
-        ConnectionNumber(self.next_connection.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Dials another node, and makes it a peer.
+    /// Dials another node, and makes it a peer, or finds that it is one.
     pub(crate) async fn dial(self: &Arc<Self>, address: SocketAddr, replace: bool) -> Result<Dialled, ConnectionError> {
         let limit = self.settings.handshake_timeout;
-        let dialled = timeout(limit, self.dial_until_agreed(address, replace)).await;
-        dialled.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit)))
+        let deadline = tokio::time::Instant::now() + limit;
+        let connection = timeout_at(deadline, self.connect(address)).await;
+        let connection = connection.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit)))?;
+        let mut answered = None;
+        let shaken = timeout_at(deadline, self.dial_until_agreed(&connection, address, replace, &mut answered)).await;
+        match (shaken.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))), answered) {
+            (Ok(established), _) => {
+                let node = established.agreement.peer.node.clone();
+                self.establish(established);
+                Ok(Dialled { node })
+            }
+            (Err(error), answered) => {
+                farewell(&connection, &error).await;
+                match (error, answered) {
+                    (ConnectionError::RefusedByUs(refusal), Some(node)) if refusal.code == RefusalCode::Duplicate => {
+                        Ok(Dialled { node })
+                    }
+                    (error, _) => Err(error),
+                }
+            }
+        }
     }
 
-    async fn dial_until_agreed(
-        self: &Arc<Self>,
-        address: SocketAddr,
-        replace: bool,
-    ) -> Result<Dialled, ConnectionError> {
+    async fn connect(&self, address: SocketAddr) -> Result<Connection, ConnectionError> {
         // A fresh port for each dial: an address translation that has gone stale for an old one does no harm.
         let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
         let endpoint = Endpoint::client(SocketAddr::new(any, 0)).map_err(ConnectionError::Socket)?;
         let connecting = endpoint.connect_with(self.client_config.clone(), address, SERVER_NAME);
-        let connection = connecting.map_err(ConnectionError::Dial)?.await?;
-        let identity = PeerIdentity::of_connection(&connection)?;
-        let mut control = Control::open(&connection).await?;
-        let number = self.next_number();
+        Ok(connecting.map_err(ConnectionError::Dial)?.await?)
+    }
+
+    /// The dialler's end of the handshake. `answered` is who welcomed us, whatever came of it.
+    async fn dial_until_agreed(
+        self: &Arc<Self>,
+        connection: &Connection,
+        address: SocketAddr,
+        replace: bool,
+        answered: &mut Option<NodeId>,
+    ) -> Result<Established, ConnectionError> {
+        let identity = PeerIdentity::of_connection(connection)?;
+        let facts = facts_of(&identity).ok_or(ConnectionError::StreamClosed("control"))?;
+        let mut control = Control::open(connection).await?;
+        let mut pending = Pending::new(self);
+        let number = pending.number;
         let mut replaces = None;
-        let mut node = None;
-        let agreed = match facts_of(&identity) {
-            Some(facts) => {
-                shake_hands(&mut control, true, self.hello(replace), facts, |peer| {
-                    node = Some(peer.node.clone());
-                    match self.arbiter().welcomed(number, &peer.node) {
-                        Ruling::Keep(other) => {
-                            replaces = other;
-                            Verdict::Admit(None)
-                        }
-                        Ruling::Refuse(code, text) => Verdict::Refuse(code, text),
-                    }
-                })
-                .await
-            }
-            None => Err(ConnectionError::StreamClosed("control")),
-        };
-        let agreement = match agreed {
-            Ok(agreement) => agreement,
-            Err(error) => {
-                if let Some(node) = node {
-                    self.arbiter().ended(number, &node);
+        let agreement = shake_hands(&mut control, true, self.hello(replace), facts, |peer| {
+            *answered = Some(peer.node.clone());
+            pending.node = Some(peer.node.clone());
+            match self.arbiter().welcomed(number, &peer.node) {
+                Ruling::Keep(other) => {
+                    replaces = other;
+                    Verdict::Admit(None)
                 }
-                farewell(&connection, &error).await;
-                return Err(error);
+                Ruling::Refuse(code, text) => Verdict::Refuse(code, text),
             }
-        };
-        let node = agreement.peer.node.clone();
+        })
+        .await?;
+        pending.stands();
         let mut addresses = agreement.peer.advertised.clone();
         addresses.push(address);
-        let established = Established { number, connection, control, agreement, addresses, replaces };
-        let established = self.establish(established);
-        Ok(Dialled { node, established })
+        Ok(Established { number, connection: connection.clone(), control, agreement, addresses, replaces })
     }
 
     /// Accepts connections until the endpoint is closed.
     pub(crate) async fn accept_all(self: Arc<Self>, endpoint: Endpoint) {
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         while let Some(incoming) = endpoint.accept().await {
+            if handshakes.available_permits() < MAX_HANDSHAKES / 2 && incoming.may_retry() {
+                // Under load, only who really is where it says that it is gets further.
+                drop(incoming.retry());
+                continue;
+            }
             let Ok(permit) = handshakes.clone().try_acquire_owned() else {
                 tracing::warn!(from = %incoming.remote_address(), "too many handshakes at once: refused");
                 incoming.refuse();
@@ -227,9 +288,7 @@ impl Mesh {
             let mesh = self.clone();
             tokio::spawn(async move {
                 let from = incoming.remote_address();
-                let limit = mesh.settings.handshake_timeout;
-                let accepted = timeout(limit, mesh.accept(incoming)).await;
-                if let Err(error) = accepted.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
+                if let Err(error) = mesh.accept(incoming).await {
                     match &error {
                         ConnectionError::RefusedByUs(refusal) if refusal.code != RefusalCode::Duplicate => {
                             tracing::warn!(%from, code = refusal.code.name(), reason = %error, "connection refused");
@@ -246,9 +305,12 @@ impl Mesh {
     }
 
     async fn accept(self: &Arc<Self>, incoming: Incoming) -> Result<(), ConnectionError> {
-        let connection = incoming.await?;
-        let shaken = self.accept_until_agreed(&connection).await;
-        let established = match shaken {
+        let limit = self.settings.handshake_timeout;
+        let deadline = tokio::time::Instant::now() + limit;
+        let connection = timeout_at(deadline, incoming.into_future()).await;
+        let connection = connection.map_err(|_| ConnectionError::HandshakeTimeout(limit))??;
+        let shaken = timeout_at(deadline, self.accept_until_agreed(&connection)).await;
+        let established = match shaken.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
             Ok(established) => established,
             Err(error) => {
                 farewell(&connection, &error).await;
@@ -267,7 +329,7 @@ impl Mesh {
                 };
                 session::driver::open(self, client);
             }
-            None => drop(self.establish(established)),
+            None => self.establish(established),
         }
         Ok(())
     }
@@ -277,38 +339,35 @@ impl Mesh {
         let is_client = matches!(identity.role, CertificateRole::Client { .. });
         let facts = facts_of(&identity).ok_or(ConnectionError::StreamClosed("control"))?;
         let mut control = Control::accept(connection).await?;
-        let number = self.next_number();
-        let mut asked = None;
-        let agreed = shake_hands(&mut control, false, self.hello(false), facts, |peer| {
+        let mut pending = Pending::new(self);
+        let number = pending.number;
+        let agreement = shake_hands(&mut control, false, self.hello(false), facts, |peer| {
             if is_client {
                 return self.admit_client();
             }
             if let Some(reason) = &*self.leaving.borrow() {
                 return Verdict::Refuse(RefusalCode::Draining, format!("{} is leaving: {reason}", self.own()));
             }
-            asked = Some(peer.node.clone());
+            pending.node = Some(peer.node.clone());
             match self.arbiter().asked(number, &peer.node, peer.replace) {
                 Ruling::Keep(_) => Verdict::Admit(None),
                 Ruling::Refuse(code, text) => Verdict::Refuse(code, text),
             }
         })
-        .await;
-        let (agreement, replaces) = match (agreed, &asked) {
-            (Ok(agreement), Some(node)) => match self.arbiter().confirmed(number, node) {
-                Ruling::Keep(replaces) => (agreement, replaces),
+        .await?;
+        let mut replaces = None;
+        if let Some(node) = &pending.node {
+            match self.arbiter().confirmed(number, node) {
+                Ruling::Keep(other) => replaces = other,
                 Ruling::Refuse(code, text) => {
+                    // It takes the connection for made, so it waits for no word of ours: it is to hear at once.
+                    connection.close(close_code::REFUSED, text.as_bytes());
                     let by = Some(self.own().clone());
-                    return Err(ConnectionError::RefusedByUs(rookery_protocol::handshake::Refusal { code, text, by }));
+                    return Err(ConnectionError::RefusedByUs(Refusal { code, text, by }));
                 }
-            },
-            (Ok(agreement), None) => (agreement, None),
-            (Err(error), _) => {
-                if let Some(node) = asked {
-                    self.arbiter().ended(number, &node);
-                }
-                return Err(error);
             }
-        };
+        }
+        pending.stands();
         let remote = SocketAddr::new(connection.remote_address().ip().to_canonical(), agreement.peer.listen_port);
         let mut addresses = agreement.peer.advertised.clone();
         addresses.push(remote);
@@ -330,14 +389,16 @@ impl Mesh {
         }
     }
 
-    /// Makes a peer of an agreed connection. False if it was lost again at once.
-    fn establish(self: &Arc<Self>, established: Established) -> bool {
+    /// Makes a peer of an agreed connection.
+    fn establish(self: &Arc<Self>, established: Established) {
         let Established { number, connection, control, agreement, mut addresses, replaces } = established;
         let node = agreement.peer.node.clone();
         if let Some(old) = replaces
             && let Some(peer) = self.peers.all().into_iter().find(|peer| peer.number == old)
         {
-            self.lost(&peer, "another connection, or a newer life of it, takes its place");
+            let reason = "another connection, or a newer life of it, takes its place";
+            self.lost(&peer, reason);
+            peer.connection.close(close_code::REPLACED, reason.as_bytes());
         }
         addresses.dedup();
         addresses.truncate(MAX_ADDRESSES_PER_PEER);
@@ -361,20 +422,14 @@ impl Mesh {
         self.runtime.node_up(&node);
         self.tell_clients(&SignalBody::NodeUp(node.clone()));
         for &address in &peer.addresses {
-            drop(self.hints.try_send(Hint::Connected(address, node.clone())));
+            self.hint(Hint::Connected(address, node.clone()));
         }
         let mesh = self.clone();
         tokio::spawn(async move {
             let end = mesh.serve(&peer, control, agreement).await;
-            let (code, reason) = match &end {
-                ConnectionError::Goodbye(_) => (close_code::GOODBYE, "goodbye".to_owned()),
-                ConnectionError::Wire(error) => (close_code::PROTOCOL, error.to_string()),
-                other => (close_code::TOO_SLOW, other.to_string()),
-            };
             mesh.lost(&peer, &end.to_string());
-            peer.connection.close(code, reason.as_bytes());
+            peer.connection.close(end.close_code(), end.to_string().as_bytes());
         });
-        connection.close_reason().is_none()
     }
 
     /// The life of a peer. Gives why it ended.
@@ -457,7 +512,7 @@ impl Mesh {
                 Ok(ControlFrame::Peers(peers)) => {
                     for told in peers.iter().filter(|told| told.node != *self.own() && !self.knows(&told.node)) {
                         for &address in &told.addresses {
-                            drop(self.hints.try_send(Hint::Learned(address)));
+                            self.hint(Hint::Learned(address));
                         }
                     }
                 }
@@ -485,8 +540,7 @@ impl Mesh {
         }
         let reason = reason.to_owned();
         self.tell_clients(&SignalBody::NodeDown { node: peer.node.clone(), reason });
-        drop(self.hints.try_send(Hint::Disconnected(peer.node.clone())));
-        peer.connection.close(close_code::REPLACED, b"lost");
+        self.hint(Hint::Disconnected(peer.node.clone()));
     }
 
     fn tell_clients(&self, body: &SignalBody) {
@@ -508,16 +562,11 @@ pub(crate) async fn told(leaving: &mut watch::Receiver<Option<String>>) -> Strin
 
 /// Lets the other end hear why, and closes.
 pub(crate) async fn farewell(connection: &Connection, error: &ConnectionError) {
-    let code = match error {
-        ConnectionError::RefusedByUs(_) => {
-            // The refusal is on the control stream; the other end closes when it has read it.
-            drop(timeout(FAREWELL, connection.closed()).await);
-            close_code::REFUSED
-        }
-        ConnectionError::RefusedByPeer(_) => close_code::REFUSED,
-        _ => close_code::PROTOCOL,
-    };
-    connection.close(code, error.to_string().as_bytes());
+    if matches!(error, ConnectionError::RefusedByUs(_)) {
+        // The refusal is on the control stream; the other end closes when it has read it.
+        drop(timeout(FAREWELL, connection.closed()).await);
+    }
+    connection.close(error.close_code(), error.to_string().as_bytes());
 }
 
 /// Takes what a peer sends.

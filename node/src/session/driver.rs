@@ -10,7 +10,7 @@ use rookery_protocol::{
 use rookery_runtime::{
     Runtime, Unreachable,
     net::{
-        control::{ConnectionError, Control, close_code},
+        control::{ConnectionError, Control},
         lanes::{Inbox, read_lanes, write_lane},
         outbound::{Outbound, Tap},
     },
@@ -134,8 +134,7 @@ fn lost(mesh: &Mesh, client: &Client, end: &ConnectionError) {
     for signal in signals {
         mesh.runtime.signal(signal);
     }
-    let code = if matches!(end, ConnectionError::Goodbye(_)) { close_code::GOODBYE } else { close_code::PROTOCOL };
-    client.connection.close(code, end.to_string().as_bytes());
+    client.connection.close(end.close_code(), end.to_string().as_bytes());
 }
 
 /// Takes what a client sends.

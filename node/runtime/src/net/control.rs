@@ -69,6 +69,21 @@ pub enum ConnectionError {
     Goodbye(String),
 }
 
+impl ConnectionError {
+    /// The code to close the connection with.
+    #[must_use]
+    pub fn close_code(&self) -> quinn::VarInt {
+        match self {
+            Self::Goodbye(_) => close_code::GOODBYE,
+            Self::RefusedByUs(_) | Self::RefusedByPeer(_) | Self::Identity(_) => close_code::REFUSED,
+            Self::HandshakeTimeout(_) | Self::GiveUp(_) => close_code::TOO_SLOW,
+            Self::Socket(_) | Self::Dial(_) | Self::Quic(_) | Self::Wire(_) | Self::StreamClosed(_) => {
+                close_code::PROTOCOL
+            }
+        }
+    }
+}
+
 /// What quinn says, for an operator.
 fn describe(error: &quinn::ConnectionError) -> String {
     match error {

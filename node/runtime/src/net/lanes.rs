@@ -32,7 +32,11 @@ pub async fn write_lane(connection: &Connection, outbound: &Outbound, lane: usiz
     let mut stream = connection.open_uni().await?;
     while let Some(mut chunks) = poll_fn(|cx| outbound.poll_take(lane, cx)).await? {
         let bytes = chunks.iter().map(Bytes::len).sum();
-        let written = stream.write_all_chunks(&mut chunks).await;
+        let written = tokio::select! {
+            biased;
+            written = stream.write_all_chunks(&mut chunks) => written,
+            error = outbound.too_slow(lane) => return Err(error.into()),
+        };
         outbound.written(bytes);
         written.map_err(|error| match error {
             quinn::WriteError::ConnectionLost(error) => error.into(),

@@ -49,6 +49,8 @@ pub struct Outbound {
     max_message_bytes: usize,
     /// Senders that wait for room.
     room: Notify,
+    /// Told when a lane is given up.
+    gave_up: Notify,
     /// Own processes with ties over this connection; `None` once it is closed.
     interested: Mutex<Option<HashSet<Serial>>>,
 }
@@ -134,6 +136,7 @@ impl Outbound {
             tap: None,
             max_message_bytes,
             room: Notify::new(),
+            gave_up: Notify::new(),
             interested: Mutex::new(Some(HashSet::new())),
         }
     }
@@ -186,7 +189,7 @@ impl Outbound {
         let state = &mut *state;
         let before = state.batch.len();
         if self.queued.load(Ordering::Relaxed) > self.limit {
-            Self::give_up(state, before, GiveUp::TooSlow { bytes: self.limit });
+            self.give_up(state, before, GiveUp::TooSlow { bytes: self.limit });
             return Err((NotTaken::Closed, Box::new(signal)));
         }
         if let Some(tap) = &self.tap {
@@ -209,7 +212,7 @@ impl Outbound {
         };
         match apart {
             Ok(apart) => self.queued_more(state, before, apart),
-            Err(error) => Self::give_up(state, before, error.into()),
+            Err(error) => self.give_up(state, before, error.into()),
         }
         Ok(())
     }
@@ -242,7 +245,7 @@ impl Outbound {
                 }
                 self.queued_more(state, before, apart);
             }
-            Err(error) => Self::give_up(state, before, error.into()),
+            Err(error) => self.give_up(state, before, error.into()),
         }
         Ok(())
     }
@@ -263,12 +266,25 @@ impl Outbound {
 
     /// The lane's table of nodes is full. What stands in the batch before is still sent; the writer then ends the
     /// connection, and with it every tie is told.
-    fn give_up(state: &mut LaneState, before: usize, error: GiveUp) {
+    fn give_up(&self, state: &mut LaneState, before: usize, error: GiveUp) {
         state.batch.truncate(before);
         state.broken = Some(error);
         state.closed = true;
         if let Some(writer) = state.writer.take() {
             writer.wake();
+        }
+        self.gave_up.notify_waiters();
+    }
+
+    /// Waits until the peer is given up for being too slow. Then nothing of what is queued can be written: the writer may
+    /// be waiting for that very peer.
+    pub async fn too_slow(&self, lane: usize) -> GiveUp {
+        loop {
+            let gave_up = self.gave_up.notified();
+            if let Some(error @ GiveUp::TooSlow { .. }) = &lock(&self.lanes[lane].state).broken {
+                return error.clone();
+            }
+            gave_up.await;
         }
     }
 

@@ -1,0 +1,260 @@
+//! Who has a good certificate, and misbehaves once it is let in.
+
+use rookery_node::{
+    Codec, ExitReason, Payload, Pid, Tag,
+    protocol::{
+        ControlFrame, LaneDecoder, SignalBody,
+        control::PeerAddresses,
+        handshake::{Role, Welcome},
+        id::CallId,
+        signal::ReplyRoute,
+    },
+};
+use rookery_runtime::net::control::close_code;
+
+use super::{
+    raw::{Raw, Talk, encoded, from_client, hello, lane, listen, soon, tls, welcome_dial},
+    town::{CLUSTER, Town},
+};
+
+async fn client(town: &Town) -> (Raw, Talk, Welcome) {
+    let raw = Raw::dial(tls(&town.client("eve")), town.victim.listen_address()).await.unwrap();
+    let (talk, welcome) = raw.join(hello(CLUSTER, Role::Client, "eve")).await;
+    (raw, talk, welcome)
+}
+
+async fn node(town: &Town) -> (Raw, Talk) {
+    let raw = Raw::dial(tls(&town.node("mallory")), town.victim.listen_address()).await.unwrap();
+    let (talk, _) = raw.join(hello(CLUSTER, Role::Node, "mallory")).await;
+    (raw, talk)
+}
+
+async fn on_a_lane(raw: &Raw, bytes: &[u8]) -> quinn::SendStream {
+    let mut stream = soon("a lane", raw.connection.open_uni()).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_a_lane() {
+    let town = Town::new().await;
+    let open = lane(town.victim.node(), town.victim.node(), &[]);
+    let twice = [&open[..], &open].concat();
+    let huge = [&open[..], b"\xff\xff\xff\xff\x01\x00"].concat();
+    let confirm = [&open[..], b"\x00\x00\x00\x00\x23\x00"].concat();
+    for (bytes, words) in [
+        (&b"\xff\xff\xff\xff\x10\x00"[..], "4294967295 bytes"),
+        (b"\x08\x00\x00\x00\x01\x00garbage!", ""),
+        (&huge, "4294967295 bytes"),
+        (&twice, "LaneOpen"),
+        (&confirm, "Confirm"),
+    ] {
+        let (raw, _talk, _) = client(&town).await;
+        let _stream = on_a_lane(&raw, bytes).await;
+        raw.is_closed(close_code::PROTOCOL, words).await;
+        let (raw, _talk) = node(&town).await;
+        let _stream = on_a_lane(&raw, bytes).await;
+        raw.is_closed(close_code::PROTOCOL, words).await;
+    }
+    town.still_serves().await;
+}
+
+/// A frame may announce what is allowed and never come: it costs what has arrived, not what was announced.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_frame_and_silence_on_many_lanes() {
+    let town = Town::new().await;
+    let before = resident_bytes();
+    let announced = u32::try_from(ATTACKERS_MESSAGE_BYTES).unwrap().to_le_bytes();
+    let open = lane(town.victim.node(), town.victim.node(), &[]);
+    let half = [&open[..], &announced, b"\x01\x00half"].concat();
+    let mut attackers = Vec::new();
+    for _ in 0..40 {
+        let (raw, talk, _) = client(&town).await;
+        let stream = on_a_lane(&raw, &half).await;
+        attackers.push((raw, talk, stream));
+    }
+    soon("all are sessions", async {
+        while town.victim.clients() < attackers.len() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 40 * ATTACKERS_MESSAGE_BYTES / 2, "{grown} bytes for half a frame each");
+    drop(attackers);
+    town.still_serves().await;
+}
+
+/// Within what the node takes by default.
+const ATTACKERS_MESSAGE_BYTES: usize = 15 << 20;
+
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_frame_after_the_handshake() {
+    let town = Town::new().await;
+    for frame in [ControlFrame::Confirm, ControlFrame::Hello(hello(CLUSTER, Role::Client, "eve"))] {
+        let (raw, mut talk, _) = client(&town).await;
+        talk.send.write_all(&encoded(&frame)).await.unwrap();
+        raw.is_closed(close_code::PROTOCOL, "the handshake is over").await;
+        let (raw, mut talk) = node(&town).await;
+        talk.send.write_all(&encoded(&frame)).await.unwrap();
+        raw.is_closed(close_code::PROTOCOL, "the handshake is over").await;
+    }
+    town.still_serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_speaks_for_another() {
+    let town = Town::new().await;
+    let (raw, _talk, welcome) = client(&town).await;
+    let mut signal = from_client(&welcome, &town.echo, SignalBody::Link);
+    signal.from = town.echo.clone();
+    let _stream = on_a_lane(&raw, &lane(&welcome.node, &welcome.node, &[signal])).await;
+    raw.is_closed(close_code::PROTOCOL, "a client speaks for its own processes").await;
+    town.still_serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_speaks_for_another() {
+    let town = Town::new().await;
+    let (raw, _talk) = node(&town).await;
+    let own = hello(CLUSTER, Role::Node, "mallory").node;
+    let exit = SignalBody::Exit { reason: ExitReason::Kill, linked: false };
+    let from = Pid::new(town.friend.node().clone(), town.echo.serial());
+    let signal = rookery_node::protocol::Signal { from, to: (&town.echo).into(), body: exit };
+    let _stream = on_a_lane(&raw, &lane(&own, town.victim.node(), &[signal])).await;
+    raw.is_closed(close_code::PROTOCOL, "a node speaks for its own processes").await;
+    town.still_serves().await;
+}
+
+/// Answers that nobody waits for, and news of nodes that only a node may tell, change nothing: the client goes on, and its
+/// own next call is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_awaits() {
+    let town = Town::new().await;
+    let (raw, _talk, welcome) = client(&town).await;
+    let forged = |n: u64| {
+        let reply = SignalBody::Reply { call: CallId(n), outcome: Ok(Payload::json("666")) };
+        let down = SignalBody::Down { monitor: rookery_node::Ref(n), reason: ExitReason::Normal };
+        let exit = SignalBody::Exit { reason: ExitReason::Kill, linked: true };
+        [reply, down, exit]
+    };
+    let mut signals: Vec<_> = (0..200).flat_map(forged).map(|body| from_client(&welcome, &town.echo, body)).collect();
+    let node_down = SignalBody::NodeDown { node: town.friend.node().clone(), reason: "forged".to_owned() };
+    signals.push(from_client(&welcome, &town.echo, node_down));
+    let asker = from_client(&welcome, &town.echo, SignalBody::Link).from;
+    let payload =
+        Payload { tag: Tag::new(bytes::Bytes::new()).unwrap(), codec: Codec::Json, body: r#"{"Say":[3,null]}"#.into() };
+    let reply = Some(ReplyRoute { to: asker, call: CallId(77) });
+    signals.push(from_client(&welcome, &town.echo, SignalBody::Message { payload, reply, deadline_ms: None }));
+    let _stream = on_a_lane(&raw, &lane(&welcome.node, &welcome.node, &signals)).await;
+
+    let mut answers = soon("the node's lane", raw.connection.accept_uni()).await.unwrap();
+    let mut decoder = LaneDecoder::new(welcome.node.clone(), welcome.node.clone(), 1 << 20);
+    let outcome = soon("the reply", async {
+        loop {
+            while let Some(signal) = decoder.next_signal().unwrap() {
+                if let SignalBody::Reply { call: CallId(77), outcome } = signal.body {
+                    return outcome;
+                }
+            }
+            decoder.push(answers.read_chunk(1 << 16, true).await.unwrap().unwrap().bytes);
+        }
+    })
+    .await;
+    assert_eq!(outcome.unwrap().body.as_ref(), b"3");
+    raw.connection.close(close_code::GOODBYE, b"done");
+    town.still_serves().await;
+}
+
+/// What a client does not read piles up on the node, up to a limit: then it is disconnected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_reads() {
+    let town = Town::with(|settings| settings.outbound_budget_bytes = 8 * 1024).await;
+    let dial = Raw::dial_with_window(tls(&town.client("eve")), town.victim.listen_address(), 1024);
+    let raw = dial.await.unwrap();
+    let (_talk, welcome) = raw.join(hello(CLUSTER, Role::Client, "eve")).await;
+    let nobody = Pid::new(welcome.node.clone(), rookery_node::protocol::Serial(u64::from(u32::MAX)));
+    // Each is answered by a `Down`.
+    let monitors: Vec<_> =
+        (0..40_000).map(|n| from_client(&welcome, &nobody, SignalBody::Monitor(rookery_node::Ref(n)))).collect();
+    let mut stream = soon("a lane", raw.connection.open_uni()).await.unwrap();
+    // It may be closed while it still talks.
+    drop(soon("its monitors", stream.write_all(&lane(&welcome.node, &welcome.node, &monitors))).await);
+    raw.is_closed(close_code::TOO_SLOW, "too slow").await;
+    town.still_serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_streams() {
+    let town = Town::new().await;
+    let (raw, _talk, _) = client(&town).await;
+    let mut streams = Vec::new();
+    let open = lane(town.victim.node(), town.victim.node(), &[]);
+    let opening = async {
+        for _ in 0..10_000 {
+            let Ok(mut stream) = raw.connection.open_uni().await else { return };
+            drop(stream.write_all(&open).await);
+            streams.push(stream);
+        }
+    };
+    soon("ten thousand streams", opening).await;
+    raw.is_closed(close_code::PROTOCOL, "more lanes than were agreed on").await;
+    assert!(streams.len() < 200, "{} streams were let in", streams.len());
+    town.still_serves().await;
+}
+
+/// Before the handshake is done no more streams are let in than a connection ever has, and no second control stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_streams_before_the_handshake() {
+    let town = Town::new().await;
+    let raw = Raw::dial(tls(&town.client("eve")), town.victim.listen_address()).await.unwrap();
+    let mut streams = Vec::new();
+    let opening = async {
+        loop {
+            tokio::select! {
+                Ok(mut stream) = raw.connection.open_uni() => {
+                    drop(stream.write_all(b"x").await);
+                    streams.push(stream);
+                }
+                Ok((mut stream, _)) = raw.connection.open_bi() => {
+                    drop(stream.write_all(b"").await);
+                    streams.push(stream);
+                }
+                reason = raw.connection.closed() => return reason,
+            }
+        }
+    };
+    soon("close", opening).await;
+    raw.is_closed(close_code::TOO_SLOW, "the handshake did not come to an end").await;
+    assert!(streams.len() <= rookery_node::protocol::limits::MAX_LANES + 1, "{} streams were let in", streams.len());
+    town.still_serves().await;
+}
+
+/// A peer that tells of more addresses than the dialling loop takes at once, and is lost in the same moment, is dialled
+/// again all the same (D1).
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_a_flood_of_addresses_hides_no_loss() {
+    let town = Town::new().await;
+    let listener = listen(&town.node("mallory"));
+    let mut mallory = hello(CLUSTER, Role::Node, "mallory");
+    mallory.listen_port = listener.local_addr().unwrap().port();
+    let first = Raw::dial(tls(&town.node("mallory")), town.victim.listen_address()).await.unwrap();
+    let (mut talk, _) = first.join(mallory.clone()).await;
+    let nobody = hello(CLUSTER, Role::Node, "nobody").node;
+    let addresses = vec!["127.0.0.1:9".parse().unwrap(); 16];
+    let many = vec![PeerAddresses { node: nobody, addresses }; 64];
+    let mut bytes = encoded(&ControlFrame::Peers(many)).repeat(8);
+    bytes.extend(encoded(&ControlFrame::Confirm));
+    talk.send.write_all(&bytes).await.unwrap();
+    first.is_closed(close_code::PROTOCOL, "the handshake is over").await;
+    let (connection, mut talk) = welcome_dial(&listener, &mallory).await;
+    assert_eq!(talk.hear().await, ControlFrame::Confirm);
+    connection.close(close_code::GOODBYE, b"done");
+    town.still_serves().await;
+}
