@@ -262,6 +262,10 @@ impl Node {
             }
         };
         drop(tokio::time::timeout(Duration::from_secs(2), gone).await);
+        for peer in self.mesh.peers.all() {
+            // Connections that this node has dialled have endpoints of their own.
+            peer.connection.close(rookery_runtime::net::control::close_code::GOODBYE, reason.as_bytes());
+        }
         self.endpoint.close(rookery_runtime::net::control::close_code::GOODBYE, reason.as_bytes());
         let endpoint = self.endpoint.clone();
         let idle = self.io.handle().spawn(async move { endpoint.wait_idle().await });

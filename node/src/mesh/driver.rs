@@ -577,6 +577,10 @@ struct PeerInbox {
 
 impl Inbox for PeerInbox {
     async fn take(&self, signal: Signal) -> Result<(), WireError> {
+        if self.peer.outbound.is_closed() {
+            // Another connection has taken the place of this one: its `NodeDown` is told, and nothing comes after (M5).
+            return Ok(());
+        }
         // A node speaks for its own processes, to processes of this one.
         if signal.from.node() != &self.peer.node || &signal.to.node != self.runtime.node() {
             let detail = "a node speaks for its own processes, to those of the node it is connected to";
