@@ -248,7 +248,7 @@ impl Mesh {
         answered: &mut Option<NodeId>,
     ) -> Result<Established, ConnectionError> {
         let identity = PeerIdentity::of_connection(connection)?;
-        let facts = facts_of(&identity).ok_or(ConnectionError::StreamClosed("control"))?;
+        let facts = facts_of(&identity);
         let mut control = Control::open(connection).await?;
         let mut pending = Pending::new(self);
         let number = pending.number;
@@ -337,7 +337,7 @@ impl Mesh {
     async fn accept_until_agreed(self: &Arc<Self>, connection: &Connection) -> Result<Established, ConnectionError> {
         let identity = PeerIdentity::of_connection(connection)?;
         let is_client = matches!(identity.role, CertificateRole::Client { .. });
-        let facts = facts_of(&identity).ok_or(ConnectionError::StreamClosed("control"))?;
+        let facts = facts_of(&identity);
         let mut control = Control::accept(connection).await?;
         let mut pending = Pending::new(self);
         let number = pending.number;
