@@ -1,4 +1,9 @@
 //! A client: one session after the other, as long as it is wanted.
+//!
+//! Servers are looked up and dialled in turn, for ever, with a growing wait between rounds; each session is run to its
+//! end (`session.rs`), and the next begins with another address. Everything of the network runs on the client's I/O
+//! thread, processes on the tokio runtime of whoever connects. It promises that every loss and every new session is
+//! seen: by [`Client::state`], and by the processes of a lost session, which end.
 
 use std::{
     fmt, io,

@@ -1,4 +1,7 @@
 //! Where a client looks for nodes: an address, or a DNS name.
+//!
+//! Texts come from the command line, the environment or a program, and are checked here; what is accepted parses back
+//! from its printed form. `resolve.rs` makes addresses of it, at each try anew.
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 

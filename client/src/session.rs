@@ -1,4 +1,10 @@
 //! One session: a connection with one node, and the processes that live in it.
+//!
+//! ```text
+//! dial ─▶ handshake ─▶ Session { runtime } ─▶ run: lane out, lane in, control stream ─▶ why it ended
+//! ```
+//! What the node sends is for processes of this session, or news of nodes; anything else ends the session. When `run`
+//! returns, the session's processes have been told to end with `NoConnection`.
 
 use std::{
     collections::BTreeSet,

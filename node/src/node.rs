@@ -1,4 +1,8 @@
 //! A node: a runtime of processes, its mesh, and the sessions of its clients, started and ended as one.
+//!
+//! What can be wrong with a configuration is an error of the start; what can be wrong outside (DNS, peers, the network)
+//! never is. Sockets and timers of the network live on the node's I/O thread, processes on the tokio runtime of the
+//! caller. The incarnation is the wall clock at the start.
 
 use std::{
     fmt, io,

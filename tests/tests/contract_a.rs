@@ -390,29 +390,35 @@ fn json(text: &str) -> Payload {
 }
 
 async fn a1_a_message_without_a_place_for_the_reply_is_answered_once_handled(a: &Runtime, b: &Runtime) {
-    // Long ones are decoded by their receiver.
-    for space in [0, 3_000] {
-        let (go, gate) = oneshot::channel::<()>();
-        let (handled, mut is_handled) = oneshot::channel();
+    // Long ones are decoded by their receiver; a short one waits with the note that it is to be answered.
+    for (space, items) in [(0, 3), (3_000, 2)] {
+        let (start, gate) = oneshot::channel::<()>();
+        let (handle, handling) = oneshot::channel::<()>();
+        let (received, is_received) = oneshot::channel();
         let far = b
             .spawn(async move |mut context: Context<Note>| {
-                let received = context.receive().await;
                 gate.await.unwrap();
-                handled.send(format!("{received:?}")).unwrap();
+                received.send(format!("{:?}", context.receive().await)).unwrap();
+                handling.await.unwrap();
+                // It takes the next one, and that is when the first is known to be handled; not when the queue is empty.
                 drop(context.receive().await);
+                pending::<()>().await;
             })
             .unwrap();
-        let (runtime, to) = (a.clone(), Destination::from(far.pid().unwrap()));
+        let far = far.pid().unwrap();
+        let (runtime, to) = (a.clone(), Destination::from(&far));
         let payload = json(&format!("{{\"Number\":{}5}}", " ".repeat(space)));
         let mut asked = tokio::spawn(async move { runtime.call_payload(&to, payload, LONG).await });
-        fence(a, b).await;
+        eventually("the request waits", || mailbox(b, &far) == items - 1).await;
+        a.address::<Note>(&far).send(Note::Number(6)).await.unwrap();
+        eventually("the next one waits", || mailbox(b, &far) == items).await;
+        start.send(()).unwrap();
+        assert!(within("the request", is_received).await.unwrap().contains("Number(5)"));
         fence(b, a).await;
         assert!(!asked.is_finished(), "it is answered before it is handled");
-        assert!(is_handled.try_recv().is_err());
-        go.send(()).unwrap();
+        handle.send(()).unwrap();
         let answer = within("the answer", &mut asked).await.unwrap().unwrap();
         assert_eq!(&answer.body[..], b"null");
-        assert!(is_handled.await.unwrap().contains("Number(5)"));
     }
 }
 

@@ -29,6 +29,7 @@ rookery_tests::contract! {
     together {
         l1_spawn_link_holds_from_the_first_moment,
         l1_a_child_of_a_parent_that_ends_at_once_hears_of_it,
+        l4_and_m3_what_was_taken_from_the_mailbox_and_not_received_goes_too,
     }
 }
 
@@ -269,6 +270,37 @@ async fn l4_unlink_takes_what_waits_in_the_mailbox(a: &Runtime, b: &Runtime) {
     assert_eq!(near.number().await, 2);
     assert_eq!(near.exit().await, (other.pid.clone(), error("other"), true));
     near.quiet().await;
+}
+
+/// A process takes its whole mailbox at once and receives from that; what it has not received yet is still in it.
+async fn l4_and_m3_what_was_taken_from_the_mailbox_and_not_received_goes_too(a: &Runtime, _: &Runtime) {
+    let (linked, monitored) = (Puppet::new(a), Puppet::new(a));
+    let (to_link, to_monitor) = (linked.pid.clone(), monitored.pid.clone());
+    let (ready, is_ready) = oneshot::channel();
+    let (go, gate) = oneshot::channel::<()>();
+    let (tell, told) = oneshot::channel();
+    let near = a
+        .spawn(async move |mut near: Context<Note>| {
+            near.trap_exits(true);
+            near.link(&to_link);
+            let monitor = near.monitor(&to_monitor);
+            ready.send(()).unwrap();
+            gate.await.unwrap();
+            let first = near.receive().await;
+            near.unlink(&to_link);
+            near.demonitor(monitor);
+            tell.send(format!("{first:?} {:?}", near.receive().await)).unwrap();
+        })
+        .unwrap();
+    within("the ties", is_ready).await.unwrap();
+    near.send(Note::Number(1)).await.unwrap();
+    linked.end(error("linked"));
+    monitored.end(error("monitored"));
+    let near_pid = near.pid().unwrap();
+    eventually("three wait", || mailbox(a, &near_pid) == 3).await;
+    near.send(Note::Number(2)).await.unwrap();
+    go.send(()).unwrap();
+    assert_eq!(within("both", told).await.unwrap(), "Message(Number(1)) Message(Number(2))");
 }
 
 async fn l4_unlink_races_with_the_exit(a: &Runtime, b: &Runtime) {

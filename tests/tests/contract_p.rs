@@ -13,7 +13,8 @@ use std::{
 use rookery_runtime::{
     CallError, Context, Destination, ExitReason, Pid, ProcessName, Received, ReplyTo, Runtime, SpawnError, SpawnOptions,
 };
-use rookery_tests::{Note, Puppet, fence, placement, watch, within};
+use rookery_tests::{Note, Puppet, eventually, fence, placement, watch, within};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 rookery_tests::contract! {
@@ -32,6 +33,7 @@ rookery_tests::contract! {
     together {
         p5_a_name_is_free_for_the_next_even_in_a_storm,
         p5_a_name_that_was_given_up_and_taken_again_is_freed_too,
+        p3_a_message_that_panics_when_dropped_keeps_no_request_from_its_answer,
     }
 }
 
@@ -165,6 +167,36 @@ async fn p3_a_panic_in_a_destructor_ends_nothing_else(a: &Runtime, b: &Runtime) 
     let asked = within("the answer", asked).await.unwrap();
     assert!(matches!(asked, Err(CallError::Exited(ExitReason::Shutdown) | CallError::NoProc)), "{asked:?}");
     assert_eq!(Puppet::new(b).run(|_| 5).await, 5, "the runtime goes on");
+}
+
+#[derive(Serialize, Deserialize)]
+enum Explosive {
+    Bomb(Bomb),
+    Ask(ReplyTo<u64>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("in a message");
+    }
+}
+
+async fn p3_a_message_that_panics_when_dropped_keeps_no_request_from_its_answer(a: &Runtime, _: &Runtime) {
+    let address = a.spawn(async |_: Context<Explosive>| pending::<()>().await).unwrap();
+    let pid = address.pid().unwrap();
+    let mut watcher = Puppet::new(a);
+    let watched = pid.clone();
+    watcher.run(move |context| context.monitor(watched)).await;
+    let asks = address.clone();
+    address.try_send(Explosive::Bomb(Bomb)).unwrap();
+    let asked = tokio::spawn(async move { asks.call(Explosive::Ask).await });
+    eventually("both wait", || a.processes().iter().any(|info| info.pid == pid && info.mailbox == 2)).await;
+    a.exit(&pid, ExitReason::Shutdown);
+    assert_eq!(within("the answer", asked).await.unwrap(), Err(CallError::Exited(ExitReason::Shutdown)));
+    assert_eq!(watcher.down().await.reason, ExitReason::Shutdown);
 }
 
 /// Tells when it is dropped.

@@ -17,6 +17,7 @@ rookery_tests::contract! {
         x1_exit_becomes_an_event_for_who_traps,
         x1_the_first_reason_counts,
         x1_trapping_can_be_ended_again,
+        x1_an_exit_in_its_last_step_counts,
         x1_exit_to_the_dead_does_nothing,
         x2_kill_cannot_be_trapped_and_others_see_killed,
         x2_kill_over_a_link_can_be_trapped,
@@ -76,6 +77,17 @@ async fn x1_the_first_reason_counts(a: &Runtime, b: &Runtime) {
     })
     .await;
     assert_eq!(end.reason().await, error("0"));
+}
+
+/// It is told to end in the same step in which it comes to its own end.
+async fn x1_an_exit_in_its_last_step_counts(_: &Runtime, b: &Runtime) {
+    let far = Puppet::new(b);
+    let end = watch(b, &far.pid).await;
+    let own = far.pid.clone();
+    let held = far.hold(move |context| context.exit(&own, error("enough"))).await;
+    far.end(ExitReason::Normal);
+    held.go().await;
+    assert_eq!(end.reason().await, error("enough"));
 }
 
 async fn x1_trapping_can_be_ended_again(a: &Runtime, b: &Runtime) {

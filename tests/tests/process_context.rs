@@ -193,7 +193,6 @@ impl Drop for Dropped {
 
 async fn a_timer_ends_with_its_process(a: &Runtime, _: &Runtime) {
     let (tell, mut told) = mpsc::unbounded_channel();
-    // A node has a process of its own.
     let before = a.process_count();
     a.spawn(async move |mut context: Context<u64>| {
         let _guard = Dropped(tell);
@@ -277,7 +276,6 @@ async fn a_bounded_mailbox_takes_events_all_the_same(a: &Runtime, _: &Runtime) {
 }
 
 async fn what_is_told_of_a_process_is_so(a: &Runtime, _: &Runtime) {
-    // A node has a process of its own.
     let before = a.process_count();
     let (one, other) = (Puppet::new(a), Puppet::trapping(a).await);
     let (to, name) = (other.pid.clone(), rookery_runtime::ProcessName::new("one").unwrap());

@@ -1,4 +1,10 @@
 //! Addresses: where to send messages of one type. The same in a node and in a client, for a process here or elsewhere.
+//!
+//! ```text
+//! local process ─▶ its mailbox, by a pointer that the address holds      (the value is moved)
+//! anything else ─▶ looked up at each send: here by name, or the connection to its node (`routing.rs`)
+//! ```
+//! A message that is not sent comes back with the reason. Order (S1) is that of the sender's own steps.
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 

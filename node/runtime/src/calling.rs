@@ -1,4 +1,8 @@
 //! Waiting for replies: the caller's half of a call.
+//!
+//! A call makes a slot, sends what leads to it, and waits; what fills the slot is in `reply.rs`. However the wait ends
+//! (reply, failure, timeout, or the caller's own end), the slot is closed and its entry in the table of calls goes, so
+//! that a late reply finds nobody (A2).
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 

@@ -1,4 +1,8 @@
 //! Requests to a node: start a behaviour, register, unregister and look up names. The asking half and the answering half.
+//!
+//! They are signals to the node itself (serial 0) and keep their order with the asker's other signals. A child's node
+//! answers in the child's name, on the child's lane, so the asker's end of link and monitor is made before anything of
+//! the child's arrives (R1). An answer that nobody waits for any more leaves no linked child behind.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
 //! Starting processes: here from a closure, here or elsewhere from a registered behaviour (R1, R2).
+//!
+//! A process is entered in the table, gets its name and its ties, and only then its task; so all of them hold before
+//! its first step. What cannot be had, be it a place in the table or the name, means that there is no process.
 
 use std::{fmt, future::Future, sync::Arc};
 

@@ -269,14 +269,10 @@ impl World {
     fn check_at_rest(&self) {
         let peers = [self.ends[0].peer, self.ends[1].peer];
         assert_eq!(peers[0], peers[1], "the two disagree");
-        for end in 0..2 {
+        for (end, peer) in self.ends.iter().enumerate() {
             let other = &self.ends[1 - end].own;
-            assert_eq!(
-                self.ends[end].arbiter.knows(other),
-                peers[end].is_some(),
-                "{} remembers what is not there, or forgets what is",
-                self.ends[end].own
-            );
+            let (knows, own) = (peer.arbiter.knows(other), &peer.own);
+            assert_eq!(knows, peers[end].is_some(), "{own} remembers what is not there, or forgets what is");
         }
         if let Some(c) = peers[0] {
             let lives = [self.ends[0].own.clone(), self.ends[1].own.clone()];

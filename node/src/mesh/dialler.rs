@@ -1,4 +1,8 @@
 //! The dialling loop: takes addresses from discovery and from peers, dials what the book says is due, until the node leaves.
+//!
+//! It decides little: which address is due, and what a failure means for the next try, is the book's
+//! (`discovery/reconcile.rs`); which connection is kept is the arbiter's. What comes of a dial is told to the book
+//! once.
 
 use std::{
     collections::{HashMap, HashSet},

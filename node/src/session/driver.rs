@@ -1,4 +1,10 @@
 //! The life of one client's connection on its node.
+//!
+//! ```text
+//! client's lane ─▶ speaks for itself? ─▶ policy ─▶ edges ─▶ here, another node, or another client
+//! client's lane ◀─ edges (tap) ◀─ signals for the session's pids
+//! ```
+//! When it is lost, everybody tied to the client's processes is told in their name, and their names are freed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
 

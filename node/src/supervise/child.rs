@@ -1,4 +1,7 @@
 //! A child as the strategy's state machine sees it. Plain data.
+//!
+//! Only the state machine changes it (`strategy.rs`, `order.rs`, `commands.rs`). How a child is started is known to the
+//! supervisor's process; this knows where it stands between stopped and running.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,8 @@
 //! What a supervisor is started with: its children, in the order of their start, and how it treats them.
+//!
+//! A program builds it; [`SupervisorSpec`] is checked when the supervisor starts, and what is wrong with it is an error
+//! that names the child. How a child is started stays with the supervisor's process; what the state machine needs of it
+//! is its plan.
 
 use std::{collections::HashSet, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 

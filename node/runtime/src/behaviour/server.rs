@@ -1,4 +1,10 @@
 //! A server: a process that keeps a state and handles one message after the other, as OTP's `gen_server`.
+//!
+//! ```text
+//! init ─▶ whoever starts it is told ─▶ handle, event, handle, … ─▶ terminate ─▶ the process ends
+//! ```
+//! Whoever starts it hears of `init` exactly once, also when it panics or is killed (R2). A server that traps exits
+//! stops in good order when its parent exits.
 
 use std::{
     fmt,

@@ -1,4 +1,8 @@
 //! The control stream of a connection: whole control frames in and out, and the handshake driven over it.
+//!
+//! The handshake's decisions are `rookery_protocol::handshake`'s, and its owner's, who is asked once whether to take
+//! the peer. The stream has the highest priority, so that a goodbye does not queue behind data. A connection that ends
+//! is closed with one of few codes and a text, which both ends can log.
 
 use std::time::Duration;
 

@@ -1,4 +1,11 @@
 //! Connections: what a mesh of nodes and a client have in common on the wire.
+//!
+//! ```text
+//! senders ─▶ Outbound (lanes, budget) ─▶ write_lane ─▶ QUIC ─▶ read_lane ─▶ Inbox
+//!            control: handshake, addresses, goodbye ─▶ QUIC ─▶ control
+//! ```
+//! Everything but the filling of `Outbound` runs on the I/O thread. Who is dialled, and which connection is kept, is
+//! decided elsewhere.
 
 pub mod control;
 pub mod io_thread;

@@ -1,4 +1,7 @@
 //! What a connection is set up with, and the QUIC transport made of it. Each value's reason stands beside it.
+//!
+//! A node's settings come from its configuration; a client has one lane and otherwise the defaults, unless its program
+//! says else. The windows are not settings: they bound how long a small message waits behind large ones.
 
 use std::{sync::Arc, time::Duration};
 

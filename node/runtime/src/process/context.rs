@@ -1,4 +1,8 @@
 //! The inside of a process: what its own code can do. One [`Context`] a process; it cannot leave it.
+//!
+//! It takes from the mailbox (`mailbox.rs`) and gives one item after the other, in the order of arrival; due timers
+//! come first. Ties are changed here in the process's own half, and by a signal in the other's. Where the behaviour is
+//! Erlang's, the function names its counterpart.
 
 use std::{
     collections::VecDeque,

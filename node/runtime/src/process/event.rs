@@ -1,4 +1,7 @@
 //! What a process receives beside messages, and what can be told about one.
+//!
+//! Events come in the same order as messages (S1), from `mailbox.rs`; nobody can send one as a message. What is told
+//! about a process is for people and tools: it is true of one moment.
 
 use rookery_protocol::{Destination, ExitReason, NodeId, Pid, ProcessName, Recipient, Ref};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,7 @@
 //! How the commands that are clients connect: where to, as whom, how long they wait.
+//!
+//! Options come from flags and environment, the identity from files. What comes out is a [`Session`], or an error that
+//! says what was tried and what to do about it.
 
 use std::{fmt, path::PathBuf, time::Duration};
 

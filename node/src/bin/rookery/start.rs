@@ -1,4 +1,7 @@
 //! `rookery start`: runs a node until it is told to stop.
+//!
+//! Settings become a [`NodeConfig`]; the stock behaviours of `--boot` are started under their own names by a
+//! supervisor, `rookery:boot`. SIGTERM or SIGINT ends the node in good order, a second one at once.
 
 use std::time::Duration;
 

@@ -248,9 +248,7 @@ async fn lose_node(
     let killed = Instant::now();
     cluster.kill(victim).await?;
     let limit = out::span(IDLE_TIMEOUT);
-    narrator.says(&format!(
-        "a killed process says no goodbye; the others notice its silence after {limit} at the latest"
-    ))?;
+    narrator.says(&format!("a killed process says no goodbye; the others take {limit} of silence for its end"))?;
     let (mut linked, mut monitored) = (None, None);
     while linked.is_none() || monitored.is_none() {
         match tokio::time::timeout(DEADLINE, seen.recv()).await {
