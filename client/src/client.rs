@@ -12,7 +12,7 @@ use std::{
 };
 
 use rookery_runtime::{
-    Behaviours, ClusterName, ExitReason, Incarnation, NodeId, NodeName, Runtime,
+    Behaviours, ExitReason, Incarnation, NodeId, NodeName, Runtime,
     net::{control::ConnectionError, io_thread::IoThread, settings::ConnectionSettings},
     protocol::handshake::{Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Role},
     tls::{CertificateRole, ConfigError, Identity},
@@ -142,7 +142,7 @@ impl Client {
         let hello = Hello {
             versions: (PROTOCOL_MIN, PROTOCOL_MAX),
             features: Features::OURS,
-            cluster: ClusterName::new(config.identity.own().cluster.as_str())?,
+            cluster: config.identity.own().cluster.clone(),
             role: Role::Client,
             node: NodeId::new(NodeName::new(name.as_str())?, incarnation),
             listen_port: 0,

@@ -83,7 +83,7 @@ pub(crate) async fn connect(
     let connecting = endpoint.connect_with(client_config, address, SERVER_NAME).map_err(ConnectionError::Dial)?;
     let connection = connecting.await?;
     let identity = PeerIdentity::of_connection(&connection)?;
-    let facts = facts_of(&identity).ok_or(ConnectionError::StreamClosed("control"))?;
+    let facts = facts_of(&identity);
     let mut control = Control::open(&connection).await?;
     let agreed = shake_hands(&mut control, true, hello, facts, |_| Verdict::Admit(None)).await;
     let agreement = match agreed {

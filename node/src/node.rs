@@ -120,9 +120,6 @@ pub enum StartError {
     /// Discovery's settings.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    /// The cluster's name in the certificate.
-    #[error(transparent)]
-    Cluster(#[from] rookery_protocol::ParseIdError),
     /// The node's own process.
     #[error("cannot start the process `rookery:node`: {0}")]
     System(#[from] rookery_runtime::RequestError),
@@ -154,7 +151,7 @@ impl Node {
         if !own.may_be_node(config.name.as_str()) {
             return Err(StartError::NameNotInCertificate { name: config.name, names: own.dns_names.clone() });
         }
-        let cluster = ClusterName::new(own.cluster.as_str())?;
+        let cluster = own.cluster.clone();
         let id = NodeId::new(config.name, new_incarnation());
         let transport = config.connections.transport();
         let server_config = config.identity.quinn_server_config(transport.clone())?;
@@ -262,6 +259,10 @@ impl Node {
             }
         };
         drop(tokio::time::timeout(Duration::from_secs(2), gone).await);
+        for peer in self.mesh.peers.all() {
+            // Connections that this node has dialled have endpoints of their own.
+            peer.connection.close(rookery_runtime::net::control::close_code::GOODBYE, reason.as_bytes());
+        }
         self.endpoint.close(rookery_runtime::net::control::close_code::GOODBYE, reason.as_bytes());
         let endpoint = self.endpoint.clone();
         let idle = self.io.handle().spawn(async move { endpoint.wait_idle().await });

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod fence;
 pub mod patience;
 pub mod placement;
+pub mod program;
 pub mod puppet;
 pub mod relay;
 

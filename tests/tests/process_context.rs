@@ -26,6 +26,7 @@ rookery_tests::contract! {
         a_bounded_mailbox_gives_messages_back,
         a_bounded_mailbox_takes_events_all_the_same,
         what_is_told_of_a_process_is_so,
+        a_full_mailbox_holds_its_senders_up,
     }
 }
 
@@ -296,4 +297,41 @@ async fn what_is_told_of_a_process_is_so(a: &Runtime, _: &Runtime) {
     let info = infos.iter().find(|info| info.pid == other.pid).unwrap();
     assert_eq!((info.links, info.monitors, info.watchers, info.traps_exits), (1, 0, 2, true));
     held.go().await;
+}
+
+/// A sender waits for a bounded mailbox, in order, by pid and by name, and is let go when its receiver takes or ends.
+async fn a_full_mailbox_holds_its_senders_up(a: &Runtime, _: &Runtime) {
+    let name = rookery_runtime::ProcessName::new("bounded").unwrap();
+    let options = SpawnOptions::new().mailbox(1).name(name.clone());
+    let (go, mut gate) = mpsc::channel::<()>(1);
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let spawned = a.spawn_with(options, async move |mut context: Context<u64>| {
+        while gate.recv().await.is_some() {
+            if let rookery_runtime::Received::Message(number) = context.receive().await {
+                tell.send(number).unwrap();
+            }
+        }
+    });
+    let address = spawned.unwrap().address;
+    let by_name = a.named::<u64>(name);
+    address.try_send(0).unwrap();
+    assert!(matches!(address.try_send(1), Err(rookery_runtime::SendError::Full { message: 1 })));
+    let senders = [address.clone(), by_name].map(|address| {
+        tokio::spawn(async move {
+            for number in 1..50 {
+                address.send(number).await.unwrap();
+            }
+        })
+    });
+    for _ in 0..99 {
+        go.send(()).await.unwrap();
+        within("a message", told.recv()).await.unwrap();
+    }
+    for sender in senders {
+        within("its sender", sender).await.unwrap();
+    }
+    address.try_send(7).unwrap();
+    let waits = tokio::spawn(async move { address.send(8).await });
+    drop(go);
+    within("who waits for one that has ended", waits).await.unwrap().unwrap();
 }

@@ -145,10 +145,25 @@ impl<M: Message> Address<M> {
                 Err(SendError::Full { message }) => message,
                 done => return done,
             };
-            match &self.target {
-                Target::Local(_) => tokio::task::yield_now().await,
-                Target::Other { runtime, to, .. } => runtime.room(to).await,
-            }
+            self.room().await;
+        }
+    }
+
+    /// Waits until there may be room for a message.
+    async fn room(&self) {
+        let (runtime, to) = match &self.target {
+            Target::Local(process) => return process.room().await,
+            Target::Other { runtime, to, .. } => (runtime, to),
+        };
+        if !runtime.is_own(to) {
+            return runtime.room(to).await;
+        }
+        let local = runtime.recipient(&to.to).and_then(|process| process.as_any().downcast::<Process<M>>().ok());
+        match (local, runtime.client_of(&to.to)) {
+            (Some(process), _) => process.room().await,
+            (None, Some(client)) => runtime.room(&client.into()).await,
+            // Whoever had the name has ended meanwhile; the next try finds out.
+            (None, None) => {}
         }
     }
 

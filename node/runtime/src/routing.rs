@@ -36,23 +36,36 @@ pub enum Unreachable {
 impl Runtime {
     /// Sends a signal wherever it has to go. Never waits, hence not for messages of processes, which have a budget.
     pub fn signal(&self, signal: Signal) {
+        if self.is_own(&signal.to) { self.receive(signal, None) } else { self.signal_out(signal, |_| {}) }
+    }
+
+    /// As [`signal`](Self::signal), for one that makes a tie: the loss of the connection is to break it.
+    pub(crate) fn signal_tied(&self, signal: Signal) {
         if self.is_own(&signal.to) {
             return self.receive(signal, None);
         }
-        match self.connection(&signal.to) {
-            Some(connection) => {
-                if let Err((why, signal)) = connection.push(signal) {
-                    let why = match why {
-                        NotTaken::TooLarge => Unreachable::TooLarge,
-                        NotTaken::Closed | NotTaken::Full => Unreachable::NoConnection,
-                    };
-                    self.bounce(*signal, &why);
-                }
+        let from = signal.from.clone();
+        // The tie is noted on the very connection that the signal takes.
+        self.signal_out(signal, |connection| {
+            if let Some(process) = self.process(&from) {
+                process.tied_over_connection();
             }
-            None => {
-                let why = self.why_unconnected(&signal.to);
-                self.bounce(signal, &why);
-            }
+            connection.interested(from.serial());
+        });
+    }
+
+    fn signal_out(&self, signal: Signal, before: impl FnOnce(&Outbound)) {
+        let Some(connection) = self.connection(&signal.to) else {
+            let why = self.why_unconnected(&signal.to);
+            return self.bounce(signal, &why);
+        };
+        before(&connection);
+        if let Err((why, signal)) = connection.push(signal) {
+            let why = match why {
+                NotTaken::TooLarge => Unreachable::TooLarge,
+                NotTaken::Closed | NotTaken::Full => Unreachable::NoConnection,
+            };
+            self.bounce(*signal, &why);
         }
     }
 
@@ -65,19 +78,6 @@ impl Runtime {
         } else {
             Unreachable::NoConnection
         }
-    }
-
-    /// As [`signal`](Self::signal), for one that makes a tie: the loss of the connection is to break it.
-    pub(crate) fn signal_tied(&self, signal: Signal) {
-        if !self.is_own(&signal.to)
-            && let Some(connection) = self.connection(&signal.to)
-        {
-            if let Some(process) = self.process(&signal.from) {
-                process.tied_over_connection();
-            }
-            connection.interested(signal.from.serial());
-        }
-        self.signal(signal);
     }
 
     /// Takes a signal for a process of this runtime, in the order of its sender. `via` is the connection it came over.
@@ -338,9 +338,9 @@ impl Runtime {
 
     /// Waits until there is room for messages towards `to`, or no connection to there.
     pub async fn room(&self, to: &Destination) {
-        match self.connection(to) {
-            Some(connection) => connection.room().await,
-            None => tokio::task::yield_now().await,
+        // Without a connection the next try is not full, but undeliverable.
+        if let Some(connection) = self.connection(to) {
+            connection.room().await;
         }
     }
 

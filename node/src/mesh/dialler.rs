@@ -1,4 +1,5 @@
-//! The dialling loop: takes addresses from discovery and from peers, dials what the book says is due, for ever.
+//! The dialling loop: takes addresses from discovery and from peers, dials what the book says is due, until the node
+//! leaves.
 //!
 //! It decides little: which address is due, and what a failure means for the next try, is the book's
 //! (`discovery/reconcile.rs`); which connection is kept is the arbiter's. What comes of a dial is told to the book
@@ -19,7 +20,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::driver::{Dialled, Mesh};
+use super::driver::{Dialled, Mesh, told};
 use crate::discovery::{DialBook, DialStatus, DiscoveryEvent, Jitter, NodeKey, Refusal};
 
 /// What the loop is told.
@@ -53,6 +54,7 @@ pub(crate) async fn run(
     let mut dials: JoinSet<(SocketAddr, Result<Dialled, ConnectionError>)> = JoinSet::new();
     let mut memory = Memory::default();
     let mut discovering = true;
+    let mut leaving = mesh.leaving.subscribe();
     loop {
         for address in book.poll_dials(start.elapsed()) {
             let (mesh, replace) = (mesh.clone(), memory.stale.remove(&address));
@@ -81,6 +83,8 @@ pub(crate) async fn run(
             Some(Ok((address, outcome))) = dials.join_next(), if !dials.is_empty() => {
                 settle(&mesh, &mut book, &mut memory, address, outcome, start.elapsed());
             }
+            // Who has said goodbye does not come back: whatever is under way is dropped.
+            _ = told(&mut leaving) => return,
             () = sleep_until(wake) => {}
         }
     }

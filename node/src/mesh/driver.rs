@@ -248,7 +248,7 @@ impl Mesh {
         answered: &mut Option<NodeId>,
     ) -> Result<Established, ConnectionError> {
         let identity = PeerIdentity::of_connection(connection)?;
-        let facts = facts_of(&identity).ok_or(ConnectionError::StreamClosed("control"))?;
+        let facts = facts_of(&identity);
         let mut control = Control::open(connection).await?;
         let mut pending = Pending::new(self);
         let number = pending.number;
@@ -337,7 +337,7 @@ impl Mesh {
     async fn accept_until_agreed(self: &Arc<Self>, connection: &Connection) -> Result<Established, ConnectionError> {
         let identity = PeerIdentity::of_connection(connection)?;
         let is_client = matches!(identity.role, CertificateRole::Client { .. });
-        let facts = facts_of(&identity).ok_or(ConnectionError::StreamClosed("control"))?;
+        let facts = facts_of(&identity);
         let mut control = Control::accept(connection).await?;
         let mut pending = Pending::new(self);
         let number = pending.number;
@@ -577,6 +577,10 @@ struct PeerInbox {
 
 impl Inbox for PeerInbox {
     async fn take(&self, signal: Signal) -> Result<(), WireError> {
+        if self.peer.outbound.is_closed() {
+            // Another connection has taken the place of this one: its `NodeDown` is told, and nothing comes after (M5).
+            return Ok(());
+        }
         // A node speaks for its own processes, to processes of this one.
         if signal.from.node() != &self.peer.node || &signal.to.node != self.runtime.node() {
             let detail = "a node speaks for its own processes, to those of the node it is connected to";

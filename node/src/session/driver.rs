@@ -158,18 +158,20 @@ impl Inbox for ClientInbox {
             let detail = "a client speaks for its own processes";
             return Err(WireError::Unexpected { kind: "signal", detail });
         }
+        // First of all: what is refused below is answered, and must not answer what the client was not asked.
+        if !self.client.edges().allows(&signal) {
+            tracing::debug!(client = self.client.name, from = %signal.from, "an answer that nobody waits for");
+            return Ok(());
+        }
         if let Err(detail) = self.policy.check(&self.client.name, self.client.session, &signal) {
             self.mesh.refused_to_clients.fetch_add(1, Ordering::Relaxed);
             tracing::info!(client = self.client.name, from = %signal.from, to = %signal.to, detail, "refused");
+            self.client.edges().let_go(&signal);
             runtime.bounce(signal, &Unreachable::Refused(detail));
             return Ok(());
         }
         {
             let mut edges = self.client.edges();
-            if !edges.allows(&signal) {
-                tracing::debug!(client = self.client.name, from = %signal.from, "an answer that nobody waits for");
-                return Ok(());
-            }
             edges.sent(&signal);
             if edges.len() > MAX_EDGES {
                 let detail = "the client has more links, monitors and calls than one may have";

@@ -35,14 +35,17 @@ impl Edges {
     }
 
     /// Whether the client may answer what it answers: a call that it was asked, a monitor on one of its processes. Answers
-    /// to anything else come too late, or are forged.
+    /// to anything else come too late, or are forged; so are messages whose answers would go to somebody else's call.
     pub(crate) fn allows(&self, signal: &Signal) -> bool {
         let Recipient::Serial(serial) = signal.to.to else {
             return !matches!(signal.body, SignalBody::Reply { .. } | SignalBody::Down { .. });
         };
         let to = Pid::new(signal.to.node.clone(), serial);
-        let own =
-            |pid: &Pid| pid.serial().session().is_some() && pid.serial().session() == signal.from.serial().session();
+        // Sessions are numbered by each node: the same number elsewhere is another client.
+        let own = |pid: &Pid| {
+            let session = pid.serial().session();
+            pid.node() == signal.from.node() && session.is_some() && session == signal.from.serial().session()
+        };
         match &signal.body {
             SignalBody::Reply { call, .. } => self.calls.contains_key(&ReplyRoute { to, call: *call }),
             SignalBody::Down { monitor, .. } => self.watched.contains(&(to, *monitor, signal.from.serial())),
@@ -56,10 +59,18 @@ impl Edges {
         self.calls.insert(route.clone(), own);
     }
 
+    /// A call is out of the client's hands: it hands it on, or its handing on was refused, and so answered.
+    pub(crate) fn let_go(&mut self, signal: &Signal) {
+        if let SignalBody::Message { reply: Some(route), .. } = &signal.body {
+            self.calls.remove(route);
+        }
+    }
+
     /// The client sends `signal`.
     pub(crate) fn sent(&mut self, signal: &Signal) {
         let own = signal.from.serial();
         match (&signal.body, &signal.to.to) {
+            (SignalBody::Message { .. }, _) => self.let_go(signal),
             (SignalBody::Link, Recipient::Serial(serial)) => {
                 self.links.insert((own, Pid::new(signal.to.node.clone(), *serial)));
             }
@@ -161,5 +172,182 @@ impl Edges {
             body: SignalBody::Reply { call: route.call, outcome: Err(CallFailure::NoConnection) },
         });
         links.chain(watching).chain(watched).chain(calls).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)] // A test may stop where it fails.
+
+    use rookery_protocol::{
+        Incarnation, NodeName, Payload, SessionId, UnlinkId,
+        request::{RequestError, SpawnRequest},
+    };
+
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(NodeName::new(name).unwrap(), Incarnation(1))
+    }
+
+    /// A process of the client, whose node is `home`.
+    fn own(number: u32) -> Pid {
+        Pid::new(node("home"), Serial::of_client(SessionId::new(1).unwrap(), number))
+    }
+
+    fn far(serial: u64) -> Pid {
+        Pid::new(node("far"), Serial(serial))
+    }
+
+    fn signal(from: &Pid, to: &Pid, body: SignalBody) -> Signal {
+        Signal { from: from.clone(), to: to.into(), body }
+    }
+
+    fn call(to: &Pid, call: u64) -> (ReplyRoute, SignalBody) {
+        let route = ReplyRoute { to: to.clone(), call: CallId(call) };
+        let body = SignalBody::Message { payload: Payload::json("1"), reply: Some(route.clone()), deadline_ms: None };
+        (route, body)
+    }
+
+    fn reply(call: u64) -> SignalBody {
+        SignalBody::Reply { call: CallId(call), outcome: Ok(Payload::json("1")) }
+    }
+
+    fn down(monitor: u64) -> SignalBody {
+        SignalBody::Down { monitor: Ref(monitor), reason: ExitReason::Normal }
+    }
+
+    /// What is said for a client that is lost, in an order that can be compared.
+    fn said(mut edges: Edges) -> Vec<String> {
+        let mut said: Vec<String> = edges
+            .lost(&node("home"))
+            .iter()
+            .map(|signal| format!("{} {} {:?}", signal.from, signal.to, signal.body))
+            .collect();
+        assert_eq!(edges.len(), 0);
+        said.sort();
+        said
+    }
+
+    #[test]
+    fn a_lost_client_ends_each_tie_once() {
+        let mut edges = Edges::default();
+        edges.sent(&signal(&own(1), &far(1), SignalBody::Link));
+        // Both link: it is one link.
+        edges.passed(&signal(&far(1), &own(1), SignalBody::Link));
+        edges.sent(&signal(&own(1), &far(2), SignalBody::Monitor(Ref(7))));
+        edges.passed(&signal(&far(3), &own(2), SignalBody::Monitor(Ref(8))));
+        edges.passed(&signal(&far(4), &own(2), call(&far(4), 9).1));
+        let no_connection = ExitReason::NoConnection;
+        let mut expected = vec![
+            signal(&own(1), &far(1), SignalBody::Exit { reason: no_connection.clone(), linked: true }),
+            signal(&own(1), &far(2), SignalBody::Demonitor(Ref(7))),
+            signal(&own(2), &far(3), SignalBody::Down { monitor: Ref(8), reason: no_connection }),
+            signal(&own(2), &far(4), SignalBody::Reply { call: CallId(9), outcome: Err(CallFailure::NoConnection) }),
+        ]
+        .iter()
+        .map(|signal| format!("{} {} {:?}", signal.from, signal.to, signal.body))
+        .collect::<Vec<_>>();
+        expected.sort();
+        assert_eq!(said(edges), expected);
+    }
+
+    #[test]
+    fn what_has_ended_is_not_told() {
+        let mut edges = Edges::default();
+        edges.sent(&signal(&own(1), &far(1), SignalBody::Link));
+        edges.sent(&signal(&own(1), &far(1), SignalBody::Unlink(UnlinkId(1))));
+        edges.passed(&signal(&far(2), &own(1), SignalBody::Link));
+        edges.passed(&signal(&far(2), &own(1), SignalBody::Exit { reason: ExitReason::Normal, linked: true }));
+        edges.sent(&signal(&own(1), &far(3), SignalBody::Monitor(Ref(1))));
+        edges.sent(&signal(&own(1), &far(3), SignalBody::Demonitor(Ref(1))));
+        edges.sent(&signal(&own(1), &far(3), SignalBody::Monitor(Ref(2))));
+        edges.passed(&signal(&far(3), &own(1), down(2)));
+        edges.passed(&signal(&far(4), &own(1), SignalBody::Monitor(Ref(3))));
+        edges.passed(&signal(&far(4), &own(1), SignalBody::Demonitor(Ref(3))));
+        edges.passed(&signal(&far(5), &own(1), call(&far(5), 4).1));
+        edges.sent(&signal(&own(1), &far(5), reply(4)));
+        assert_eq!(said(edges), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_answer_is_allowed_once_and_to_who_asked() {
+        let mut edges = Edges::default();
+        let answers = [signal(&own(1), &far(1), reply(1)), signal(&own(1), &far(1), down(2))];
+        assert!(answers.iter().all(|answer| !edges.allows(answer)), "nobody has asked");
+        edges.passed(&signal(&far(1), &own(1), call(&far(1), 1).1));
+        edges.passed(&signal(&far(1), &own(1), SignalBody::Monitor(Ref(2))));
+        assert!(!edges.allows(&signal(&own(1), &far(2), reply(1))), "another one has asked");
+        assert!(!edges.allows(&signal(&own(2), &far(1), down(2))), "another one is monitored");
+        for answer in &answers {
+            assert!(edges.allows(answer));
+            edges.sent(answer);
+            assert!(!edges.allows(answer), "it has been answered");
+        }
+    }
+
+    /// Sessions are numbered by each node: the same number elsewhere is another client.
+    #[test]
+    fn an_answer_for_a_client_of_another_node_cannot_be_asked_for() {
+        let edges = Edges::default();
+        let elsewhere = Pid::new(node("far"), own(1).serial());
+        assert!(edges.allows(&signal(&own(1), &far(2), call(&own(1), 1).1)));
+        assert!(!edges.allows(&signal(&own(1), &far(2), call(&elsewhere, 1).1)));
+    }
+
+    /// Whoever a call is handed on to answers it from then on. So a client that hands on all it is asked keeps nothing of
+    /// it, and its loss fails no call that another one is about to answer.
+    #[test]
+    fn a_call_that_is_handed_on_is_no_tie_of_the_client() {
+        let mut edges = Edges::default();
+        let (route, question) = call(&far(1), 1);
+        let handed_on = signal(&own(1), &far(2), question.clone());
+        assert!(!edges.allows(&handed_on), "a call of others that it was not asked");
+        edges.passed(&signal(&far(1), &own(1), question));
+        assert!(edges.allows(&handed_on));
+        edges.sent(&handed_on);
+        assert_eq!(edges.len(), 0, "{route:?} is still remembered");
+        assert!(!edges.allows(&signal(&own(1), &far(1), reply(1))));
+    }
+
+    #[test]
+    fn a_spawn_makes_its_ties_when_it_is_answered() {
+        let spawn = || {
+            let spawn = SpawnRequest {
+                behaviour: "counter".try_into().unwrap(),
+                arguments: Payload::json("null"),
+                name: None,
+                link: true,
+                monitor: Some(Ref(5)),
+            };
+            SignalBody::Request { call: CallId(1), body: Box::new(RequestBody::Spawn(spawn)) }
+        };
+        let target = Pid::new(node("far"), Serial::NODE);
+        let answer = |body| signal(&target, &own(1), SignalBody::Response { call: CallId(1), body: Box::new(body) });
+
+        let mut edges = Edges::default();
+        edges.sent(&signal(&own(1), &target, spawn()));
+        edges.passed(&answer(ResponseBody::Failed(RequestError::Draining)));
+        assert_eq!(said(edges), Vec::<String>::new());
+
+        let mut edges = Edges::default();
+        edges.sent(&signal(&own(1), &target, spawn()));
+        edges.passed(&answer(ResponseBody::Spawned(far(9))));
+        assert_eq!(said(edges).len(), 2, "the link and the monitor");
+    }
+
+    #[test]
+    fn a_lost_node_is_told_nothing() {
+        let mut edges = Edges::default();
+        for (n, other) in [far(1), Pid::new(node("near"), Serial(1))].into_iter().enumerate() {
+            let n = n as u64;
+            edges.sent(&signal(&own(1), &other, SignalBody::Link));
+            edges.sent(&signal(&own(1), &other, SignalBody::Monitor(Ref(n))));
+            edges.passed(&signal(&other, &own(1), SignalBody::Monitor(Ref(n))));
+            edges.passed(&signal(&other, &own(1), call(&other, n).1));
+        }
+        edges.node_lost(&node("far"));
+        let said = said(edges);
+        assert!(said.len() == 4 && said.iter().all(|said| !said.contains("far")), "{said:#?}");
     }
 }

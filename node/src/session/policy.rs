@@ -3,7 +3,7 @@
 //! By default a client may send, call and monitor; it may not spawn, register, link, or send exit signals. What is not
 //! allowed is answered `Refused`, and counted.
 
-use rookery_protocol::{Recipient, SessionId, Signal, SignalBody, request::RequestBody};
+use rookery_protocol::{Pid, Recipient, SessionId, Signal, SignalBody, request::RequestBody};
 
 /// A pattern for names: `*` stands for any characters (none, too), `?` for exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +100,8 @@ impl Policy {
         let may = |allowed: bool, verb: &str, what: &str| {
             if allowed { Ok(()) } else { Err(format!("the policy of client `{client}` does not let it {verb} {what}")) }
         };
+        // Sessions are numbered by each node: the same number elsewhere is another client.
+        let own = |pid: &Pid| pid.node() == signal.from.node() && pid.serial().session() == Some(session);
         match &signal.body {
             SignalBody::Message { .. } => match &signal.to.to {
                 Recipient::Name(name) => may(any_matches(&self.send, name.as_str()), "send to", name.as_str()),
@@ -119,12 +121,9 @@ impl Policy {
                     }
                 }
                 RequestBody::Register { name, pid } => {
-                    let own = pid.serial().session() == Some(session);
-                    may(own && any_matches(&self.register, name.as_str()), "register", name.as_str())
+                    may(own(pid) && any_matches(&self.register, name.as_str()), "register", name.as_str())
                 }
-                RequestBody::Unregister { name, pid } => {
-                    may(pid.serial().session() == Some(session), "unregister", name.as_str())
-                }
+                RequestBody::Unregister { name, pid } => may(own(pid), "unregister", name.as_str()),
                 RequestBody::WhereIs { .. } => Ok(()),
             },
             // An exit over a link that it may have, and answers.

@@ -1,7 +1,9 @@
 //! Who has a good certificate, and misbehaves once it is let in.
 
+use std::time::Duration;
+
 use rookery_node::{
-    Codec, ExitReason, Payload, Pid, Tag,
+    CallError, Codec, Context, ExitReason, Payload, Pid, Tag,
     protocol::{
         ControlFrame, LaneDecoder, SignalBody,
         control::PeerAddresses,
@@ -14,12 +16,19 @@ use rookery_runtime::net::control::close_code;
 
 use super::{
     raw::{Raw, Talk, encoded, from_client, hello, lane, listen, soon, tls, welcome_dial},
-    town::{CLUSTER, Town},
+    town::{CLUSTER, EchoMessage, Town},
 };
 
 async fn client(town: &Town) -> (Raw, Talk, Welcome) {
     let raw = Raw::dial(tls(&town.client("eve")), town.victim.listen_address()).await.unwrap();
     let (talk, welcome) = raw.join(hello(CLUSTER, Role::Client, "eve")).await;
+    (raw, talk, welcome)
+}
+
+/// A client that may do nothing.
+async fn nobody(town: &Town) -> (Raw, Talk, Welcome) {
+    let raw = Raw::dial(tls(&town.client("nobody")), town.victim.listen_address()).await.unwrap();
+    let (talk, welcome) = raw.join(hello(CLUSTER, Role::Client, "nobody")).await;
     (raw, talk, welcome)
 }
 
@@ -169,6 +178,33 @@ async fn answers_that_nobody_awaits() {
     .await;
     assert_eq!(outcome.unwrap().body.as_ref(), b"3");
     raw.connection.close(close_code::GOODBYE, b"done");
+    town.still_serves().await;
+}
+
+/// What is refused to a client is answered, but not to whom the client names: else it could answer others' calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn c3_a_refusal_answers_nobody_elses_call() {
+    let town = Town::new().await;
+    let silent = town.friend.spawn(async |_: Context<EchoMessage>| std::future::pending::<()>().await).unwrap();
+    let there = town.victim.address::<EchoMessage>(&silent.pid().unwrap());
+    let call = there.call_within(Duration::from_secs(2), |reply| EchoMessage::Say(1, reply));
+    let forging = async {
+        let (raw, _talk, welcome) = nobody(&town).await;
+        let asker = town.victim.own_pid();
+        let forged = (0..2_000).map(|n| {
+            let payload = Payload::json("1");
+            let reply = Some(ReplyRoute { to: asker.clone(), call: CallId(n) });
+            from_client(&welcome, &town.echo, SignalBody::Message { payload, reply, deadline_ms: None })
+        });
+        let _stream = on_a_lane(&raw, &lane(&welcome.node, &welcome.node, &forged.collect::<Vec<_>>())).await;
+        std::future::pending::<()>().await;
+    };
+    let outcome = tokio::select! {
+        outcome = call => outcome,
+        () = forging => unreachable!(),
+    };
+    assert!(matches!(outcome, Err(CallError::Timeout)), "{outcome:?}");
+    town.friend.exit(&silent.pid().unwrap(), ExitReason::Kill);
     town.still_serves().await;
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rookery_client::{Client, ClientConfig};
 use rookery_node::{
     ConnectionSettings, Context, Event, ExitReason, Node, NodeConfig, NodeId, NodeName, Pid, Received, ReplyTo, Server,
+    session::policy::Policy,
     tls::{Authority, ClusterName, Identity, IssuedPem},
 };
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,7 @@ impl Town {
             let mut config = NodeConfig::new(NodeName::new(name).unwrap(), identity);
             config.listen = "127.0.0.1:0".parse().unwrap();
             config.discovery.peers = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+            config.policies = vec![Policy { send: Vec::new(), monitor: false, ..Policy::new("nobody") }];
             change(&mut config.connections);
             Node::start(config).await.unwrap()
         };

@@ -228,17 +228,17 @@ pub enum Verdict {
 
 /// What TLS has shown about the peer, as the handshake wants it.
 #[must_use]
-pub fn facts_of(identity: &PeerIdentity) -> Option<CertificateFacts> {
+pub fn facts_of(identity: &PeerIdentity) -> CertificateFacts {
     let (role, names) = match &identity.role {
         CertificateRole::Node => (Role::Node, identity.dns_names.clone()),
         CertificateRole::Client { name } => (Role::Client, vec![name.as_str().to_owned()]),
     };
-    let cluster = rookery_protocol::ClusterName::new(identity.cluster.as_str()).ok()?;
+    let cluster = identity.cluster.clone();
     let allows_name = match role {
         Role::Node => crate::tls::names_allow_node,
         Role::Client => |names: &[String], name: &str| names.iter().any(|own| own == name),
     };
-    Some(CertificateFacts { cluster, role, allows_name, names })
+    CertificateFacts { cluster, role, allows_name, names }
 }
 
 /// Runs the handshake over `control` to its end. `decide` is asked once about the peer.

@@ -9,7 +9,7 @@ use std::{
     collections::HashSet,
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -53,6 +53,8 @@ pub struct Outbound {
     gave_up: Notify,
     /// Own processes with ties over this connection; `None` once it is closed.
     interested: Mutex<Option<HashSet<Serial>>>,
+    /// Set when `interested` becomes `None`; read for each signal.
+    closed: AtomicBool,
 }
 
 /// Sees what is queued for a client, in order.
@@ -138,6 +140,7 @@ impl Outbound {
             room: Notify::new(),
             gave_up: Notify::new(),
             interested: Mutex::new(Some(HashSet::new())),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -374,6 +377,7 @@ impl Outbound {
     pub fn close(&self) -> HashSet<Serial> {
         self.finish();
         let interested = lock(&self.interested).take().unwrap_or_default();
+        self.closed.store(true, Ordering::Release);
         self.room.notify_waiters();
         interested
     }
@@ -387,7 +391,7 @@ impl Outbound {
     /// Whether the connection is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        lock(&self.interested).is_none()
+        self.closed.load(Ordering::Acquire)
     }
 }
 

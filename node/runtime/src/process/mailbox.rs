@@ -19,6 +19,7 @@ use std::{
 use rookery_protocol::{
     CallFailure, Destination, ExitReason, Payload, Pid, ProcessName, Ref, Signal, SignalBody, UnlinkId,
 };
+use tokio::sync::Notify;
 
 use crate::{
     message::{self, Message},
@@ -86,6 +87,8 @@ pub(crate) struct Process<M> {
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
     state: Mutex<State<M>>,
+    /// Where local senders wait for a bounded mailbox to have room; none for one without limit.
+    room: Option<Box<Notify>>,
 }
 
 struct State<M> {
@@ -175,6 +178,7 @@ impl<M: Message> Process<M> {
             label,
             members_only,
             ending: AtomicBool::new(false),
+            room: (capacity != 0).then(Box::default),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
                 receiver: None,
@@ -213,7 +217,32 @@ impl<M: Message> Process<M> {
             return Poll::Pending;
         }
         std::mem::swap(&mut state.queue, empty);
+        drop(state);
+        self.tell_room();
         Poll::Ready(())
+    }
+
+    /// Waits until a bounded mailbox may have room, or its process has ended.
+    pub(crate) async fn room(&self) {
+        let Some(room) = &self.room else { return };
+        let mut told = std::pin::pin!(room.notified());
+        // Before looking, so that what happens in between is not missed.
+        told.as_mut().enable();
+        if !self.is_full() {
+            return;
+        }
+        told.await;
+    }
+
+    fn is_full(&self) -> bool {
+        let state = lock(&self.state);
+        !state.ended() && state.capacity != 0 && state.queue.len() >= state.capacity as usize
+    }
+
+    fn tell_room(&self) {
+        if let Some(room) = &self.room {
+            room.notify_waiters();
+        }
     }
 
     /// Removes from the queue, and from `taken`, what `unwanted` names. For the guarantees of unlink and demonitor.
@@ -460,6 +489,7 @@ impl<M: Message> AnyProcess for Process<M> {
         self.ending.store(true, Ordering::Release);
         // Tasks that hold the process's address must not keep the task's memory.
         (state.task, state.receiver) = (None, None);
+        self.tell_room();
         Some(state.relations.take().map(|relations| *relations).unwrap_or_default())
     }
 

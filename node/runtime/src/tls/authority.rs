@@ -20,7 +20,9 @@ use super::files::{NewFile, Overwrite, Readers, WriteError, write_all};
 use super::issued::IssuedPem;
 use super::limits::{AUTHORITY_VALIDITY, BACKDATE, DNS_NAME_MAX_BYTES};
 use super::load::read_pem;
-use super::name::{ClientName, ClusterName, shorten};
+use rookery_protocol::ClusterName;
+
+use super::name::{ClientName, shorten};
 use super::summary::{CertificateSummary, rfc3339};
 use super::uri::{CertificateUri, Holder};
 

@@ -3,10 +3,6 @@
 
 use std::time::Duration;
 
-/// Longest cluster name: one DNS label (RFC 1035), so that a cluster's name can also be a namespace
-/// or a Service.
-pub const CLUSTER_NAME_MAX_BYTES: usize = 63;
-
 /// Longest client name: a DNS subdomain, which is what Kubernetes allows for the name of most
 /// objects.
 pub const CLIENT_NAME_MAX_BYTES: usize = 253;

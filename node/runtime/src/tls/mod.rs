@@ -47,6 +47,7 @@ pub use files::{Overwrite, WriteError};
 pub use identity::Identity;
 pub use issued::IssuedPem;
 pub use load_error::{LoadError, Origin};
-pub use name::{ClientName, ClusterName, NameError};
+pub use name::{ClientName, NameError};
 pub use peer::{CertificateRole, IdentityError, PeerIdentity, names_allow_node};
+pub use rookery_protocol::ClusterName;
 pub use summary::{CertificateSummary, Fingerprint, rfc3339};

@@ -8,7 +8,9 @@ use std::fmt;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::limits::DNS_NAME_MAX_BYTES;
-use super::name::{ClientName, ClusterName};
+use rookery_protocol::ClusterName;
+
+use super::name::ClientName;
 use super::summary::{CertificateSummary, Fingerprint};
 use super::uri::Holder;
 

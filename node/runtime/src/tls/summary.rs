@@ -13,7 +13,9 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::load::certificates_at;
 use super::load_error::{LoadError, Origin};
-use super::name::{ClusterName, shorten};
+use rookery_protocol::ClusterName;
+
+use super::name::shorten;
 use super::peer::IdentityError;
 use super::uri::{CertificateUri, Holder};
 

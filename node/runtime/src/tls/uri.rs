@@ -4,7 +4,9 @@
 
 use std::fmt;
 
-use super::name::{ClientName, ClusterName};
+use rookery_protocol::ClusterName;
+
+use super::name::ClientName;
 
 /// Begins every URI that is ours. URIs with other schemes may stand beside it in a certificate.
 const SCHEME: &str = "rookery://";

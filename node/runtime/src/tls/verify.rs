@@ -17,7 +17,9 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
-use super::name::{ClientName, ClusterName, shorten};
+use rookery_protocol::ClusterName;
+
+use super::name::{ClientName, shorten};
 use super::peer::{CertificateRole, IdentityError, PeerIdentity};
 use super::summary::{CertificateSummary, rfc3339};
 

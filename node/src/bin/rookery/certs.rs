@@ -72,7 +72,7 @@ pub(crate) struct IssueArgs {
     /// Directory of the CA, as `rookery certs init` made it.
     #[arg(long, default_value = "./certs")]
     dir: PathBuf,
-    /// Directory to put ca.pem, cert.pem and key.pem into [default: <DIR>/<NAME>].
+    /// Directory to put ca.pem, cert.pem and key.pem into [default: DIR/NAME].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// For how many days it is valid.

@@ -1,0 +1,135 @@
+//! The `rookery` program as an operator runs it: a process of the operating system.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use rookery_node::tls::{Authority, ClusterName, Overwrite};
+
+/// Where cargo has put the program: beside the tests, whenever the whole workspace is built.
+///
+/// # Panics
+/// When it is not there, with what to do.
+#[must_use]
+pub fn rookery() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().and_then(Path::parent).unwrap().join("rookery");
+    assert!(program.exists(), "{} is missing: `cargo build --workspace` makes it", program.display());
+    program
+}
+
+/// A directory with a CA and identities, for programs to be given.
+pub struct Certificates {
+    dir: tempfile::TempDir,
+    authority: Authority,
+}
+
+impl Certificates {
+    /// A new cluster's.
+    #[must_use]
+    pub fn new(cluster: &str) -> Self {
+        let authority = Authority::create(&ClusterName::try_from(cluster).unwrap()).unwrap();
+        Self { dir: tempfile::tempdir().unwrap(), authority }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A node's identity.
+    #[must_use]
+    pub fn node(&self, name: &str) -> PathBuf {
+        let dir = self.dir.path().join(name);
+        let issued = self.authority.issue_node(name, &[], Duration::from_secs(86_400)).unwrap();
+        issued.write_to(&dir, Overwrite::Force).unwrap();
+        dir
+    }
+
+    /// A client's identity.
+    #[must_use]
+    pub fn client(&self, name: &str) -> PathBuf {
+        let dir = self.dir.path().join(name);
+        let issued = self.authority.issue_client(name, Duration::from_secs(86_400)).unwrap();
+        issued.write_to(&dir, Overwrite::Force).unwrap();
+        dir
+    }
+}
+
+/// A running program, which ends with its owner.
+pub struct Program {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    /// Starts the program with what it logs in `log`.
+    #[must_use]
+    pub fn start(log: &Path, arguments: &[&str]) -> Self {
+        let file = std::fs::File::create(log).unwrap();
+        let child = command(arguments).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        Self { child, log: log.to_owned() }
+    }
+
+    /// The address that it says, in its log, that it listens on. Waits for it.
+    pub async fn listen_address(&self) -> String {
+        let mut address = String::new();
+        crate::eventually("the node says where it listens", || {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let found = log.split_once("listen=").and_then(|(_, rest)| rest.split_whitespace().next());
+            address = found.unwrap_or_default().to_owned();
+            !address.is_empty()
+        })
+        .await;
+        address
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// SIGTERM, and the exit status. Waits for it.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn terminate(mut self) -> std::process::ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let mut status = None;
+        crate::eventually("the program has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(rookery());
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ROOKERY_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs the program to its end.
+#[must_use]
+pub fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}

@@ -1,0 +1,120 @@
+//! The program, as an operator types it: real processes, real exit statuses, real output.
+#![allow(clippy::unwrap_used, missing_docs)] // A test may stop where it fails.
+
+use std::process::Output;
+
+use rookery_tests::program::{Certificates, Program, run};
+
+const POLICY: &str = "[[client]]\nname = \"ops\"\nspawn = [\"*\"]\nregister = [\"*\"]\nexit = true\n";
+
+struct Cli {
+    connect: String,
+    identity: String,
+}
+
+impl Cli {
+    fn output(&self, arguments: &[&str]) -> Output {
+        run(&[arguments, &["--connect", &self.connect, "--identity", &self.identity]].concat())
+    }
+
+    /// What it prints when it succeeds.
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(output.status.success(), "{arguments:?}: {out}{err}");
+        out.trim_end().to_owned()
+    }
+
+    /// What it says when it fails.
+    fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+async fn node(certificates: &Certificates, name: &str, more: &[&str]) -> (Program, String) {
+    let identity = certificates.node(name).display().to_string();
+    let config = certificates.dir().join("rookery.toml");
+    std::fs::write(&config, POLICY).unwrap();
+    let config = config.display().to_string();
+    let arguments = ["start", "--name", name, "--identity", &identity, "--config", &config, "--listen", "127.0.0.1:0"];
+    let program = Program::start(&certificates.dir().join(format!("{name}.log")), &[&arguments, more].concat());
+    let address = program.listen_address().await;
+    (program, address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_do_what_they_say_and_exit_zero_only_then() {
+    let certificates = Certificates::new("cli");
+    let (one, address) = node(&certificates, "one", &[]).await;
+    let (two, _) = node(&certificates, "two", &["--peers", &address]).await;
+    let cli = Cli { connect: address, identity: certificates.client("ops").display().to_string() };
+
+    rookery_tests::eventually("both are listed", || cli.ok(&["nodes"]).contains("two")).await;
+    assert_eq!(cli.ok(&["call", "counter", "{\"Add\":5}"]), "null");
+    assert_eq!(cli.ok(&["call", "counter", "{\"Get\":null}"]), "5");
+    assert_eq!(cli.ok(&["call", "counter@two", "{\"Get\":null}"]), "0");
+    assert_eq!(cli.ok(&["call", "echo", "{\"Echo\":\"hi\"}"]), "hi");
+    assert_eq!(cli.ok(&["call", "echo", "{\"Echo\":\"hi\"}", "--json"]), "\"hi\"");
+
+    let pid = cli.ok(&["spawn", "counter", "7", "--node", "two", "--name", "seven"]);
+    assert!(pid.starts_with("<two."), "{pid}");
+    assert_eq!(cli.ok(&["send", &pid, "{\"Add\":1}"]), "");
+    assert_eq!(cli.ok(&["call", "seven@two", "{\"Get\":null}"]), "8");
+    assert!(cli.ok(&["ps", "--node", "two"]).contains(&pid));
+    let listed: serde_json::Value = serde_json::from_str(&cli.ok(&["ps", "--json"])).unwrap();
+    assert!(listed.as_array().unwrap().iter().any(|process| process["pid"] == pid.as_str()));
+    let nodes: serde_json::Value = serde_json::from_str(&cli.ok(&["nodes", "--json"])).unwrap();
+    assert_eq!(nodes.as_array().unwrap().len(), 2);
+
+    let monitor = {
+        let (connect, identity, pid) = (cli.connect.clone(), cli.identity.clone(), pid.clone());
+        tokio::task::spawn_blocking(move || Cli { connect, identity }.ok(&["monitor", &pid]))
+    };
+    rookery_tests::eventually("it is monitored", || {
+        let listed: serde_json::Value = serde_json::from_str(&cli.ok(&["ps", "--json"])).unwrap();
+        listed.as_array().unwrap().iter().any(|process| process["pid"] == pid.as_str() && process["watchers"] == 1)
+    })
+    .await;
+    assert_eq!(cli.ok(&["kill", "seven@two"]), format!("{pid} ended: killed"));
+    assert_eq!(monitor.await.unwrap(), format!("{pid} is down: killed"));
+
+    assert!(cli.fails(&["kill", &pid]).contains("no process"));
+    assert!(cli.fails(&["call", "nobody", "{}"]).contains("no such process"));
+    assert!(cli.fails(&["call", "counter", "{\"Nope\":1}"]).contains("expected one of `Add`, `Get`"));
+    assert!(cli.fails(&["spawn", "nothing"]).contains("it has: counter, echo"));
+    assert!(cli.fails(&["call", "counter@three", "{\"Get\":null}"]).contains("up are: one, two"));
+    assert_eq!(cli.output(&["call", "counter", "{oops"]).status.code(), Some(2));
+
+    assert!(two.terminate().await.success());
+    rookery_tests::eventually("the other is told", || !cli.ok(&["nodes"]).contains("two")).await;
+    assert!(one.log().contains("it left"), "{}", one.log());
+    assert!(one.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_a_policy_may_call_and_monitor_and_no_more() {
+    let certificates = Certificates::new("cli-policy");
+    let (node, connect) = node(&certificates, "one", &[]).await;
+    let cli = Cli { connect, identity: certificates.client("guest").display().to_string() };
+    assert_eq!(cli.ok(&["call", "counter", "{\"Get\":null}"]), "0");
+    assert!(cli.fails(&["spawn", "counter"]).contains("does not let it spawn counter"));
+    assert!(cli.fails(&["kill", "counter"]).contains("refused"));
+    assert!(cli.fails(&["call", "rookery:boot", "{\"Count\":null}"]).contains("out of reach of clients"));
+    assert_eq!(cli.ok(&["call", "counter", "{\"Get\":null}"]), "0", "and the counter lives");
+    drop(node);
+    assert!(cli.fails(&["nodes", "--timeout-ms", "1500"]).contains("cannot connect to"));
+}
+
+#[test]
+fn the_demo_goes_as_it_should() {
+    let output = run(&["demo"]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{told}");
+    for step in
+        ["mesh formed", "monitor fires", "link fires", "is back as incarnation", "dead for ever", "as it should"]
+    {
+        assert!(told.contains(step), "no `{step}` in: {told}");
+    }
+}
