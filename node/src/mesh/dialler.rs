@@ -131,14 +131,12 @@ fn settle(
     };
     let (ConnectionError::RefusedByPeer(refusal) | ConnectionError::RefusedByUs(refusal)) = &error else {
         memory.tell_trouble(address, &error);
-        return match error {
-            // TLS says no: of another cluster, or no node at all.
+        return match &error {
             ConnectionError::Identity(_) => book.refused(address, Refusal::Stranger, now),
-            ConnectionError::Quic(
-                quinn::ConnectionError::TransportError(_) | quinn::ConnectionError::ConnectionClosed(_),
-            ) => {
-                book.refused(address, Refusal::Stranger, now);
-            }
+            ConnectionError::Quic(error) => match refusal_of(error) {
+                Some(refusal) => book.refused(address, refusal, now),
+                None => book.dial_failed(address, &error.to_string(), now),
+            },
             _ => book.dial_failed(address, &error.to_string(), now),
         };
     };
@@ -192,6 +190,25 @@ impl Memory {
         }
     }
 }
+
+/// What QUIC says of whoever answered, if it says that there is somebody.
+fn refusal_of(error: &quinn::ConnectionError) -> Option<Refusal> {
+    let code = match error {
+        quinn::ConnectionError::TransportError(error) => error.code,
+        quinn::ConnectionError::ConnectionClosed(close) => close.error_code,
+        _ => return None,
+    };
+    match code {
+        // It has too much to do, or is about to end.
+        quinn::TransportErrorCode::CONNECTION_REFUSED => Some(Refusal::Busy),
+        // TLS says no: of another cluster, or no node at all.
+        code if CRYPTO_ERRORS.contains(&u64::from(code)) => Some(Refusal::Stranger),
+        _ => None,
+    }
+}
+
+/// The codes that carry an alert of TLS (RFC 9000, section 20.1).
+const CRYPTO_ERRORS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
 fn key(node: &NodeId) -> NodeKey {
     NodeKey::new(node.name().as_str())

@@ -239,7 +239,7 @@ mod tests {
         edges.passed(&signal(&far(3), &own(2), SignalBody::Monitor(Ref(8))));
         edges.passed(&signal(&far(4), &own(2), call(&far(4), 9).1));
         let no_connection = ExitReason::NoConnection;
-        let mut expected = vec![
+        let mut expected = [
             signal(&own(1), &far(1), SignalBody::Exit { reason: no_connection.clone(), linked: true }),
             signal(&own(1), &far(2), SignalBody::Demonitor(Ref(7))),
             signal(&own(2), &far(3), SignalBody::Down { monitor: Ref(8), reason: no_connection }),

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use quinn::Endpoint;
-use rookery_node::protocol::{ControlFrame, handshake::Role};
+use rookery_node::protocol::{ControlFrame, control::PeerAddresses, handshake::Role};
+use rookery_runtime::net::control::close_code;
 use tokio::{net::UdpSocket, task::JoinSet};
 
 use super::{
-    raw::{Raw, encoded, hello, soon, tls},
+    raw::{Raw, encoded, hello, listen, soon, tls, welcome_dial},
     town::{CLUSTER, Town},
 };
 
@@ -104,5 +105,25 @@ async fn three_hundred_connections_at_once() {
     }
     let welcomed = soon("every outcome", attackers.join_all()).await.into_iter().filter(|welcomed| *welcomed).count();
     assert!(welcomed > 0, "nobody got in");
+    town.still_serves().await;
+}
+
+/// A node that has too much to do refuses connections as QUIC does. Whoever is refused so has met no stranger, and comes
+/// again soon.
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_who_is_refused_for_a_moment_comes_again_soon() {
+    let town = Town::new().await;
+    let listener = listen(&town.node("mallory"));
+    let mallory = hello(CLUSTER, Role::Node, "mallory");
+    let teller = Raw::dial(tls(&town.node("teller")), town.victim.listen_address()).await.unwrap();
+    let (mut telling, _) = teller.join(hello(CLUSTER, Role::Node, "teller")).await;
+    let there = PeerAddresses { node: mallory.node.clone(), addresses: vec![listener.local_addr().unwrap()] };
+    telling.send.write_all(&encoded(&ControlFrame::Peers(vec![there]))).await.unwrap();
+    soon("the first dial", listener.accept()).await.unwrap().refuse();
+    let (connection, mut talk) = welcome_dial(&listener, &mallory).await;
+    assert_eq!(talk.hear().await, ControlFrame::Confirm);
+    for done in [connection, teller.connection] {
+        done.close(close_code::GOODBYE, b"done");
+    }
     town.still_serves().await;
 }
