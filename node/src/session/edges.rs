@@ -41,8 +41,13 @@ impl Edges {
             return !matches!(signal.body, SignalBody::Reply { .. } | SignalBody::Down { .. });
         };
         let to = Pid::new(signal.to.node.clone(), serial);
-        let own =
-            |pid: &Pid| pid.serial().session().is_some() && pid.serial().session() == signal.from.serial().session();
+        // The node counts, too: every node that a client can make another node hear of takes room in the tables of the
+        // connection to there, which many clients share.
+        let own = |pid: &Pid| {
+            pid.node() == signal.from.node()
+                && pid.serial().session().is_some()
+                && pid.serial().session() == signal.from.serial().session()
+        };
         match &signal.body {
             SignalBody::Reply { call, .. } => self.calls.contains_key(&ReplyRoute { to, call: *call }),
             SignalBody::Down { monitor, .. } => self.watched.contains(&(to, *monitor, signal.from.serial())),
@@ -161,5 +166,32 @@ impl Edges {
             body: SignalBody::Reply { call: route.call, outcome: Err(CallFailure::NoConnection) },
         });
         links.chain(watching).chain(watched).chain(calls).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A test may stop where it fails.
+    use rookery_protocol::{Payload, SessionId};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_goes_to_the_client_itself_or_to_who_asked_it() {
+        let session = SessionId::new(7).unwrap();
+        let process = |node: &str| Pid::new(node.parse().unwrap(), Serial::of_client(session, 1));
+        let from = process("a.1");
+        let asks_for = |to: Pid| {
+            let reply = Some(ReplyRoute { to, call: CallId(1) });
+            let body = SignalBody::Message { payload: Payload::json("null"), reply, deadline_ms: None };
+            Signal { from: from.clone(), to: (&"<b.1.9>".parse::<Pid>().unwrap()).into(), body }
+        };
+        let mut edges = Edges::default();
+        assert!(edges.allows(&asks_for(from.clone())));
+        assert!(!edges.allows(&asks_for(process("nobody.1"))), "a node that it made up");
+        let asker: Pid = "<c.1.3>".parse().unwrap();
+        assert!(!edges.allows(&asks_for(asker.clone())));
+        edges.called(from.serial(), &ReplyRoute { to: asker.clone(), call: CallId(1) });
+        assert!(edges.allows(&asks_for(asker)), "it hands on what it was asked");
     }
 }
