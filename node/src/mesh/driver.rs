@@ -577,6 +577,11 @@ struct PeerInbox {
 
 impl Inbox for PeerInbox {
     async fn take(&self, signal: Signal) -> Result<(), WireError> {
+        // Another connection has taken its place, and its end has been told: what QUIC still holds of it is lost, or it
+        // would come after its `NodeDown` (M5), and among what the new one brings (S1).
+        if self.peer.outbound.is_closed() {
+            return Ok(());
+        }
         // A node speaks for its own processes, to processes of this one.
         if signal.from.node() != &self.peer.node || &signal.to.node != self.runtime.node() {
             let detail = "a node speaks for its own processes, to those of the node it is connected to";

@@ -9,7 +9,7 @@ use std::{
     collections::HashSet,
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -17,6 +17,7 @@ use std::{
 use bytes::Bytes;
 use rookery_protocol::{
     LaneEncoder, NodeId, Recipient, ReplyRoute, Serial, Signal, SignalBody, WireError, lane::MessageHead,
+    request::RequestBody,
 };
 use tokio::sync::Notify;
 
@@ -53,6 +54,8 @@ pub struct Outbound {
     gave_up: Notify,
     /// Own processes with ties over this connection; `None` once it is closed.
     interested: Mutex<Option<HashSet<Serial>>>,
+    /// Set with that: looked at for every signal that arrives.
+    closed: AtomicBool,
 }
 
 /// Sees what is queued for a client, in order.
@@ -138,6 +141,7 @@ impl Outbound {
             room: Notify::new(),
             gave_up: Notify::new(),
             interested: Mutex::new(Some(HashSet::new())),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -177,9 +181,7 @@ impl Outbound {
     /// # Errors
     /// Gives the signal back when the connection is closed, or its payload too large.
     pub fn push(&self, signal: Signal) -> Result<(), (NotTaken, Box<Signal>)> {
-        if let SignalBody::Message { payload, .. } = &signal.body
-            && payload.body.len() > self.max_message_bytes
-        {
+        if payload_bytes(&signal.body) > self.max_message_bytes {
             return Err((NotTaken::TooLarge, Box::new(signal)));
         }
         let mut state = lock(&self.lane(signal.from.serial()).state);
@@ -374,6 +376,7 @@ impl Outbound {
     pub fn close(&self) -> HashSet<Serial> {
         self.finish();
         let interested = lock(&self.interested).take().unwrap_or_default();
+        self.closed.store(true, Ordering::Release);
         self.room.notify_waiters();
         interested
     }
@@ -387,7 +390,19 @@ impl Outbound {
     /// Whether the connection is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        lock(&self.interested).is_none()
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+/// The size of what a signal carries. The peer takes a larger one than it said for the end of the connection.
+fn payload_bytes(body: &SignalBody) -> usize {
+    match body {
+        SignalBody::Message { payload, .. } | SignalBody::Reply { outcome: Ok(payload), .. } => payload.body.len(),
+        SignalBody::Request { body, .. } => match &**body {
+            RequestBody::Spawn(spawn) => spawn.arguments.body.len(),
+            _ => 0,
+        },
+        _ => 0,
     }
 }
 
