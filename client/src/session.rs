@@ -118,11 +118,12 @@ impl Session {
         let Self { runtime, node, connection, control, agreement, uplink, max_message_bytes, .. } = self;
         let (mut sender, mut receiver) = control.split();
         let outbound = uplink.outbound.clone();
+        let _ends = Ends { runtime: runtime.clone(), outbound: outbound.clone(), connection: connection.clone() };
         let inbox = Arc::new(SessionInbox { runtime: runtime.clone(), uplink: uplink.clone() });
         let writing = write_lane(&connection, &outbound, 0);
         let reading = read_lanes(&connection, &node, &node, agreement.peer.lanes.min(1), max_message_bytes, inbox);
         tokio::pin!(writing, reading);
-        let end = tokio::select! {
+        tokio::select! {
             ended = &mut reading => match ended {
                 Ok(()) => ConnectionError::Goodbye("the node leaves".to_owned()),
                 Err(error) => error,
@@ -147,11 +148,23 @@ impl Session {
                 drop(tokio::time::timeout(FAREWELL, last).await);
                 ConnectionError::Goodbye("closed here".to_owned())
             }
-        };
-        drop(outbound.close());
-        runtime.session_lost();
-        connection.close(close_code::GOODBYE, b"goodbye");
-        end
+        }
+    }
+}
+
+/// Ends the session for its processes, also when the client is dropped while it runs: they would wait for ever for a
+/// connection that nobody serves.
+struct Ends {
+    runtime: Runtime,
+    outbound: Arc<Outbound>,
+    connection: Connection,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        drop(self.outbound.close());
+        self.runtime.session_lost();
+        self.connection.close(close_code::GOODBYE, b"goodbye");
     }
 }
 

@@ -298,3 +298,70 @@ fn c3_a_policy_names_names_and_behaviours() {
         till.quiet().await;
     });
 }
+
+#[test]
+fn c2_a_client_that_is_dropped_takes_its_processes_along() {
+    placement::run(async {
+        let nodes = mesh(1, |_| ()).await;
+        let client = client("client", &[&nodes[0]]).await;
+        let runtime = client.runtime();
+        let waits = Puppet::new(&runtime);
+        let near = Puppet::new(&nodes[0]);
+        let ended = watch(&runtime, &waits.pid).await;
+        drop(client);
+        assert_eq!(ended.reason().await, ExitReason::NoConnection);
+        eventually("all have ended", || runtime.process_count() == 0).await;
+        // Nothing waits for a connection that nobody serves.
+        let there = runtime.address::<Note>(&near.pid);
+        assert_eq!(within("an answer", there.call_within(LONG, Note::Ask)).await, Err(CallError::NoConnection));
+    });
+}
+
+#[test]
+fn a1_a_client_that_has_lost_its_node_does_not_say_that_a_process_is_dead() {
+    placement::run(async {
+        let (mut nodes, client) = impatient_stage().await;
+        let runtime = client.runtime();
+        let (there, elsewhere) = (Puppet::new(&nodes[0]), Puppet::new(&nodes[1]));
+        let mut lost = client.state();
+        nodes.remove(0).shut_down("a test").await;
+        let gone = lost.wait_for(|state| !matches!(state, rookery_client::ClientState::Connected(_)));
+        drop(within("the loss", gone).await.unwrap());
+        for pid in [&there.pid, &elsewhere.pid] {
+            let there = runtime.address::<Note>(pid);
+            assert_eq!(within("an answer", there.call_within(LONG, Note::Ask)).await, Err(CallError::NoConnection));
+        }
+    });
+}
+
+#[test]
+fn n3_a_client_s_process_that_ends_while_it_registers_leaves_no_name() {
+    placement::run(async {
+        let nodes = mesh(1, |_| ()).await;
+        let client = client("client", &[&nodes[0]]).await;
+        let hasty = Puppet::new(&client.runtime());
+        let asked = hasty.begin(move |context| {
+            Box::pin(async move {
+                let name = name("hasty");
+                let mut registering = std::pin::pin!(context.register(&name));
+                // Asks, and does not wait for the answer.
+                std::future::poll_fn(|cx| {
+                    assert!(registering.as_mut().poll(cx).is_pending());
+                    std::task::Poll::Ready(())
+                })
+                .await;
+            })
+        });
+        within("the question", asked).await.unwrap();
+        hasty.end(ExitReason::Normal);
+        fence(&client.runtime(), &nodes[0]).await;
+        assert_eq!(nodes[0].whereis_here(&name("hasty")), None);
+        // Who waits gets it, and asking again takes it from nobody.
+        let patient = Puppet::new(&client.runtime());
+        for _ in 0..2 {
+            patient.run_async(|context| Box::pin(async { context.register(&name("hasty")).await.unwrap() })).await;
+        }
+        fence(&client.runtime(), &nodes[0]).await;
+        assert_eq!(nodes[0].whereis_here(&name("hasty")), Some(patient.pid.clone()));
+    });
+}

@@ -8,9 +8,13 @@ use std::time::{Duration, Instant};
 
 use rookery_runtime::{
     Address, CallError, Codec, Context, Destination, Event, ExitReason, Payload, ProcessName, Received, ReplyTo,
-    Runtime, SendError, Tag, protocol::Recipient,
+    RequestError, Runtime, SendError, Start, Tag, protocol::Recipient,
 };
-use rookery_tests::{Note, Puppet, cluster::MAX_MESSAGE_BYTES, eventually, fence, watch, within};
+use rookery_tests::{
+    Note, Puppet,
+    cluster::{MAX_MESSAGE_BYTES, client, mesh},
+    eventually, fence, watch, within,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -29,6 +33,7 @@ rookery_tests::contract! {
         s8_a_name_finds_its_holder_at_each_send,
     }
     apart {
+        s1_a_call_that_fails_comes_behind_what_was_sent,
         s5_a_message_that_is_too_large_is_refused_at_the_sender,
         s5_a_reply_that_is_too_large_is_refused_on_both_sides,
         s5_what_just_fits_arrives_whole,
@@ -37,6 +42,8 @@ rookery_tests::contract! {
         s2_a_storm_of_threads_loses_and_doubles_nothing,
     }
 }
+
+const LONG: Duration = Duration::from_secs(3600);
 
 fn name(text: &str) -> ProcessName {
     ProcessName::new(text).unwrap()
@@ -460,5 +467,87 @@ async fn s5_what_just_fits_arrives_whole(a: &Runtime, b: &Runtime) {
         to.send(Note::Bytes(content.clone())).await.unwrap();
         let Received::Message(Note::Bytes(arrived)) = far.next().await else { panic!("expected bytes") };
         assert!(arrived == content, "{size} bytes do not arrive as they were");
+    }
+}
+
+/// Where one node takes less than another, and a client's node stands between.
+#[test]
+fn s5_what_is_too_large_for_a_node_ends_no_connection() {
+    rookery_tests::placement::run(async {
+        let nodes = mesh(2, |config| {
+            if config.name.as_str() == "node-1" {
+                config.connections.max_message_bytes = MAX_MESSAGE_BYTES / 4;
+            }
+        })
+        .await;
+        let client = client("client", &[&nodes[0]]).await;
+        let runtime = client.runtime();
+        eventually("the client knows the nodes", || runtime.nodes().len() == 2).await;
+        let mut watcher = Puppet::new(&nodes[1]);
+        watcher.run(|context| context.monitor_nodes(true)).await;
+        for _ in 0..2 {
+            watcher.next().await;
+        }
+        // Arguments of a child.
+        let large = format!("\"{}\"", "x".repeat(MAX_MESSAGE_BYTES / 2));
+        for runtime in [nodes[0].runtime(), &runtime] {
+            let start = Start::json("counter".parse().unwrap(), large.clone());
+            let started = within("an answer", runtime.start_on(nodes[1].node(), start)).await;
+            assert!(matches!(started, Err(RequestError::Refused(_))), "{started:?}");
+        }
+        // A reply of a client's process, which knows the limit of its own node alone.
+        let answers = runtime
+            .spawn(async |mut context: Context<Question>| {
+                while let Received::Message(Question(reply)) = context.receive().await {
+                    drop(reply.send("x".repeat(MAX_MESSAGE_BYTES / 2)));
+                }
+            })
+            .unwrap();
+        let there = nodes[1].address::<Question>(&answers.pid().unwrap());
+        let answer = within("an answer", there.call_within(LONG, Question)).await;
+        assert!(matches!(answer, Err(CallError::Refused(_))), "{:?}", answer.map(|text| text.len()));
+        fence(&nodes[0], &nodes[1]).await;
+        watcher.quiet().await;
+    });
+}
+
+#[derive(Serialize, Deserialize)]
+struct Question(ReplyTo<String>);
+
+/// A call that fails is an answer of who was called, and comes behind all that it sent before.
+async fn s1_a_call_that_fails_comes_behind_what_was_sent(a: &Runtime, b: &Runtime) {
+    for ends in [true, false] {
+        // Whichever lane they take.
+        for _ in 0..8 {
+            let mut caller = Puppet::new(a);
+            let back = b.address::<Note>(&caller.pid);
+            let fails = b
+                .spawn(async move |mut context: Context<Note>| {
+                    let Received::Message(Note::Ask(reply)) = context.receive().await else { return };
+                    for _ in 0..16 {
+                        back.send(Note::Text("x".repeat(MAX_MESSAGE_BYTES / 2))).await.unwrap();
+                    }
+                    if ends {
+                        panic!("as the test wants it");
+                    }
+                    drop(reply);
+                    context.receive().await;
+                })
+                .unwrap();
+            let there = a.address::<Note>(&fails.pid().unwrap());
+            let (answer, mailbox) = caller
+                .run_async(move |context| {
+                    Box::pin(async move {
+                        let answer = there.call_within(LONG, Note::Ask).await;
+                        let own = context.pid().clone();
+                        let infos = context.runtime().processes();
+                        (answer, infos.into_iter().find(|info| info.pid == own).unwrap().mailbox)
+                    })
+                })
+                .await;
+            assert!(matches!(answer, Err(CallError::Exited(_) | CallError::Refused(_))), "{answer:?}");
+            assert_eq!(mailbox, 16, "what was sent before the call failed");
+            caller.next().await;
+        }
     }
 }

@@ -388,6 +388,13 @@ impl Calls {
         call
     }
 
+    /// It was not taken where it was sent first: the answer comes from `from`, if it comes.
+    fn redirect(&self, call: CallId, from: &Destination) {
+        if let Some(awaited) = lock(self.shard(call)).get_mut(&call) {
+            awaited.from.clone_from(from);
+        }
+    }
+
     pub(crate) fn remove(&self, call: CallId) -> Option<Arc<dyn AnySlot>> {
         lock(self.shard(call)).remove(&call).map(|awaited| awaited.slot)
     }
@@ -419,6 +426,12 @@ impl Runtime {
         if call == 0 {
             call = self.calls().insert(slot.clone(), to.clone()).0;
             slot.call.store(call, Ordering::Release);
+            // Who handed it on may be later than the caller's patience, which then found no entry to take away.
+            if !slot.is_awaited() {
+                self.calls().remove(CallId(call));
+            }
+        } else {
+            self.calls().redirect(CallId(call), to);
         }
         ReplyRoute { to: current::pid().unwrap_or_else(|| self.own_pid()), call: CallId(call) }
     }

@@ -39,6 +39,20 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// A name that a client's node was asked for, and may have given: freed unless the asking process comes to know of it. Who
+/// is ended while it asks would leave its name to the dead until its session ends (N3).
+struct Claim<'a> {
+    runtime: &'a Runtime,
+    name: &'a ProcessName,
+    pid: &'a Pid,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.runtime.release_name_at_node(self.name, self.pid);
+    }
+}
+
 /// The asking half.
 impl Runtime {
     /// Starts a process of a behaviour on `node`, and waits until its `init` is done (R1). Link and monitor are with the
@@ -87,12 +101,16 @@ impl Runtime {
         }
         let Some(process) = self.process(pid) else { return Err(RequestError::NoProc(pid.clone()).into()) };
         let request = RequestBody::Register { name: name.clone(), pid: pid.clone() };
-        self.request_done(&self.node().clone(), request).await?;
-        if !process.add_name(name) {
-            self.release_name_at_node(name, pid);
-            return Err(RequestError::NoProc(pid.clone()).into());
+        // Having it already is no claim that could be given up.
+        let claim = (!process.info().names.contains(name)).then(|| Claim { runtime: self, name, pid });
+        let done = self.request_done(&self.node().clone(), request).await;
+        if !matches!(done, Err(RequestError::Timeout)) && (done.is_err() || process.add_name(name)) {
+            std::mem::forget(claim);
+            return Ok(done?);
         }
-        Ok(())
+        drop(claim);
+        done?;
+        Err(RequestError::NoProc(pid.clone()).into())
     }
 
     /// Takes `name` from `pid`.

@@ -72,6 +72,13 @@ impl Runtime {
     /// Why there is no connection to where `to` lives. A process of a former life of a node that is up is dead (P1), as
     /// is one of a client that has left this node.
     fn why_unconnected(&self, to: &Destination) -> Unreachable {
+        if self.is_own(to) {
+            return Unreachable::NoProc;
+        }
+        // A client that has lost its node knows nothing of who lives elsewhere.
+        if self.session().is_some() {
+            return Unreachable::NoConnection;
+        }
         let later_life = |node: &NodeId| node.name() == to.node.name() && *node != to.node;
         if to.node == *self.node() || self.nodes().iter().any(later_life) {
             Unreachable::NoProc
@@ -187,8 +194,9 @@ impl Runtime {
             && let Some(watcher) = self.process(&signal.from)
         {
             watcher.monitor_to(monitor, signal.to.clone());
+            return self.signal_tied(signal);
         }
-        self.signal_tied(signal);
+        self.signal(signal);
     }
 
     fn tie(&self, other: &Pid, own: Serial, via: Option<&Arc<Outbound>>) {
@@ -241,13 +249,15 @@ impl Runtime {
             SignalBody::Request { call, .. } => {
                 let error = match why {
                     Unreachable::Refused(detail) => RequestError::Refused(detail.clone()),
+                    Unreachable::TooLarge => RequestError::Refused(reason.to_string()),
                     _ => RequestError::NoConnection,
                 };
                 let body = Box::new(ResponseBody::Failed(error));
                 self.answer(&to, &from, SignalBody::Response { call, body });
             }
+            // Who waits for it is told, in the name of who answers.
             SignalBody::Reply { call, .. } if *why == Unreachable::TooLarge => {
-                self.answer(&to, &from, SignalBody::Reply { call, outcome: Err(failure) });
+                self.signal(Signal { from, to, body: SignalBody::Reply { call, outcome: Err(failure) } });
             }
             SignalBody::Exit { .. } => {
                 if let Unreachable::Refused(detail) = why {

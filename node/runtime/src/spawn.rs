@@ -238,6 +238,12 @@ impl Runtime {
         let Some(process) = made else {
             return Err((SpawnError::TooManyProcesses { limit: self.max_processes() }, f));
         };
+        // Whoever closed the runtime since has told all that were in the table by then; perhaps not this one.
+        if self.is_closed() {
+            process.end(&ExitReason::NoProc);
+            self.forget(process.pid());
+            return Err((SpawnError::ShuttingDown, f));
+        }
         if let Some(name) = &options.name
             && let Err(error) = self.register_here(name, process.pid())
         {

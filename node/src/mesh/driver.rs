@@ -577,8 +577,9 @@ struct PeerInbox {
 
 impl Inbox for PeerInbox {
     async fn take(&self, signal: Signal) -> Result<(), WireError> {
+        // Another connection has taken its place, and its end has been told: what QUIC still holds of it is lost, or it
+        // would come after its `NodeDown` (M5), and among what the new one brings (S1).
         if self.peer.outbound.is_closed() {
-            // Another connection has taken the place of this one: its `NodeDown` is told, and nothing comes after (M5).
             return Ok(());
         }
         // A node speaks for its own processes, to processes of this one.

@@ -6,7 +6,10 @@
 //! ```
 //! When it is lost, everybody tied to the client's processes is told in their name, and their names are freed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use quinn::Connection;
 use rookery_protocol::{
@@ -89,13 +92,15 @@ async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreeme
     let (mut sender, mut receiver) = control.split();
     let mut leaving = mesh.leaving.subscribe();
     let policy = policy_of(&mesh.policies, &mesh.default_policy, &client.name).clone();
-    let inbox = Arc::new(ClientInbox { mesh: mesh.clone(), client: client.clone(), policy });
+    let inbox =
+        Arc::new(ClientInbox { mesh: mesh.clone(), client: client.clone(), policy, refused: AtomicU64::new(0) });
     let writing = write_lane(&client.connection, &client.outbound, 0);
     let reading = read_lanes(
         &client.connection,
         mesh.own(),
         mesh.own(),
-        agreement.peer.lanes,
+        // Whatever it says: each lane has tables and a message under way, and its signals have one order.
+        agreement.peer.lanes.min(1),
         mesh.settings.max_message_bytes,
         inbox,
     );
@@ -148,6 +153,8 @@ struct ClientInbox {
     mesh: Arc<Mesh>,
     client: Arc<Client>,
     policy: Policy,
+    /// How often this client was refused something.
+    refused: AtomicU64,
 }
 
 impl Inbox for ClientInbox {
@@ -165,8 +172,13 @@ impl Inbox for ClientInbox {
         }
         if let Err(detail) = self.policy.check(&self.client.name, self.client.session, &signal) {
             self.mesh.refused_to_clients.fetch_add(1, Ordering::Relaxed);
-            tracing::info!(client = self.client.name, from = %signal.from, to = %signal.to, detail, "refused");
             self.client.edges().let_go(&signal);
+            let so_far = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+            // A client that goes on and on shall not fill the log.
+            if so_far.is_power_of_two() {
+                let (from, to) = (&signal.from, &signal.to);
+                tracing::info!(client = self.client.name, %from, %to, detail, so_far, "refused");
+            }
             runtime.bounce(signal, &Unreachable::Refused(detail));
             return Ok(());
         }
@@ -182,10 +194,9 @@ impl Inbox for ClientInbox {
             runtime.receive(signal, None);
             return Ok(());
         }
-        // A node that is slow holds up this client, which its own connection then tells to wait.
-        if let SignalBody::Message { .. } = signal.body {
-            runtime.room(&signal.to).await;
-        }
+        // A node that is slow holds up this client, which its own connection then tells to wait; with whatever it sends, or
+        // a flood of what does not wait would have that node given up.
+        runtime.room(&signal.to).await;
         runtime.signal(signal);
         Ok(())
     }

@@ -350,4 +350,23 @@ mod tests {
         let said = said(edges);
         assert!(said.len() == 4 && said.iter().all(|said| !said.contains("far")), "{said:#?}");
     }
+
+    #[test]
+    fn an_answer_goes_to_the_client_itself_or_to_who_asked_it() {
+        let session = SessionId::new(7).unwrap();
+        let process = |node: &str| Pid::new(node.parse().unwrap(), Serial::of_client(session, 1));
+        let from = process("a.1");
+        let asks_for = |to: Pid| {
+            let reply = Some(ReplyRoute { to, call: CallId(1) });
+            let body = SignalBody::Message { payload: Payload::json("null"), reply, deadline_ms: None };
+            Signal { from: from.clone(), to: (&"<b.1.9>".parse::<Pid>().unwrap()).into(), body }
+        };
+        let mut edges = Edges::default();
+        assert!(edges.allows(&asks_for(from.clone())));
+        assert!(!edges.allows(&asks_for(process("nobody.1"))), "a node that it made up");
+        let asker: Pid = "<c.1.3>".parse().unwrap();
+        assert!(!edges.allows(&asks_for(asker.clone())));
+        edges.called(from.serial(), &ReplyRoute { to: asker.clone(), call: CallId(1) });
+        assert!(edges.allows(&asks_for(asker)), "it hands on what it was asked");
+    }
 }

@@ -100,8 +100,10 @@ impl Policy {
         let may = |allowed: bool, verb: &str, what: &str| {
             if allowed { Ok(()) } else { Err(format!("the policy of client `{client}` does not let it {verb} {what}")) }
         };
-        // Sessions are numbered by each node: the same number elsewhere is another client.
-        let own = |pid: &Pid| pid.node() == signal.from.node() && pid.serial().session() == Some(session);
+        // Names of clients' processes are kept by the node of their session, which frees them when it ends; by no other.
+        let own = |pid: &Pid| {
+            pid.serial().session() == Some(session) && pid.node() == signal.from.node() && pid.node() == &signal.to.node
+        };
         match &signal.body {
             SignalBody::Message { .. } => match &signal.to.to {
                 Recipient::Name(name) => may(any_matches(&self.send, name.as_str()), "send to", name.as_str()),
@@ -153,7 +155,26 @@ fn any_matches(patterns: &[Pattern], text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)] // A test may stop where it fails.
+    use rookery_protocol::{CallId, Destination, ProcessName, Serial};
+
     use super::*;
+
+    #[test]
+    fn a_client_names_its_own_processes_at_its_own_node() {
+        let session = SessionId::new(7).unwrap();
+        let process = |node: &str| Pid::new(node.parse().unwrap(), Serial::of_client(session, 1));
+        let name = ProcessName::new("orders").unwrap();
+        let check = |at: &str, pid: Pid| {
+            let body = Box::new(RequestBody::Register { name: name.clone(), pid });
+            let to = Destination { node: at.parse().unwrap(), to: Recipient::Serial(Serial::NODE) };
+            let body = SignalBody::Request { call: CallId(1), body };
+            Policy::all("*").check("eve", session, &Signal { from: process("a.1"), to, body })
+        };
+        assert_eq!(check("a.1", process("a.1")), Ok(()));
+        assert!(check("b.1", process("a.1")).is_err(), "no other node would free the name");
+        assert!(check("a.1", process("b.1")).is_err(), "another node's client of the same number");
+    }
 
     #[test]
     fn patterns_match_all_of_the_text() {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use rookery_node::{
-    CallError, Codec, Context, ExitReason, Payload, Pid, Tag,
+    CallError, Codec, Context, Event, ExitReason, Payload, Pid, Received, Tag,
     protocol::{
         ControlFrame, LaneDecoder, SignalBody,
         control::PeerAddresses,
-        handshake::{Role, Welcome},
+        handshake::{Hello, Role, Welcome},
         id::CallId,
         signal::ReplyRoute,
     },
@@ -293,4 +293,62 @@ async fn d1_a_flood_of_addresses_hides_no_loss() {
     assert_eq!(talk.hear().await, ControlFrame::Confirm);
     connection.close(close_code::GOODBYE, b"done");
     town.still_serves().await;
+}
+
+/// A node that makes its connection anew while it talks without a pause: nothing of the old connection comes once its end
+/// was told (M5), or it would come among what the new one brings (S1).
+#[tokio::test(flavor = "multi_thread")]
+async fn m5_nothing_comes_from_a_connection_that_was_replaced() {
+    const CONNECTIONS: u64 = 20;
+    let town = Town::new().await;
+    let mallory = hello(CLUSTER, Role::Node, "mallory");
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let id = mallory.node.clone();
+    let near = town.victim.spawn(async move |mut context: Context<u64>| {
+        context.monitor_nodes(true);
+        // The number of the connection that stands; each says its own.
+        let (mut number, mut heard) = (0, false);
+        loop {
+            match context.receive().await {
+                Received::Event(Event::NodeUp(node)) if node == id => (number, heard) = (number + 1, false),
+                Received::Message(said) if said != number => {
+                    tell.send(Err((said, number))).ok();
+                    return;
+                }
+                Received::Message(_) if !heard => {
+                    heard = true;
+                    if tell.send(Ok(number)).is_err() {
+                        return;
+                    }
+                }
+                _ => {}
+            }
+        }
+    });
+    let near = near.unwrap().pid().unwrap();
+    let open = lane(&mallory.node, town.victim.node(), &[]).len();
+    let mut last = None;
+    for number in 1..=CONNECTIONS {
+        let again = Hello { lanes: 8, replace: number > 1, ..mallory.clone() };
+        let raw = Raw::dial(tls(&town.node("mallory")), town.victim.listen_address()).await.unwrap();
+        let (talk, _) = raw.join(again).await;
+        let payload = Payload::json(number.to_string());
+        let body = SignalBody::Message { payload, reply: None, deadline_ms: None };
+        let from = Pid::new(mallory.node.clone(), rookery_node::protocol::Serial(64));
+        let signal = rookery_node::protocol::Signal { from, to: (&near).into(), body };
+        let many = lane(&mallory.node, town.victim.node(), &vec![signal; 2_000]);
+        for _ in 0..8 {
+            let (connection, many) = (raw.connection.clone(), many.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = connection.open_uni().await else { return };
+                let mut said = stream.write_all(&many).await;
+                while said.is_ok() {
+                    said = stream.write_all(&many[open..]).await;
+                }
+            });
+        }
+        assert_eq!(soon("a message", told.recv()).await, Some(Ok(number)), "what was said, over which connection");
+        last = Some((raw, talk));
+    }
+    drop((last, told));
 }

@@ -17,6 +17,7 @@ use std::{
 use bytes::Bytes;
 use rookery_protocol::{
     LaneEncoder, NodeId, Recipient, ReplyRoute, Serial, Signal, SignalBody, WireError, lane::MessageHead,
+    request::RequestBody,
 };
 use tokio::sync::Notify;
 
@@ -180,9 +181,7 @@ impl Outbound {
     /// # Errors
     /// Gives the signal back when the connection is closed, or its payload too large.
     pub fn push(&self, signal: Signal) -> Result<(), (NotTaken, Box<Signal>)> {
-        if let SignalBody::Message { payload, .. } = &signal.body
-            && payload.body.len() > self.max_message_bytes
-        {
+        if payload_bytes(&signal.body) > self.max_message_bytes {
             return Err((NotTaken::TooLarge, Box::new(signal)));
         }
         let mut state = lock(&self.lane(signal.from.serial()).state);
@@ -392,6 +391,18 @@ impl Outbound {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+}
+
+/// The size of what a signal carries. The peer takes a larger one than it said for the end of the connection.
+fn payload_bytes(body: &SignalBody) -> usize {
+    match body {
+        SignalBody::Message { payload, .. } | SignalBody::Reply { outcome: Ok(payload), .. } => payload.body.len(),
+        SignalBody::Request { body, .. } => match &**body {
+            RequestBody::Spawn(spawn) => spawn.arguments.body.len(),
+            _ => 0,
+        },
+        _ => 0,
     }
 }
 

@@ -72,10 +72,12 @@ impl<F: Future<Output = ExitReason>> Future for ProcessTask<F> {
         });
         let reason = match outcome {
             Ok(Poll::Pending) => {
-                if !orphans.is_empty() {
-                    current::fail_dropped(orphans);
-                }
-                *this.process = Some(process);
+                *this.process = Some(if orphans.is_empty() {
+                    process
+                } else {
+                    // As this process: the answers come behind all that it sent (S1).
+                    current::run(process, || current::fail_dropped(orphans)).1
+                });
                 return Poll::Pending;
             }
             // What it was told to end with counts, even if it came to its own end in the same step.
@@ -97,9 +99,15 @@ fn finish(process: &Arc<dyn AnyProcess>, reason: ExitReason, orphans: Vec<Orphan
     }
     runtime.forget(process.pid());
     let failed = dropping::Mode::Fail(CallFailure::Exited(reason.clone()));
-    current::fail_exited(orphans, &reason);
-    dropping::within(failed, Deferred(Some(drop_future)));
-    process.drain(&reason);
+    // As this process: what its destructors send, and the answers that it leaves undone, come behind all that it sent (S1).
+    let ((), running, left) = current::run(process.clone(), || {
+        current::fail_exited(orphans, &reason);
+        dropping::within(failed, Deferred(Some(drop_future)));
+        process.drain(&reason);
+    });
+    if !left.is_empty() {
+        current::run(running, || current::fail_exited(left, &reason));
+    }
     let from = process.pid();
     for link in relations.linked() {
         let body = SignalBody::Exit { reason: reason.clone(), linked: true };
