@@ -66,7 +66,7 @@ impl Journal {
         Self { write, read, gate: watch::Sender::new(true) }
     }
 
-    /// A configuration whose node can start workers that write here.
+    /// The behaviour `worker`, whose processes write here.
     pub(crate) fn behaviours(&self) -> Behaviours {
         let (write, gate) = (self.write.clone(), self.gate.clone());
         let worker =
