@@ -262,8 +262,12 @@ impl Keeper {
                     }
                     tracing::warn!(reason = %end, "connection lost");
                     state.send_replace(ClientState::Connecting { last: Some(end.to_string()) });
-                    // Another node next: this one was just lost.
+                    // Another node next: this one was just lost, to many clients at once perhaps.
                     first += 1;
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY_MIN.mul_f64(fraction())) => {}
+                        () = session::closed(&mut closing) => break,
+                    }
                 }
                 Err(tried) => {
                     state.send_replace(ClientState::Connecting { last: Some(tried) });

@@ -270,6 +270,19 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    // As a crash would: processes end, and what waits for a connection is let go, since nobody serves it any more.
+    fn drop(&mut self) {
+        self.runtime.session_lost();
+        for peer in self.mesh.peers.all() {
+            drop(peer.outbound.close());
+        }
+        for client in self.mesh.peers.clients() {
+            drop(client.outbound.close());
+        }
+    }
+}
+
 impl Deref for Node {
     type Target = Runtime;
 

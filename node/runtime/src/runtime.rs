@@ -526,7 +526,7 @@ impl Runtime {
         }
     }
 
-    /// The session is lost for good: every process of it ends with `NoConnection`, which cannot be trapped here, since
+    /// The session, or the node, is gone for good: every process of it ends with `NoConnection`, which cannot be trapped here, since
     /// the pids are gone.
     pub fn session_lost(&self) {
         self.0.closed.store(true, Ordering::Release);

@@ -60,11 +60,14 @@ pub(crate) fn locked(edges: &Mutex<Edges>) -> MutexGuard<'_, Edges> {
     edges.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What may wait for one client before its senders do: there are many clients, and the node's budget is for a peer.
+const CLIENT_BUDGET_BYTES: usize = 1024 * 1024;
+
 /// Starts the client's session. On the I/O thread.
 pub(crate) fn open(mesh: &Arc<Mesh>, new: NewClient) {
     let NewClient { session, name, connection, control, agreement } = new;
     let edges = Arc::new(Mutex::new(Edges::default()));
-    let budget = mesh.settings.outbound_budget_bytes;
+    let budget = mesh.settings.outbound_budget_bytes.min(CLIENT_BUDGET_BYTES);
     // One lane: the client's signals, and the news of nodes, keep one order.
     let outbound = Outbound::new(mesh.own(), mesh.own(), 1, budget, agreement.peer.max_message_bytes);
     let outbound = Arc::new(outbound.tapped(EdgeTap(edges.clone())));

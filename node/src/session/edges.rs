@@ -13,7 +13,7 @@ use rookery_protocol::{
 
 /// Ties that one client may have at once, of all kinds. Beyond it the client is disconnected: it would cost the node more
 /// than a client may.
-pub(crate) const MAX_EDGES: usize = 1_000_000;
+pub(crate) const MAX_EDGES: usize = 100_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct Edges {

@@ -67,7 +67,10 @@ async fn run_until_stopped(settings: Settings) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let boot = settings.boot.clone();
     let node = Node::start(node_config(settings)?).await?;
-    start_boot(&node, boot).await?;
+    if let Err(error) = start_boot(&node, boot).await {
+        node.shut_down("it could not start what it was told to").await;
+        return Err(error);
+    }
     let why = tokio::select! {
         _ = terminate.recv() => "terminated (SIGTERM)",
         _ = interrupt.recv() => "interrupted (SIGINT)",
