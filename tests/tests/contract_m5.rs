@@ -22,6 +22,9 @@ const ROUNDS: u64 = 10;
 /// Messages of a node that are waited for before it goes.
 const ENOUGH: u64 = 50;
 
+/// Messages that are sent without a pause.
+const BURST: u64 = 64;
+
 /// The numbers of each life of a node are above those of its former life.
 const LIFE: u64 = 1_000_000_000;
 
@@ -63,7 +66,10 @@ fn talk(from: &Node, to: &Pid, life: u64) {
                 if to.send(Note::Number(number)).await.is_err() {
                     return;
                 }
-                tokio::task::yield_now().await;
+                // In bursts, so that much of them is on its way when a connection ends.
+                if number % BURST == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
         })
         .unwrap();
@@ -114,12 +120,15 @@ fn m5_holds_while_connections_and_lives_replace_each_other() {
             to_b.lead_to(b.listen_address());
             let first = b.runtime().node().clone();
             comes_and_talks(&mut told, &first, 1).await;
-            // In every other round it is thought to be up still when its next life comes.
-            if round % 2 == 0 {
+            // Its next life comes while it is thought to be up; in every other round it is, and goes on talking.
+            let lingers = if round % 2 == 0 {
                 to_b.cut();
                 to_a.cut();
-            }
-            drop(b);
+                drop(b);
+                None
+            } else {
+                Some(b)
+            };
             let b = start("b", &to_a).await;
             talk(&b, &pid, 2);
             to_a.lead_to(a.listen_address());
@@ -134,6 +143,7 @@ fn m5_holds_while_connections_and_lives_replace_each_other() {
             while let Some(news) = within("the end of the chronicler", told.recv()).await {
                 assert!(!matches!(news, News::Number(_)), "{news:?} after its node had gone");
             }
+            drop(lingers);
         }
     });
 }
