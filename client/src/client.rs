@@ -7,6 +7,7 @@
 
 use std::{
     fmt, io,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -18,7 +19,7 @@ use rookery_runtime::{
     tls::{CertificateRole, ConfigError, Identity},
 };
 use thiserror::Error;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{
     endpoint::Server,
@@ -28,6 +29,10 @@ use crate::{
 
 /// The first wait after a failed round of dials; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
+
+/// How long a dial goes on alone before the next address is dialled beside it: a server that is gone says nothing, and
+/// must not use up the time that the others need.
+const DIAL_ALONE: Duration = Duration::from_millis(500);
 
 /// The longest wait between rounds.
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -172,7 +177,7 @@ impl Client {
             Err(_) => {
                 let tried = match &*watched.borrow() {
                     ClientState::Connecting { last: Some(last) } => last.clone(),
-                    _ => "no answer came".to_owned(),
+                    _ => "no answer came: does a node run there, and does UDP get through?".to_owned(),
                 };
                 Err(ConnectError::Unreachable { waited: timeout, tried })
             }
@@ -283,7 +288,7 @@ impl Keeper {
         state.send_replace(ClientState::Closed { reason: "the client was closed".to_owned() });
     }
 
-    /// Tries every address once, beginning with the `first`.
+    /// Tries every address once, beginning with the `first`; the first that takes this client wins.
     async fn dial_round(&self, first: usize) -> Result<Session, String> {
         let mut tried = Vec::new();
         let mut addresses = Vec::new();
@@ -297,26 +302,42 @@ impl Keeper {
             let shift = first % addresses.len();
             addresses.rotate_left(shift);
         }
-        for address in addresses {
-            let dial = session::connect(
-                address,
-                self.client_config.clone(),
-                self.hello.clone(),
-                &self.config.connections,
-                self.config.behaviours.clone(),
-                &self.processes,
-            );
-            let limit = self.config.connections.handshake_timeout;
-            let dialled = tokio::time::timeout(limit, dial).await;
-            match dialled.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
-                Ok(session) => return Ok(session),
-                Err(error) => {
+        let mut left = addresses.into_iter();
+        // What still runs in it when this returns is given up.
+        let mut dials = JoinSet::new();
+        loop {
+            let more = left.next();
+            let wait = if more.is_some() { DIAL_ALONE } else { Duration::MAX };
+            if let Some(address) = more {
+                dials.spawn(self.dial(address));
+            }
+            match tokio::time::timeout(wait, dials.join_next()).await {
+                Ok(Some(Ok((_, Ok(session))))) => return Ok(session),
+                Ok(Some(Ok((address, Err(error))))) => {
                     tracing::debug!(%address, reason = %error, "dial failed");
                     tried.push(format!("{address}: {error}"));
                 }
+                Ok(Some(Err(error))) => tried.push(error.to_string()),
+                Ok(None) => return Err(tried.join("; ")),
+                Err(_) => {}
             }
         }
-        Err(tried.join("; "))
+    }
+
+    /// Dials one address, and gives up when the time for a handshake is over.
+    fn dial(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = (SocketAddr, Result<Session, ConnectionError>)> + Send + use<> {
+        let (client_config, hello) = (self.client_config.clone(), self.hello.clone());
+        let (connections, behaviours) = (self.config.connections.clone(), self.config.behaviours.clone());
+        let processes = self.processes.clone();
+        async move {
+            let limit = connections.handshake_timeout;
+            let dial = session::connect(address, client_config, hello, &connections, behaviours, &processes);
+            let dialled = tokio::time::timeout(limit, dial).await;
+            (address, dialled.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))))
+        }
     }
 }
 

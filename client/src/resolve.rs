@@ -43,7 +43,10 @@ async fn look_up(host: &str, port: Option<u16>) -> Result<Vec<SocketAddr>, Strin
         }
     }
     if addresses.is_empty() {
-        let ips = resolver.lookup_ip(host).await.map_err(|error| format!("{host}: {error}"))?;
+        let ips = resolver.lookup_ip(host).await.map_err(|error| match error.is_no_records_found() {
+            true => format!("DNS has no addresses for {host}"),
+            false => format!("{host}: {error}"),
+        })?;
         addresses.extend(ips.iter().map(|ip| SocketAddr::new(ip, port.unwrap_or(DEFAULT_PORT))));
     }
     Ok(addresses)

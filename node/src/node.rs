@@ -148,13 +148,14 @@ impl Node {
     /// The settings cannot work, or the address cannot be listened on.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
         let own = config.identity.own();
+        let transport = config.connections.transport();
+        // First: it tells a client's certificate, which has no names that the next complaint could list.
+        let server_config = config.identity.quinn_server_config(transport.clone())?;
         if !own.may_be_node(config.name.as_str()) {
             return Err(StartError::NameNotInCertificate { name: config.name, names: own.dns_names.clone() });
         }
         let cluster = own.cluster.clone();
         let id = NodeId::new(config.name, new_incarnation());
-        let transport = config.connections.transport();
-        let server_config = config.identity.quinn_server_config(transport.clone())?;
         let client_config = config.identity.quinn_client_config(transport)?;
         let io = IoThread::start("rookery-io").map_err(StartError::Thread)?;
         let listen = |error| StartError::Listen { address: config.listen, error };

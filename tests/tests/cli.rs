@@ -86,6 +86,13 @@ async fn commands_do_what_they_say_and_exit_zero_only_then() {
     assert!(cli.fails(&["spawn", "nothing"]).contains("it has: counter, echo"));
     assert!(cli.fails(&["call", "counter@three", "{\"Get\":null}"]).contains("up are: one, two"));
     assert_eq!(cli.output(&["call", "counter", "{oops"]).status.code(), Some(2));
+    assert_eq!(cli.output(&["call", "counter@", "1"]).status.code(), Some(2));
+    assert!(cli.fails(&["call", "rookery:boot", "1"]).contains("boot@one: refused: rookery:boot@one is out of reach"));
+    assert!(cli.ok(&["send", "counter", "{\"Add\":1}", "--json"]).contains("\"target\":\"counter@one\""));
+
+    // A server that says nothing is not waited for when there is another. Nothing listens on port 9 of loopback.
+    let several = Cli { connect: format!("127.0.0.1:9,{}", cli.connect), identity: cli.identity.clone() };
+    assert!(several.ok(&["nodes"]).contains("one"));
 
     assert!(two.terminate().await.success());
     rookery_tests::eventually("the other is told", || !cli.ok(&["nodes"]).contains("two")).await;

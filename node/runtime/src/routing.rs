@@ -20,6 +20,9 @@ use crate::{
     runtime::Runtime,
 };
 
+/// What the sender of a message is told that its receiver's node does not take.
+const TOO_LARGE: &str = "the message is too large for the receiver's node";
+
 /// Why a signal has no way to its receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unreachable {
@@ -220,13 +223,15 @@ impl Runtime {
         let reason = match why {
             Unreachable::NoProc => ExitReason::NoProc,
             Unreachable::NoConnection => ExitReason::NoConnection,
-            Unreachable::TooLarge => ExitReason::Refused("the message is too large for the receiver's node".to_owned()),
+            Unreachable::TooLarge => ExitReason::Refused(TOO_LARGE.to_owned()),
             Unreachable::Refused(detail) => ExitReason::Refused(detail.clone()),
         };
         let failure = match why {
             Unreachable::NoProc => CallFailure::NoProc,
             Unreachable::NoConnection => CallFailure::NoConnection,
-            Unreachable::TooLarge | Unreachable::Refused(_) => CallFailure::Refused(reason.to_string()),
+            // The failure says itself that it is a refusal.
+            Unreachable::TooLarge => CallFailure::Refused(TOO_LARGE.to_owned()),
+            Unreachable::Refused(detail) => CallFailure::Refused(detail.clone()),
         };
         match body {
             SignalBody::Message { payload, reply, .. } => {

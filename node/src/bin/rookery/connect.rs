@@ -25,25 +25,33 @@ pub(crate) struct ConnectArgs {
         global = true,
         value_name = "SERVER",
         env = "ROOKERY_CONNECT",
+        hide_env_values = true,
         default_value = "127.0.0.1:4370",
         value_delimiter = ',',
         help_heading = "Connection"
     )]
     pub(crate) connect: Vec<Server>,
     /// Directory with the client's ca.pem, cert.pem and key.pem, as `rookery certs issue client` writes it.
-    #[arg(long, global = true, value_name = "DIR", env = "ROOKERY_IDENTITY", help_heading = "Connection")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ROOKERY_IDENTITY",
+        hide_env_values = true,
+        help_heading = "Connection"
+    )]
     pub(crate) identity: Option<PathBuf>,
     /// Certificate authority, instead of --identity.
-    #[arg(long, global = true, value_name = "FILE", env = "ROOKERY_CA", requires_all = ["cert", "key"], help_heading = "Connection")]
+    #[arg(long, global = true, value_name = "FILE", env = "ROOKERY_CA", hide_env_values = true, requires_all = ["cert", "key"], help_heading = "Connection")]
     pub(crate) ca: Option<PathBuf>,
     /// Client's certificate, instead of --identity.
-    #[arg(long, global = true, value_name = "FILE", env = "ROOKERY_CERT", requires_all = ["ca", "key"], help_heading = "Connection")]
+    #[arg(long, global = true, value_name = "FILE", env = "ROOKERY_CERT", hide_env_values = true, requires_all = ["ca", "key"], help_heading = "Connection")]
     pub(crate) cert: Option<PathBuf>,
     /// Client's private key, instead of --identity.
-    #[arg(long, global = true, value_name = "FILE", env = "ROOKERY_KEY", requires_all = ["ca", "cert"], help_heading = "Connection")]
+    #[arg(long, global = true, value_name = "FILE", env = "ROOKERY_KEY", hide_env_values = true, requires_all = ["ca", "cert"], help_heading = "Connection")]
     pub(crate) key: Option<PathBuf>,
     /// How long to wait for a node, and for each answer, in milliseconds.
-    #[arg(long, global = true, value_name = "MS", env = "ROOKERY_TIMEOUT_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000), help_heading = "Connection")]
+    #[arg(long, global = true, value_name = "MS", env = "ROOKERY_TIMEOUT_MS", hide_env_values = true, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000), help_heading = "Connection")]
     pub(crate) timeout_ms: u64,
     /// Print JSON, for programs.
     #[arg(long, global = true)]

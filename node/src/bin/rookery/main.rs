@@ -85,7 +85,7 @@ enum ClientCmd {
         #[command(flatten)]
         connect: ConnectArgs,
     },
-    /// Send a message.
+    /// Send a message. Success says that it was sent; whether somebody received it, only `call` tells.
     Send {
         #[command(flatten)]
         args: send::MessageArgs,
@@ -147,7 +147,10 @@ fn run(cli: Cli) -> Result<bool, Box<dyn Error>> {
             Ok(config_cmd::check(&args, &surroundings, &mut io::stdout(), &mut io::stderr())?)
         }
         Cmd::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "rookery", &mut io::stdout());
+            // By way of a buffer: it panics when what it writes to is closed, as `| head` does.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rookery", &mut script);
+            out::text(&script)?;
             Ok(true)
         }
         Cmd::Client(command) => {

@@ -21,7 +21,8 @@ pub(crate) struct MonitorArgs {
 pub(crate) struct KillArgs {
     /// Whom: a pid as '<orders-0.1f3a.42>', a name, or name@node.
     target: Target,
-    /// Exit reason to send: kill cannot be trapped; shutdown and normal can; any other text is an error of that text.
+    /// Exit reason to send: kill cannot be trapped; shutdown can; normal is for processes that trap exits, others ignore
+    /// it; any other text is an error of that text.
     #[arg(long, default_value = "kill", value_parser = reason)]
     reason: ExitReason,
 }
@@ -112,9 +113,13 @@ pub(crate) async fn kill(args: KillArgs, session: &Session) -> Result<(), Comman
         Ok(Some(Seen::Refused(detail))) => Err(format!("refused: {detail}")),
         Ok(None) => Err(format!("the connection was lost; whether {pid} lives is not known")),
         Err(_) => Err(format!(
-            "{pid} still lives after {} ms: it may trap `{}`; --reason kill cannot be trapped",
+            "{pid} still lives after {} ms: {}",
             session.timeout.as_millis(),
-            args.reason
+            match args.reason {
+                ExitReason::Normal =>
+                    "`normal` is ignored by processes that do not trap exits; give another --reason".to_owned(),
+                reason => format!("it may trap `{reason}`; --reason kill cannot be trapped"),
+            }
         )),
     };
     let reason = ended.map_err(CommandError::NotDone)?;

@@ -16,6 +16,13 @@ pub(crate) fn line(text: &dyn Display) -> io::Result<()> {
     out.flush()
 }
 
+/// Prints text that has its own ends of lines.
+pub(crate) fn text(text: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text)?;
+    out.flush()
+}
+
 /// Prints rows under their headings; columns whose number is in `right` are aligned to the right.
 pub(crate) fn table(headings: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> io::Result<()> {
     let mut table = Table::new();

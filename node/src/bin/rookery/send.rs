@@ -24,6 +24,9 @@ pub(crate) async fn send(args: MessageArgs, session: &Session) -> Result<(), Com
     let to = args.target.destination(session).await?;
     let sent = session.runtime.send_payload(&to, Payload::json(args.message)).await;
     sent.map_err(|error| CommandError::call(&to, error))?;
+    if session.json {
+        session.print_json(&serde_json::json!({ "target": to.to_string() }))?;
+    }
     Ok(())
 }
 

@@ -23,6 +23,9 @@ impl FromStr for Target {
             return text.parse().map(Self::Pid).map_err(|error| format!("{error}"));
         }
         let (name, node) = match text.split_once('@') {
+            Some((_, "")) => {
+                return Err(format!("`{text}` has no node behind the `@`: write name@node, or the name alone"));
+            }
             Some((name, node)) => (name, Some(node.to_owned())),
             None => (text, None),
         };
@@ -68,6 +71,7 @@ mod tests {
         let Target::Name(name, Some(node)) = "counter@orders-0".parse().unwrap() else { unreachable!() };
         assert_eq!((name.as_str(), node.as_str()), ("counter", "orders-0"));
         assert!("<a.1>".parse::<Target>().unwrap_err().contains("<orders-0.1f3a.42>"));
+        assert!("counter@".parse::<Target>().unwrap_err().contains("no node behind"));
         assert!("no such".parse::<Target>().is_err());
     }
 }

@@ -29,6 +29,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a node has to stop by itself.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How often the nodes of a kept cluster are looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// What the demo's client may do: all that the story and the commands to try need.
 const CONFIG: &str = r#"[[client]]
 name = "demo"
@@ -166,14 +169,25 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until one of the nodes ends by itself, and says so.
-    pub(super) async fn any_died(&mut self) -> String {
+    /// Waits until one more of the nodes has ended, as one does that a person kills, and says which and how. It is not
+    /// started again, so that what the others make of it can be looked at.
+    pub(super) async fn next_end(&mut self) -> String {
         loop {
-            if let Err(error) = self.check_alive(None) {
-                return error.to_string();
+            for node in &mut self.nodes {
+                if let Some(child) = &mut node.child
+                    && let Ok(Some(status)) = child.try_wait()
+                {
+                    node.child = None;
+                    return format!("{} has ended ({status}); the others run on", node.name);
+                }
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// Whether a node is left.
+    pub(super) fn runs(&self) -> bool {
+        self.nodes.iter().any(|node| node.child.is_some())
     }
 
     /// Leaves the directory where it is, for somebody to look at.

@@ -24,7 +24,7 @@ const STORY_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// How many nodes.
+    /// How many nodes, 3 to 20.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=20))]
     nodes: u8,
     /// Leave the cluster running at the end, until Ctrl-C, and print commands to try.
@@ -70,7 +70,7 @@ async fn tell(args: &DemoArgs) -> std::io::Result<bool> {
         _ = terminate.recv() => Err(Unexpected::new("terminated")),
     };
     let went_well = match &told {
-        Ok(()) => true,
+        Ok(_) => true,
         Err(error) => {
             narrator.failure(&error.to_string())?;
             if let Some(cluster) = &mut cluster {
@@ -83,15 +83,21 @@ async fn tell(args: &DemoArgs) -> std::io::Result<bool> {
     if went_well {
         narrator.summary()?;
     }
-    if went_well
+    if let Ok(home) = &told
         && args.keep
         && let Some(cluster) = &mut cluster
     {
-        narrator.commands(cluster)?;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            died = cluster.any_died() => narrator.failure(&died)?,
+        narrator.commands(cluster, home)?;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                ended = cluster.next_end() => narrator.says(&ended)?,
+            }
+            if !cluster.runs() {
+                narrator.says("no node is left; that was the cluster")?;
+                break;
+            }
         }
     }
     if let Some(cluster) = cluster {

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rookery_client::NodeName;
+
 use super::cluster::{Cluster, SERVICE};
 use crate::out;
 
@@ -70,16 +72,19 @@ impl Narrator {
         out::line(&format!("\nEverything went as it should, in {all}."))
     }
 
-    /// What can be tried while the cluster is kept.
-    pub(super) fn commands(&self, cluster: &Cluster) -> io::Result<()> {
+    /// What can be tried while the cluster is kept, in which `orders` lives on `home`.
+    pub(super) fn commands(&self, cluster: &Cluster, home: &NodeName) -> io::Result<()> {
         let program = Cluster::program();
         self.chapter("The cluster is left running. Try, in another terminal:")?;
-        let connect = cluster.nodes.first().map(|node| node.address.to_string()).unwrap_or_default();
+        // Several, so that the commands work on when one of them is killed.
+        let connect = cluster.nodes.iter().take(3).map(|node| node.address.to_string()).collect::<Vec<_>>().join(",");
         for text in [
             format!("export ROOKERY_CONNECT={connect} ROOKERY_IDENTITY={}", cluster.client_dir().display()),
             format!("{program} nodes"),
             format!("{program} ps"),
-            format!("{program} call orders@node-2 '{{\"Get\":null}}'    # or @node-3: wherever `ps` shows it"),
+            format!(
+                "{program} call orders@{home} '{{\"Get\":null}}'    # `ps` shows where it is, should it have moved"
+            ),
             format!("{program} spawn counter 7 --node node-2 --name mine"),
             format!("{program} call mine@node-2 '{{\"Add\":5}}'"),
             format!("{program} kill mine@node-2"),

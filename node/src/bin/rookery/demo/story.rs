@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rookery_client::{Client, ClientConfig, ExitReason, NodeId, Pid, Runtime, Server, Start};
+use rookery_client::{Client, ClientConfig, ExitReason, NodeId, NodeName, Pid, Runtime, Server, Start};
 use rookery_node::{
     ask::Ask,
     json::Json,
@@ -31,11 +31,12 @@ const CHILD: &str = "orders";
 /// Calls that are measured; the median is told.
 const CALLS: usize = 200;
 
+/// Tells it all, and gives the node on which the supervised process lives in the end.
 pub(super) async fn tell(
     args: &DemoArgs,
     narrator: &mut Narrator,
     kept: &mut Option<Cluster>,
-) -> Result<(), Unexpected> {
+) -> Result<NodeName, Unexpected> {
     let count = usize::from(args.nodes);
     narrator.chapter(&format!("A mesh of {count} nodes, each a process of its own"))?;
     let cluster = kept.insert(Cluster::prepare(args.nodes).await?);
@@ -66,7 +67,7 @@ pub(super) async fn tell(
     narrator.chapter("The node comes back")?;
     come_back(narrator, cluster, &client, &supervised, &healed).await?;
     client.close().await;
-    Ok(())
+    Ok(healed.node().name().clone())
 }
 
 /// Connects the client to the first node, as soon as there is one.

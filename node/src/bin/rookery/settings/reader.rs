@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use figment::value::Value;
 use serde_json::{Value as Json, json};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::clients::{self, CLIENT_KEY, ClientPolicy};
 use super::layers::{Layers, Surroundings};
@@ -249,6 +249,11 @@ impl<'a> Reader<'a> {
         let parse = |value: &Value| {
             let filter = value::text(value)?;
             EnvFilter::try_new(&filter).map_err(|error| format!("is no filter ({error})"))?;
+            // To the parser, a misspelt level is the name of a target, and nothing but that target would be logged.
+            let is_word = filter.bytes().all(|b| b.is_ascii_alphanumeric());
+            if is_word && filter.parse::<LevelFilter>().is_err() {
+                return Err("is no level".into());
+            }
             Ok(filter)
         };
         let filter = self.one("log", parse, Clone::clone);
