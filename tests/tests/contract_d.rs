@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use rookery_client::{Client, ClientConfig};
-use rookery_node::{Node, StartError};
+use rookery_node::Node;
 use rookery_runtime::{
     CallError, Context, Destination, Event, ExitReason, NodeId, Pid, ProcessName, Received, Runtime, Start,
     protocol::request::RequestError,
@@ -360,7 +360,7 @@ fn d4_a_certificate_says_who_its_holder_may_be() {
         let mut config = node_config("a", &[]);
         config.identity = client_identity("eve");
         let error = Node::start(config).await.unwrap_err();
-        assert!(matches!(error, StartError::NameNotInCertificate { .. }), "{error}");
+        assert!(error.to_string().contains("of the client \"eve\""), "{error}");
         let mut config = node_config("a", &[]);
         config.name = "b".parse().unwrap();
         let error = Node::start(config).await.unwrap_err();

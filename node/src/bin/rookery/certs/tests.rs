@@ -67,7 +67,7 @@ fn a_wrong_value_is_named_with_what_is_accepted() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().to_str().unwrap();
     let cases: &[(&[&str], &[&str])] = &[
-        (&["init", "--cluster", "Prod"], &["--cluster", "\"Prod\"", "a-z, 0-9 and -"]),
+        (&["init", "--cluster", "Prod"], &["--cluster", "`Prod`", "lower-case letters, digits and `-`"]),
         (&["issue", "client", "a/b"], &["\"a/b\"", "beginning with a letter"]),
         (&["issue", "node", "a", "--valid-days", "0"], &["--valid-days", "1..=3650"]),
         (&["issue", "node", "a", "--dir", dir], &["there is no CA in", "rookery certs init"]),
