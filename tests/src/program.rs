@@ -8,7 +8,8 @@ use std::{
 
 use rookery_node::tls::{Authority, ClusterName, Overwrite};
 
-/// Where cargo has put the program: beside the tests, whenever the whole workspace is built.
+/// Where cargo has put the program: beside the tests, whenever the whole workspace is tested, since the program's own
+/// package has an integration test.
 ///
 /// # Panics
 /// When it is not there, with what to do.
@@ -16,7 +17,7 @@ use rookery_node::tls::{Authority, ClusterName, Overwrite};
 pub fn rookery() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.parent().and_then(Path::parent).unwrap().join("rookery");
-    assert!(program.exists(), "{} is missing: `cargo build --workspace` makes it", program.display());
+    assert!(program.exists(), "{} is missing: `cargo build -p rookery-node` makes it", program.display());
     program
 }
 

@@ -36,14 +36,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Cmd {
-    /// Start a node.
+    /// Start a node, and run it until it is told to end.
     Start(SettingsArgs),
     /// Watch a mesh of nodes on this machine form, talk, lose a node and heal.
     Demo(demo::DemoArgs),
     /// Make a CA and certificates for development, and look at certificates.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
-    /// Settings.
+    /// Look at the settings that a node would start with.
     Config {
         #[command(subcommand)]
         command: ConfigCmd,
@@ -71,7 +71,7 @@ enum ClientCmd {
         #[command(flatten)]
         connect: ConnectArgs,
     },
-    /// List processes.
+    /// List the processes of the nodes.
     Ps {
         #[command(flatten)]
         args: ps::PsArgs,
