@@ -7,8 +7,9 @@ use crate::{
     decoder::FrameDecoder,
     error::WireError,
     frame::{FLAG_SKIPPABLE, Frame, FrameKind},
+    group::Group,
     id::{CallId, NodeId, Pid, ProcessName, Ref, Serial, UnlinkId},
-    lane::{BY_NAME, End, HAS_DEADLINE, HAS_REPLY, LINKED, fields::Fields},
+    lane::{BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_DEADLINE, HAS_REPLY, LINKED, fields::Fields},
     limits::{MAX_INTERNED_NODES, MAX_LANES, MAX_SIGNAL_OVERHEAD_BYTES},
     signal::{Destination, Recipient, ReplyRoute, Signal, SignalBody},
 };
@@ -136,11 +137,12 @@ impl LaneDecoder {
         let from_node = fields.u16("from node")?;
         let to_serial = Serial(fields.u64("to serial")?);
         let from_serial = Serial(fields.u64("from serial")?);
-        let to = if frame.flags & BY_NAME != 0 {
-            let name = fields.short_text("name", |text| ProcessName::new(text))?;
-            Recipient::Name(name.map_err(|error| fields.invalid("name", error.to_string()))?)
-        } else {
-            Recipient::Serial(to_serial)
+        let to = match frame.flags & (BY_NAME | BY_CLUSTER_NAME | BY_GROUP) {
+            0 => Recipient::Serial(to_serial),
+            BY_NAME => Recipient::Name(fields.checked("name", |text| ProcessName::new(text))?),
+            BY_CLUSTER_NAME => Recipient::ClusterName(fields.checked("name", |text| ProcessName::new(text))?),
+            BY_GROUP => Recipient::Group(fields.checked("group", |text| Group::new(text))?),
+            several => return Err(fields.invalid("flags", format!("bits {several:#04x} exclude each other"))),
         };
         let to = Destination { node: self.node(to_node, End::To)?.clone(), to };
         let from = Pid::new(self.node(from_node, End::From)?.clone(), from_serial);
@@ -183,6 +185,12 @@ impl LaneDecoder {
             FrameKind::NodeDown => {
                 SignalBody::NodeDown { node: fields.node("node")?, reason: fields.long_text("reason")? }
             }
+            FrameKind::Directory => SignalBody::Directory(fields.bincode()?),
+            FrameKind::GroupChange => SignalBody::GroupChange(fields.bincode()?),
+            FrameKind::NameConflict => {
+                let (name, holder) = fields.bincode()?;
+                SignalBody::NameConflict { name, holder }
+            }
             FrameKind::Refused => SignalBody::Refused { detail: fields.long_text("detail")? },
             kind => return Err(WireError::Misplaced { kind: kind.name(), stream: "lane" }),
         })
@@ -193,9 +201,9 @@ impl LaneDecoder {
 /// what follows could not be read rightly.
 fn known_flags(kind: FrameKind) -> u8 {
     let own = match kind {
-        FrameKind::Message => HAS_REPLY | HAS_DEADLINE,
+        FrameKind::Message => HAS_REPLY | HAS_DEADLINE | BY_GROUP,
         FrameKind::Exit => LINKED,
         _ => 0,
     };
-    own | BY_NAME | FLAG_SKIPPABLE
+    own | BY_NAME | BY_CLUSTER_NAME | FLAG_SKIPPABLE
 }

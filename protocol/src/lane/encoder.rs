@@ -9,7 +9,7 @@ use crate::{
     exit::ExitReason,
     frame::{self, FLAG_SKIPPABLE, FrameKind, FrameStart},
     id::{NodeId, Serial},
-    lane::{BY_NAME, End, HAS_DEADLINE, HAS_REPLY, LINKED, MessageHead},
+    lane::{BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_DEADLINE, HAS_REPLY, LINKED, MessageHead},
     limits::{MAX_INTERNED_NODES, MAX_REASON_BYTES},
     payload::Payload,
     request::ResponseBody,
@@ -141,7 +141,9 @@ fn begin_signal(
 ) -> FrameStart {
     let (flags, serial, name) = match recipient {
         Recipient::Serial(serial) => (flags, *serial, None),
-        Recipient::Name(name) => (flags | BY_NAME, Serial::NODE, Some(name)),
+        Recipient::Name(name) => (flags | BY_NAME, Serial::NODE, Some(name.as_str())),
+        Recipient::ClusterName(name) => (flags | BY_CLUSTER_NAME, Serial::NODE, Some(name.as_str())),
+        Recipient::Group(group) => (flags | BY_GROUP, Serial::NODE, Some(group.as_str())),
     };
     let start = frame::begin(out, kind, flags);
     out.extend_from_slice(&to.to_le_bytes());
@@ -149,7 +151,7 @@ fn begin_signal(
     out.extend_from_slice(&serial.0.to_le_bytes());
     out.extend_from_slice(&sender.0.to_le_bytes());
     if let Some(name) = name {
-        put_short(name.as_str().as_bytes(), out);
+        put_short(name.as_bytes(), out);
     }
     start
 }
@@ -170,6 +172,9 @@ fn kind_of(body: &SignalBody) -> (FrameKind, u8) {
         SignalBody::NodeUp(_) => (FrameKind::NodeUp, FLAG_SKIPPABLE),
         SignalBody::NodeDown { .. } => (FrameKind::NodeDown, FLAG_SKIPPABLE),
         SignalBody::Refused { .. } => (FrameKind::Refused, FLAG_SKIPPABLE),
+        SignalBody::Directory(_) => (FrameKind::Directory, 0),
+        SignalBody::GroupChange(_) => (FrameKind::GroupChange, FLAG_SKIPPABLE),
+        SignalBody::NameConflict { .. } => (FrameKind::NameConflict, FLAG_SKIPPABLE),
     }
 }
 
@@ -207,6 +212,15 @@ fn put_body(body: &SignalBody, out: &mut Vec<u8>) -> Result<(), WireError> {
             put_long(reason, MAX_REASON_BYTES, out);
         }
         SignalBody::Refused { detail } => put_long(detail, MAX_REASON_BYTES, out),
+        SignalBody::Directory(update) => {
+            codec::append(update, out).map_err(|detail| WireError::Body { kind: "Directory", detail })?;
+        }
+        SignalBody::GroupChange(change) => {
+            codec::append(change, out).map_err(|detail| WireError::Body { kind: "GroupChange", detail })?;
+        }
+        SignalBody::NameConflict { name, holder } => {
+            codec::append(&(name, holder), out).map_err(|detail| WireError::Body { kind: "NameConflict", detail })?;
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes};
 
 use crate::{
     codec,
-    error::WireError,
+    error::{ParseIdError, WireError},
     exit::ExitReason,
     frame::Frame,
     id::{Incarnation, NodeId, NodeName},
@@ -64,6 +64,15 @@ impl Fields {
         self.text(usize::from(length), field, make)
     }
 
+    /// A short text that is an id.
+    pub(super) fn checked<T>(
+        &mut self,
+        field: &'static str,
+        make: impl FnOnce(&str) -> Result<T, ParseIdError>,
+    ) -> Result<T, WireError> {
+        self.short_text(field, make)?.map_err(|error| self.invalid(field, error.to_string()))
+    }
+
     /// A text for people. A sender that does not keep to the limit gets its text cut.
     pub(super) fn long_text(&mut self, field: &'static str) -> Result<String, WireError> {
         let length = self.u16(field)?;
@@ -84,8 +93,7 @@ impl Fields {
 
     pub(super) fn node(&mut self, field: &'static str) -> Result<NodeId, WireError> {
         let incarnation = Incarnation(self.u64(field)?);
-        let name = self.short_text(field, |text| NodeName::new(text))?;
-        Ok(NodeId::new(name.map_err(|error| self.invalid(field, error.to_string()))?, incarnation))
+        Ok(NodeId::new(self.checked(field, |text| NodeName::new(text))?, incarnation))
     }
 
     pub(super) fn reason(&mut self) -> Result<ExitReason, WireError> {

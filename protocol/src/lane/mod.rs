@@ -6,8 +6,8 @@
 //! to node u16 │ from node u16 │ to serial u64 │ from serial u64 │ …what the kind adds
 //! ```
 //! Node number 0 is the end that the field speaks of: for `to` the receiving node, for `from` the sending one. Other
-//! nodes get a number by a `NodeDef` frame earlier on the same lane. A recipient by name has flag [`BY_NAME`] and its
-//! name behind the serials. Integers are little endian; texts are `length u8 │ bytes` where at most 255 bytes long, and
+//! nodes get a number by a `NodeDef` frame earlier on the same lane. A recipient by name has flag [`BY_NAME`],
+//! [`BY_CLUSTER_NAME`] or [`BY_GROUP`], and the text behind the serials. Integers are little endian; texts are `length u8 │ bytes` where at most 255 bytes long, and
 //! `length u16 │ bytes` otherwise.
 
 mod decoder;
@@ -29,6 +29,10 @@ pub const BY_NAME: u8 = 0x01;
 pub const HAS_REPLY: u8 = 0x02;
 /// A message: the time that is left stands in the frame.
 pub const HAS_DEADLINE: u8 = 0x04;
+/// The recipient is given by its name in the cluster.
+pub const BY_CLUSTER_NAME: u8 = 0x08;
+/// The recipients are the members of a group. Messages alone.
+pub const BY_GROUP: u8 = 0x10;
 /// An exit signal that comes from a link.
 pub const LINKED: u8 = 0x02;
 
