@@ -12,7 +12,7 @@ use std::{
 
 use quinn::{Connection, Endpoint, Incoming};
 use rookery_protocol::{
-    ClusterName, ControlFrame, NodeId, SessionId, Signal, SignalBody, WireError,
+    ClusterName, ControlFrame, NodeId, Recipient, SessionId, Signal, SignalBody, WireError,
     control::{Goodbye, PeerAddresses},
     handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, RefusalCode, Role},
     limits::{MAX_ADDRESSES_PER_PEER, MAX_PEERS_PER_FRAME},
@@ -417,6 +417,10 @@ impl Mesh {
             addresses,
             since: Instant::now(),
         });
+        if agreement.features.has(Features::DIRECTORY) {
+            // First of all, so that whoever is told of a process can look up what it has.
+            self.runtime.directory_peer_up(&peer.outbound);
+        }
         self.peers.insert(peer.clone());
         tracing::info!(%node, address = %connection.remote_address(), rtt = ?connection.rtt(), "node up");
         self.runtime.node_up(&node);
@@ -536,7 +540,8 @@ impl Mesh {
         let tied = peer.outbound.close();
         self.runtime.node_lost(&peer.node, tied, reason);
         for client in self.peers.clients() {
-            client.edges().node_lost(&peer.node);
+            let told = client.edges().node_lost(&peer.node, self.own());
+            told.into_iter().for_each(|signal| self.runtime.signal(signal));
         }
         let reason = reason.to_owned();
         self.tell_clients(&SignalBody::NodeDown { node: peer.node.clone(), reason });
@@ -587,8 +592,19 @@ impl Inbox for PeerInbox {
             let detail = "a node speaks for its own processes, to those of the node it is connected to";
             return Err(WireError::Unexpected { kind: "signal", detail });
         }
-        if matches!(signal.body, SignalBody::NodeUp(_) | SignalBody::NodeDown { .. }) {
-            return Err(WireError::Misplaced { kind: "NodeUp", stream: "lane between nodes" });
+        let told_to_clients = match signal.body {
+            SignalBody::NodeUp(_) => Some("NodeUp"),
+            SignalBody::NodeDown { .. } => Some("NodeDown"),
+            SignalBody::GroupChange(_) => Some("GroupChange"),
+            SignalBody::NameConflict { .. } => Some("NameConflict"),
+            _ => None,
+        };
+        if let Some(kind) = told_to_clients {
+            return Err(WireError::Misplaced { kind, stream: "lane between nodes" });
+        }
+        if matches!(signal.to.to, Recipient::ClusterName(_)) {
+            let detail = "a node finds the holder of a cluster name itself";
+            return Err(WireError::Unexpected { kind: "signal", detail });
         }
         if self.runtime.is_own(&signal.to) {
             self.runtime.receive(signal, Some(&self.peer.outbound));

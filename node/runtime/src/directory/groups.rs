@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use rookery_protocol::{Group, GroupChange, NodeId, Pid, SessionId};
+use rookery_protocol::{Group, GroupChange, NodeId, Pid};
 
 /// The groups of the cluster.
 #[derive(Debug)]
@@ -162,10 +162,9 @@ impl GroupTable {
         left.into_iter().map(|(group, left)| GroupChange { group, joined: Vec::new(), left }).collect()
     }
 
-    /// The processes of a client of this node that are members of a group.
-    pub(crate) fn of_session(&self, session: SessionId) -> Vec<Pid> {
-        let own = self.by_node.get(&self.own).into_iter().flatten();
-        own.map(|(pid, _)| pid).filter(|pid| pid.serial().session() == Some(session)).cloned().collect()
+    /// In how many groups `pid` is.
+    pub(crate) fn count(&self, pid: &Pid) -> usize {
+        self.by_node.get(pid.node()).and_then(|node| node.get(pid)).map_or(0, HashMap::len)
     }
 
     /// What a new peer is told: the memberships of the processes of this node.
@@ -238,7 +237,9 @@ mod tests {
     #[test]
     fn g1_local_and_remote_are_apart_and_a_lost_node_takes_its_members() {
         let mut table = GroupTable::new("a.1".parse().unwrap());
-        for (name, member) in [("g", "<a.1.1>"), ("g", "<b.1.1>"), ("g", "<b.1.2>"), ("g", "<c.1.1>"), ("s#g", "<b.1.1>")] {
+        for (name, member) in
+            [("g", "<a.1.1>"), ("g", "<b.1.1>"), ("g", "<b.1.2>"), ("g", "<c.1.1>"), ("s#g", "<b.1.1>")]
+        {
             table.join(&group(name), &pid(member), 1);
         }
         let found = table.members(&group("g")).unwrap();

@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rookery_protocol::{NodeId, Pid, ProcessName, SessionId, Stamp};
+use rookery_protocol::{NodeId, Pid, ProcessName, Stamp};
 
 /// The names of the cluster.
 #[derive(Debug)]
@@ -49,13 +49,7 @@ pub(crate) struct Conflict {
 
 impl NameTable {
     pub(crate) fn new(own: NodeId) -> Self {
-        Self {
-            own,
-            holders: HashMap::new(),
-            by_node: HashMap::new(),
-            granted: HashMap::new(),
-            latest: Stamp(0),
-        }
+        Self { own, holders: HashMap::new(), by_node: HashMap::new(), granted: HashMap::new(), latest: Stamp(0) }
     }
 
     /// Who has `name`.
@@ -141,10 +135,9 @@ impl NameTable {
         }
     }
 
-    /// The processes of a client of this node that hold names.
-    pub(crate) fn of_session(&self, session: SessionId) -> Vec<Pid> {
-        let own = self.by_node.get(&self.own);
-        own.into_iter().flatten().map(|(pid, _)| pid).filter(|pid| pid.serial().session() == Some(session)).cloned().collect()
+    /// How many names `pid` has.
+    pub(crate) fn count(&self, pid: &Pid) -> usize {
+        self.by_node.get(pid.node()).and_then(|node| node.get(pid)).map_or(0, HashSet::len)
     }
 
     /// What a new peer is told: what the processes of this node hold.
@@ -199,7 +192,8 @@ fn weight(name: &ProcessName, node: &NodeId) -> u64 {
     // FNV-1a over both, with a byte between them that neither has; then the last step of MurmurHash3, since FNV's high
     // bits hardly feel the last bytes.
     let bytes = name.as_str().bytes().chain([0]).chain(node.name().as_str().bytes());
-    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let mut hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^ (hash >> 33)
@@ -295,7 +289,10 @@ mod tests {
             .map(|text| arbiter_of(&name(text), &members).unwrap().name().to_string());
         assert_eq!(chosen, ["shop-1", "shop-1", "shop-2", "shop-2", "shop-0", "shop-1"], "this is the protocol");
         let reborn: Vec<NodeId> = ["shop-2.9", "shop-0.8", "shop-1.7"].map(|id| id.parse().unwrap()).to_vec();
-        assert_eq!(arbiter_of(&name("orders"), &reborn).unwrap().name(), arbiter_of(&name("orders"), &members).unwrap().name());
+        assert_eq!(
+            arbiter_of(&name("orders"), &reborn).unwrap().name(),
+            arbiter_of(&name("orders"), &members).unwrap().name()
+        );
     }
 
     #[test]
