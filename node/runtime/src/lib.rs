@@ -6,6 +6,8 @@
 mod address;
 mod behaviour;
 mod calling;
+mod directory;
+mod group;
 mod message;
 pub mod net;
 mod process;
@@ -22,6 +24,7 @@ pub use behaviour::{
     registry::Behaviours,
     server::{Server, Starting},
 };
+pub use group::GroupAddress;
 pub use message::{Message, tag_of};
 pub use process::{
     context::Context,
@@ -32,8 +35,8 @@ pub use reply::{CallError, ReplyError, ReplyTo};
 pub use requests::REQUEST_TIMEOUT;
 pub use rookery_protocol as protocol;
 pub use rookery_protocol::{
-    BehaviourName, ClusterName, Codec, Destination, ExitReason, Incarnation, NodeId, NodeName, Payload, Pid,
-    ProcessName, Recipient, Ref, Tag, request::RequestError,
+    BehaviourName, ClusterName, Codec, Destination, ExitReason, Group, GroupChange, Incarnation, NodeId, NodeName,
+    Payload, Pid, ProcessName, Recipient, Ref, Tag, request::RequestError,
 };
 pub use routing::Unreachable;
 pub use runtime::{DEFAULT_MAX_PROCESSES, RegisterError, Runtime, RuntimeConfig, Uplink};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rookery_protocol::{Signal, SignalBody, WireError};
+use rookery_protocol::{Recipient, Signal, SignalBody, WireError};
 use rookery_runtime::{Runtime, net::lanes::Inbox};
 
 use super::peers::Peer;
@@ -25,8 +25,20 @@ impl Inbox for PeerInbox {
             let detail = "a node speaks for its own processes, to those of the node it is connected to";
             return Err(WireError::Unexpected { kind: "signal", detail });
         }
-        if matches!(signal.body, SignalBody::NodeUp(_) | SignalBody::NodeDown { .. }) {
-            return Err(WireError::Misplaced { kind: "NodeUp", stream: "lane between nodes" });
+        let for_clients = match signal.body {
+            SignalBody::NodeUp(_) => Some("NodeUp"),
+            SignalBody::NodeDown { .. } => Some("NodeDown"),
+            SignalBody::GroupChange(_) => Some("GroupChange"),
+            SignalBody::NameConflict { .. } => Some("NameConflict"),
+            _ => None,
+        };
+        if let Some(kind) = for_clients {
+            return Err(WireError::Misplaced { kind, stream: "lane between nodes" });
+        }
+        // Nodes do not relay for each other.
+        if matches!(signal.to.to, Recipient::ClusterName(_)) {
+            let detail = "a node finds the holder of a cluster name itself";
+            return Err(WireError::Unexpected { kind: "signal", detail });
         }
         if self.runtime.is_own(&signal.to) {
             self.runtime.receive(signal, Some(&self.peer.outbound));

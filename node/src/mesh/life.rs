@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Instant};
 use rookery_protocol::{
     ControlFrame, Signal, SignalBody, WireError,
     control::{Goodbye, PeerAddresses},
-    handshake::Agreement,
+    handshake::{Agreement, Features},
     limits::{MAX_ADDRESSES_PER_PEER, MAX_PEERS_PER_FRAME},
 };
 use rookery_runtime::net::{
@@ -53,6 +53,10 @@ impl Mesh {
             addresses,
             since: Instant::now(),
         });
+        if agreement.features.has(Features::DIRECTORY) {
+            // First of all, so that whoever is told of a process can look up what it has.
+            self.runtime.directory_peer_up(&peer.outbound);
+        }
         self.peers.insert(peer.clone());
         tracing::info!(%node, address = %connection.remote_address(), rtt = ?connection.rtt(), "node up");
         self.runtime.node_up(&node);
@@ -172,7 +176,8 @@ impl Mesh {
         let tied = peer.outbound.close();
         self.runtime.node_lost(&peer.node, tied, reason);
         for client in self.peers.clients() {
-            client.edges().node_lost(&peer.node);
+            let told = client.edges().node_lost(&peer.node, self.own());
+            told.into_iter().for_each(|signal| self.runtime.signal(signal));
         }
         let reason = reason.to_owned();
         self.tell_clients(&SignalBody::NodeDown { node: peer.node.clone(), reason });

@@ -3,7 +3,7 @@
 //! Events come in the same order as messages (S1), from `mailbox.rs`; nobody can send one as a message. What is told
 //! about a process is for people and tools: it is true of one moment.
 
-use rookery_protocol::{Destination, ExitReason, NodeId, Pid, ProcessName, Recipient, Ref};
+use rookery_protocol::{Destination, ExitReason, GroupChange, NodeId, Pid, ProcessName, Recipient, Ref};
 use serde::{Deserialize, Serialize};
 
 /// What [`Context::receive`](crate::Context::receive) gives.
@@ -39,6 +39,15 @@ pub enum Event {
         /// What is known of the cause.
         reason: String,
     },
+    /// What has changed in a group that this process watches (G3).
+    Group(GroupChange),
+    /// This process has lost a cluster name to another holder, since it traps exits (N2). It goes on without the name.
+    NameConflict {
+        /// The name.
+        name: ProcessName,
+        /// Who has it now.
+        holder: Pid,
+    },
     /// Something that this process sent was not allowed (C3).
     Refused(String),
 }
@@ -60,7 +69,7 @@ impl Down {
     pub fn pid(&self) -> Option<Pid> {
         match &self.target.to {
             Recipient::Serial(serial) => Some(Pid::new(self.target.node.clone(), *serial)),
-            Recipient::Name(_) => None,
+            _ => None,
         }
     }
 }
