@@ -86,6 +86,20 @@ impl NodeConfig {
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
     }
+
+    /// Whether a node of this name may be started with this identity. Touches no network; [`Node::start`] begins with it.
+    ///
+    /// # Errors
+    /// The identity is a client's, or of a node of another name.
+    pub fn check(&self) -> Result<(), StartError> {
+        // First: a client's certificate has no names that the next complaint could list.
+        self.identity.server_config()?;
+        let own = self.identity.own();
+        if own.may_be_node(self.name.as_str()) {
+            return Ok(());
+        }
+        Err(StartError::NameNotInCertificate { name: self.name.clone(), names: own.dns_names.clone() })
+    }
 }
 
 /// Why a node cannot start.
@@ -147,14 +161,10 @@ impl Node {
     /// # Errors
     /// The settings cannot work, or the address cannot be listened on.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let own = config.identity.own();
+        config.check()?;
         let transport = config.connections.transport();
-        // First: it tells a client's certificate, which has no names that the next complaint could list.
         let server_config = config.identity.quinn_server_config(transport.clone())?;
-        if !own.may_be_node(config.name.as_str()) {
-            return Err(StartError::NameNotInCertificate { name: config.name, names: own.dns_names.clone() });
-        }
-        let cluster = own.cluster.clone();
+        let cluster = config.identity.own().cluster.clone();
         let id = NodeId::new(config.name, new_incarnation());
         let client_config = config.identity.quinn_client_config(transport)?;
         let io = IoThread::start("rookery-io").map_err(StartError::Thread)?;

@@ -273,6 +273,14 @@ impl<M: Message> Clone for Address<M> {
     }
 }
 
+/// What is addressed: for [`Context::monitor`](crate::Context::monitor), and for the same process as another node or client
+/// of this program reaches it, [`Runtime::address`].
+impl<M: Message> From<&Address<M>> for Destination {
+    fn from(address: &Address<M>) -> Self {
+        address.destination()
+    }
+}
+
 impl<M: Message> PartialEq for Address<M> {
     fn eq(&self, other: &Self) -> bool {
         self.destination() == other.destination()

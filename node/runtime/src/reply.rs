@@ -147,6 +147,12 @@ impl<T: Send + 'static> ReplyTo<T> {
 }
 
 impl<T: Message> ReplyTo<T> {
+    /// Gives the answer. Does not wait. One that cannot be sent is the caller's trouble, who gets [`CallError::Refused`]
+    /// and the reason; [`send`](Self::send) tells it here too.
+    pub fn answer(self, value: T) {
+        drop(self.send(value));
+    }
+
     /// Gives the answer. Does not wait. If the caller has given up, or its connection is lost, the answer is dropped.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use crate::{
     message::{self, Message},
     process::{
         AnyProcess,
-        event::Received,
+        event::{Event, Received},
         mailbox::{Item, KEPT_CAPACITY, Other, Process, signal},
         timers::{TimerRef, Timers},
     },
@@ -106,6 +106,32 @@ impl<M: Message> Context<M> {
             }
         })
         .await
+    }
+
+    /// The next message, for a process that lives by messages alone: events are passed over, but for an exit signal that it
+    /// traps, which asks it to end: `None`. Waits until there is one. Safe to cancel, as [`receive`](Self::receive).
+    ///
+    /// ```
+    /// # use rookery_runtime::{Context, ReplyTo};
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Add(i64, ReplyTo<i64>);
+    ///
+    /// async fn count(mut context: Context<Add>) {
+    ///     let mut sum = 0;
+    ///     while let Some(Add(number, reply)) = context.message().await {
+    ///         sum += number;
+    ///         reply.answer(sum);
+    ///     }
+    /// }
+    /// ```
+    pub async fn message(&mut self) -> Option<M> {
+        loop {
+            match self.receive().await {
+                Received::Message(message) => return Some(message),
+                Received::Event(Event::Exit { .. }) => return None,
+                Received::Event(_) => {}
+            }
+        }
     }
 
     /// As [`receive`](Self::receive), but waits no longer than `timeout`; `None` then.
