@@ -31,6 +31,7 @@ use crate::{
     net::outbound::Outbound,
     process::{
         AnyProcess,
+        deadline::Clock,
         event::{Event, ProcessInfo},
         mailbox::Process,
         relations::Lost,
@@ -108,6 +109,8 @@ struct Inner {
     /// Takes no new processes for others (R2).
     draining: AtomicBool,
     tokio: Handle,
+    /// What deadlines are relative to.
+    clock: Clock,
 }
 
 #[derive(Default)]
@@ -154,6 +157,7 @@ impl Runtime {
             closed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             tokio: Handle::try_current()?,
+            clock: Clock::start(),
         })))
     }
 
@@ -268,6 +272,10 @@ impl Runtime {
 
     pub(crate) fn tokio(&self) -> &Handle {
         &self.0.tokio
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.0.clock
     }
 
     pub(crate) fn max_processes(&self) -> usize {
