@@ -7,6 +7,7 @@ mod address;
 mod behaviour;
 mod calling;
 mod message;
+mod multi_call;
 pub mod net;
 mod process;
 mod reply;

@@ -29,6 +29,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
+    address::SendError,
     message::{self, Carried, Message},
     process::{
         current,
@@ -335,6 +336,20 @@ impl<T: Send + 'static> Slot<T> {
             if let Some(waker) = waker {
                 waker.wake();
             }
+        }
+    }
+
+    /// The message of the call was not sent.
+    pub(crate) fn not_sent<M>(&self, error: SendError<M>) {
+        self.put(Err(CallFailure::Refused(error.to_string())));
+        dropping::within(dropping::Mode::Sent, error.into_message());
+    }
+
+    /// The outcome, if there is one.
+    pub(crate) fn take(&self) -> Option<Result<T, CallError>> {
+        match std::mem::replace(&mut *lock(&self.state), SlotState::Closed) {
+            SlotState::Full(outcome) => Some(outcome.map_err(CallError::from)),
+            SlotState::Empty(_) | SlotState::Closed => None,
         }
     }
 
