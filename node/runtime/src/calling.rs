@@ -7,17 +7,29 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use rookery_protocol::{Destination, Payload, ReplyRoute, Signal, SignalBody};
+use tokio::time::Instant;
 
 use crate::{
-    process::current,
+    process::{current, deadline::FAR},
     reply::{CallError, RawReply, RawSlot, Slot},
     runtime::Runtime,
 };
 
 /// Closes the slot, and takes the call out of the table, however the wait ends.
-struct Waiting<'a, T: Send + 'static> {
+pub(crate) struct Waiting<'a, T: Send + 'static> {
     runtime: &'a Runtime,
-    slot: Arc<Slot<T>>,
+    pub(crate) slot: Arc<Slot<T>>,
+}
+
+impl<'a, T: Send + 'static> Waiting<'a, T> {
+    pub(crate) fn new(runtime: &'a Runtime, slot: Arc<Slot<T>>) -> Self {
+        Self { runtime, slot }
+    }
+
+    /// What comes into the slot; waits for it.
+    pub(crate) async fn outcome(&self) -> Result<T, CallError> {
+        poll_fn(|cx| self.slot.poll_take(cx)).await.map_err(CallError::from)
+    }
 }
 
 impl<T: Send + 'static> Drop for Waiting<'_, T> {
@@ -35,15 +47,23 @@ impl Runtime {
         timeout: Duration,
         send: impl AsyncFnOnce(&Arc<Slot<T>>) -> Result<(), CallError>,
     ) -> Result<T, CallError> {
-        let waiting = Waiting { runtime: self, slot: Slot::new() };
+        let now = Instant::now();
+        let timeout = self.patience(timeout, now);
+        let waiting = Waiting::new(self, Slot::new(self.clock(), self.clock().deadline(now, timeout)));
         let answered = async {
             send(&waiting.slot).await?;
-            poll_fn(|cx| waiting.slot.poll_take(cx)).await.map_err(CallError::from)
+            waiting.outcome().await
         };
-        match tokio::time::timeout(timeout, answered).await {
+        match tokio::time::timeout_at(now + timeout, answered).await {
             Ok(outcome) => outcome,
             Err(_) => Err(CallError::Timeout),
         }
+    }
+
+    /// How long a call may wait from `now`: no longer than whoever this process works for (A4).
+    pub(crate) fn patience(&self, timeout: Duration, now: Instant) -> Duration {
+        let inherited = current::inherited().map_or(FAR, |deadline| self.clock().left(deadline, now));
+        timeout.min(inherited)
     }
 
     /// Sends a payload as it is, as one typed by hand. Waits for room in the buffer to its node.
@@ -80,7 +100,8 @@ impl Runtime {
                 let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
                 slot.set_call(call);
                 let reply = Some(ReplyRoute { to: from.clone(), call });
-                let body = SignalBody::Message { payload, reply, deadline_ms: None };
+                let deadline_ms = slot.deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
+                let body = SignalBody::Message { payload, reply, deadline_ms };
                 self.signal(Signal { from: from.clone(), to: to.clone(), body });
                 Ok(())
             })

@@ -9,6 +9,7 @@ mod calling;
 mod directory;
 mod group;
 mod message;
+mod multi_call;
 pub mod net;
 mod process;
 mod reply;

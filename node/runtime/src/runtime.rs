@@ -32,6 +32,7 @@ use crate::{
     net::outbound::Outbound,
     process::{
         AnyProcess,
+        deadline::Clock,
         event::{Event, ProcessInfo},
         mailbox::Process,
         relations::Lost,
@@ -112,6 +113,8 @@ struct Inner {
     /// Takes no new processes for others (R2).
     draining: AtomicBool,
     tokio: Handle,
+    /// What deadlines are relative to.
+    clock: Clock,
 }
 
 #[derive(Default)]
@@ -160,6 +163,7 @@ impl Runtime {
             closed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             tokio: Handle::try_current()?,
+            clock: Clock::start(),
         })))
     }
 
@@ -295,6 +299,10 @@ impl Runtime {
 
     pub(crate) fn tokio(&self) -> &Handle {
         &self.0.tokio
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.0.clock
     }
 
     pub(crate) fn max_processes(&self) -> usize {

@@ -16,6 +16,7 @@ use std::{
 use rookery_protocol::{
     Destination, ExitReason, Group, Pid, ProcessName, Ref, SignalBody, UnlinkId, request::RequestError,
 };
+use tokio::time::Instant;
 
 use crate::{
     address::Address,
@@ -26,6 +27,7 @@ use crate::{
         mailbox::{Item, KEPT_CAPACITY, Other, Process, signal},
         timers::{TimerRef, Timers},
     },
+    reply::ReplyTo,
     runtime::{RegisterError, Runtime},
     spawn::{IntoExit, SpawnOptions, Spawned},
 };
@@ -81,6 +83,7 @@ impl<M: Message> Context<M> {
     ///
     /// Safe to cancel: what it has not given is given by the next call.
     pub async fn receive(&mut self) -> Received<M> {
+        self.process.inherited().set(None);
         poll_fn(|cx| {
             // A process with a full mailbox yields now and then all the same.
             let coop = std::task::ready!(tokio::task::coop::poll_proceed(cx));
@@ -145,24 +148,50 @@ impl<M: Message> Context<M> {
             Item::Other(other) => other,
         };
         match *other {
+            Other::Call(message, deadline) => {
+                self.process.inherited().set(Some(deadline));
+                Some(Received::Message(message))
+            }
             Other::Event(event) => Some(Received::Event(event)),
             Other::Taken(reply) => {
                 reply.acknowledge();
                 None
             }
-            Other::Encoded(payload, reply) => match message::decode::<M>(&payload, self.runtime(), reply) {
-                Ok((message, untaken)) => {
-                    if let Some(reply) = untaken {
-                        self.taken.push_front(Item::Other(Box::new(Other::Taken(reply))));
+            Other::Encoded(payload, reply) => {
+                let deadline = reply.as_ref().and_then(|reply| reply.deadline);
+                match message::decode::<M>(&payload, self.runtime(), reply) {
+                    Ok((message, untaken)) => {
+                        self.process.inherited().set(deadline);
+                        if let Some(reply) = untaken {
+                            self.taken.push_front(Item::Other(Box::new(Other::Taken(reply))));
+                        }
+                        Some(Received::Message(message))
                     }
-                    Some(Received::Message(message))
+                    Err((detail, reply)) => {
+                        self.runtime().not_understood(self.pid(), payload.tag, detail, reply);
+                        None
+                    }
                 }
-                Err((detail, reply)) => {
-                    self.runtime().not_understood(self.pid(), payload.tag, detail, reply);
-                    None
-                }
-            },
+            }
         }
+    }
+
+    /// How long whoever called with the message received last still waits for the answer (A4). `None` if nobody waits:
+    /// it was sent, not called; it has been answered; or its caller waits for weeks.
+    ///
+    /// Until this process has answered, or receives again, its own calls wait no longer than that, whatever they are
+    /// told, and whom it calls sees it in turn.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        let deadline = self.process.inherited().get()?;
+        Some(self.runtime().clock().left(deadline, Instant::now()))
+    }
+
+    /// From now on this process works for whoever waits for `reply`: its calls wait no longer than that, as if the
+    /// request had been received just now. For requests that were put aside, or that another process of this runtime
+    /// has handed on.
+    pub fn work_for<T: Send + 'static>(&mut self, reply: &ReplyTo<T>) {
+        self.process.inherited().set(reply.deadline());
     }
 
     /// Whether exit signals become events instead of ending this process (X1). Gives the former setting.

@@ -25,6 +25,7 @@ use crate::{
     message::{self, Message},
     process::{
         AnyProcess,
+        deadline::{Deadline, Inherited},
         event::{Down, Event, ProcessInfo},
         relations::{Lost, Relations},
         task::text_of,
@@ -37,10 +38,12 @@ use crate::{
 /// One thing in a mailbox. As large as a message of the process, or a pointer.
 pub(crate) enum Item<M> {
     Message(M),
-    Other(Box<Other>),
+    Other(Box<Other<M>>),
 }
 
-pub(crate) enum Other {
+pub(crate) enum Other<M> {
+    /// A message that somebody waits for the answer to, at most so long. Apart, so that all others are not larger for it.
+    Call(M, Deadline),
     /// A message that came as bytes and is decoded when it is received.
     Encoded(Payload, Option<RemoteReply>),
     Event(Event),
@@ -49,12 +52,20 @@ pub(crate) enum Other {
 }
 
 impl<M> Item<M> {
+    pub(crate) fn message(message: M, deadline: Option<Deadline>) -> Self {
+        match deadline {
+            Some(deadline) => Self::Other(Box::new(Other::Call(message, deadline))),
+            None => Self::Message(message),
+        }
+    }
+
     /// It is received by nobody: whoever waits for its answer is told why.
     fn fail(self, failure: &CallFailure) {
         match self {
             Self::Message(message) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
             Self::Other(other) => match *other {
                 Other::Encoded(_, Some(reply)) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
+                Other::Call(message, _) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
                 Other::Encoded(_, None) | Other::Event(_) => {}
             },
         }
@@ -86,6 +97,8 @@ pub(crate) struct Process<M> {
     members_only: bool,
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
+    /// The deadline of the call that it has received last.
+    inherited: Inherited,
     state: Mutex<State<M>>,
     /// Where local senders wait for a bounded mailbox to have room; none for one without limit.
     room: Option<Box<Notify>>,
@@ -178,6 +191,7 @@ impl<M: Message> Process<M> {
             label,
             members_only,
             ending: AtomicBool::new(false),
+            inherited: Inherited::default(),
             room: (capacity != 0).then(Box::default),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -191,8 +205,8 @@ impl<M: Message> Process<M> {
         }
     }
 
-    /// Queues a message of a local sender.
-    pub(crate) fn push(&self, message: M) -> Pushed<M> {
+    /// Queues a message of a local sender, who waits for the answer until `deadline` if it is a call.
+    pub(crate) fn push(&self, message: M, deadline: Option<Deadline>) -> Pushed<M> {
         let mut state = lock(&self.state);
         if state.ended() {
             return Pushed::Ended(message);
@@ -200,7 +214,7 @@ impl<M: Message> Process<M> {
         if state.capacity != 0 && state.queue.len() >= state.capacity as usize {
             return Pushed::Full(message);
         }
-        let waker = state.push(Item::Message(message));
+        let waker = state.push(Item::message(message, deadline));
         drop(state);
         wake(waker);
         Pushed::Queued
@@ -306,6 +320,10 @@ impl<M: Message> AnyProcess for Process<M> {
         self.members_only
     }
 
+    fn inherited(&self) -> &Inherited {
+        &self.inherited
+    }
+
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
@@ -315,9 +333,10 @@ impl<M: Message> AnyProcess for Process<M> {
             let detail = format!("the process understands `{}`", message::tag_of::<M>());
             return self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
         }
+        let deadline = reply.as_ref().and_then(|reply| reply.deadline);
         let (item, taken) = if payload.body.len() <= DECODED_ON_ARRIVAL_BYTES {
             match message::decode::<M>(&payload, &self.runtime, reply) {
-                Ok((message, untaken)) => (Item::Message(message), untaken),
+                Ok((message, untaken)) => (Item::message(message, deadline), untaken),
                 Err((detail, reply)) => return self.runtime.not_understood(&self.pid, payload.tag, detail, reply),
             }
         } else {
