@@ -6,6 +6,8 @@
 mod address;
 mod behaviour;
 mod calling;
+mod listing;
+mod load;
 mod message;
 pub mod net;
 mod process;
@@ -22,10 +24,13 @@ pub use behaviour::{
     registry::Behaviours,
     server::{Server, Starting},
 };
+pub use listing::{MAX_LISTED, ProcessList, ProcessQuery, SortBy};
+pub use load::Load;
 pub use message::{Message, tag_of};
 pub use process::{
     context::Context,
-    event::{Down, Event, ProcessInfo, Received},
+    event::{Down, Event, Received},
+    info::{CallInfo, MAX_TIES_TOLD, ProcessDetails, ProcessInfo, ProcessState},
     timers::TimerRef,
 };
 pub use reply::{CallError, ReplyError, ReplyTo};

@@ -25,6 +25,11 @@ pub(crate) fn pid() -> Option<Pid> {
     RUNNING.with_borrow(|running| running.process.as_ref().map(|process| process.pid().clone()))
 }
 
+/// As [`pid`], the process itself.
+pub(crate) fn process() -> Option<Arc<dyn AnyProcess>> {
+    RUNNING.with_borrow(|running| running.process.clone())
+}
+
 /// Leaves a reply to be failed when the running process next yields; at once if none runs.
 pub(crate) fn orphan(orphan: Orphan) {
     let at_once = RUNNING.with_borrow_mut(|running| match running.process {
