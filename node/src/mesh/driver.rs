@@ -24,7 +24,7 @@ use rookery_runtime::{
             ConnectionError, Control, ControlReceiver, ControlSender, Verdict, close_code, facts_of, shake_hands,
         },
         lanes::{Inbox, read_lanes, write_lane},
-        outbound::Outbound,
+        outbound::{Outbound, Traffic},
         settings::ConnectionSettings,
     },
     tls::{CertificateRole, PeerIdentity, SERVER_NAME},
@@ -38,7 +38,7 @@ use tokio::{
 use super::{
     arbiter::{Arbiter, ConnectionNumber, Ruling},
     dialler::Hint,
-    peers::{Peer, Peers},
+    peers::{Arrivals, Peer, Peers},
 };
 use crate::session::{self, policy::Policy};
 
@@ -416,6 +416,7 @@ impl Mesh {
             connection: connection.clone(),
             addresses,
             since: Instant::now(),
+            received: Arrivals::default(),
         });
         self.peers.insert(peer.clone());
         tracing::info!(%node, address = %connection.remote_address(), rtt = ?connection.rtt(), "node up");
@@ -596,5 +597,9 @@ impl Inbox for PeerInbox {
             self.runtime.signal(signal);
         }
         Ok(())
+    }
+
+    fn arrived(&self, more: Traffic) {
+        self.peer.received.add(more);
     }
 }
