@@ -6,7 +6,7 @@
 //! ```
 //! A message that is not sent comes back with the reason. Order (S1) is that of the sender's own steps.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use rookery_protocol::{CallFailure, Codec, Destination, Pid, Recipient};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -149,11 +149,19 @@ impl<M: Message> Address<M> {
         }
     }
 
+    /// Who has the name just now, where a node sends by a name of the cluster.
+    fn resolved<'a>(&self, runtime: &Runtime, to: &'a Destination) -> Cow<'a, Destination> {
+        match &to.to {
+            Recipient::ClusterName(_) => Cow::Owned(runtime.resolved(to.clone())),
+            _ => Cow::Borrowed(to),
+        }
+    }
+
     /// Waits until there may be room for a message.
     async fn room(&self) {
         let (runtime, to) = match &self.target {
             Target::Local(process) => return process.room().await,
-            Target::Other { runtime, to, .. } => (runtime, to),
+            Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
         };
         if !runtime.is_own(to) {
             return runtime.room(to).await;
@@ -174,7 +182,7 @@ impl<M: Message> Address<M> {
     pub fn try_send(&self, message: M) -> Result<(), SendError<M>> {
         let (runtime, to) = match &self.target {
             Target::Local(process) => return push(process, message),
-            Target::Other { runtime, to, .. } => (runtime, to),
+            Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
         };
         if runtime.is_own(to) {
             return match runtime.recipient(&to.to) {

@@ -88,6 +88,7 @@ impl Runtime {
     /// # Errors
     /// The payload is larger than the receiver's node takes; the text names the limit (S5).
     pub async fn send_payload(&self, to: &Destination, payload: Payload) -> Result<(), CallError> {
+        let to = &self.resolved(to.clone());
         self.check_size(to, &payload)?;
         self.room_if_remote(to).await;
         let from = current::pid().unwrap_or_else(|| self.own_pid());
@@ -107,6 +108,7 @@ impl Runtime {
         payload: Payload,
         timeout: Duration,
     ) -> Result<Payload, CallError> {
+        let to = &self.resolved(to.clone());
         self.check_size(to, &payload)?;
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let reply = self

@@ -6,6 +6,8 @@
 mod address;
 mod behaviour;
 mod calling;
+mod directory;
+mod group;
 mod listing;
 mod load;
 mod message;
@@ -24,6 +26,7 @@ pub use behaviour::{
     registry::Behaviours,
     server::{Server, Starting},
 };
+pub use group::GroupAddress;
 pub use listing::{MAX_LISTED, ProcessList, ProcessQuery, SortBy};
 pub use load::Load;
 pub use message::{Message, tag_of};
@@ -37,8 +40,8 @@ pub use reply::{CallError, ReplyError, ReplyTo};
 pub use requests::REQUEST_TIMEOUT;
 pub use rookery_protocol as protocol;
 pub use rookery_protocol::{
-    BehaviourName, ClusterName, Codec, Destination, ExitReason, Incarnation, NodeId, NodeName, Payload, Pid,
-    ProcessName, Recipient, Ref, Tag, request::RequestError,
+    BehaviourName, ClusterName, Codec, Destination, ExitReason, Group, GroupChange, Incarnation, NodeId, NodeName,
+    Payload, Pid, ProcessName, Recipient, Ref, Tag, request::RequestError,
 };
 pub use routing::Unreachable;
 pub use runtime::{DEFAULT_MAX_PROCESSES, RegisterError, Runtime, RuntimeConfig, Uplink};

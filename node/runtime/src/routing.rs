@@ -90,8 +90,26 @@ impl Runtime {
         }
     }
 
+    /// A cluster name as its holder's pid, on a node that knows one; anything else as it is.
+    #[must_use]
+    pub fn resolved(&self, to: Destination) -> Destination {
+        match &to.to {
+            Recipient::ClusterName(name) if self.session().is_none() => match self.holder(name) {
+                Some(pid) => pid.into(),
+                None => to,
+            },
+            _ => to,
+        }
+    }
+
     /// Takes a signal for a process of this runtime, in the order of its sender. `via` is the connection it came over.
     pub fn receive(&self, signal: Signal, via: Option<&Arc<Outbound>>) {
+        if matches!(signal.to.to, Recipient::ClusterName(_)) {
+            let to = self.resolved(signal.to.clone());
+            if !self.is_own(&to) {
+                return self.signal(Signal { to, ..signal });
+            }
+        }
         let Signal { from, to, body } = signal;
         match body {
             SignalBody::Message { payload, reply, deadline_ms } => {
@@ -141,12 +159,23 @@ impl Runtime {
             SignalBody::Request { call, body } => self.handle_request(&from, call, *body),
             SignalBody::Response { call, body } => match to.to {
                 Recipient::Serial(serial) => self.handle_response(&Pid::new(to.node, serial), call, *body),
-                Recipient::Name(_) => {}
+                _ => {}
             },
             SignalBody::Refused { detail } => match self.recipient(&to.to) {
                 Some(process) => process.event(Event::Refused(detail)),
                 None => tracing::warn!(detail, "refused"),
             },
+            SignalBody::Directory(update) => self.directory_update(&from, update),
+            SignalBody::GroupChange(change) => {
+                if let Some(process) = self.recipient(&to.to) {
+                    process.event(Event::Group(change));
+                }
+            }
+            SignalBody::NameConflict { name, holder } => {
+                if let Some(process) = self.recipient(&to.to) {
+                    process.name_conflict(name, holder);
+                }
+            }
             // For a client's driver, which keeps the list of nodes; not for a process.
             SignalBody::NodeUp(_) | SignalBody::NodeDown { .. } => {}
         }
@@ -160,6 +189,9 @@ impl Runtime {
         reply: Option<ReplyRoute>,
         deadline_ms: Option<u32>,
     ) {
+        if let Recipient::Group(group) = &to.to {
+            return self.receive_for_group(from, group, payload);
+        }
         match self.recipient(&to.to) {
             Some(process) if process.members_only() && from.serial().session().is_some() => {
                 let why = format!("{to} is out of reach of clients");
@@ -185,7 +217,7 @@ impl Runtime {
     pub(crate) fn client_of(&self, to: &Recipient) -> Option<Pid> {
         match to {
             Recipient::Name(name) => self.whereis_here(name).filter(|pid| pid.serial().session() != self.session()),
-            Recipient::Serial(_) => None,
+            _ => None,
         }
     }
 
@@ -280,7 +312,10 @@ impl Runtime {
             | SignalBody::Down { .. }
             | SignalBody::NodeUp(_)
             | SignalBody::NodeDown { .. }
-            | SignalBody::Refused { .. } => {}
+            | SignalBody::Refused { .. }
+            | SignalBody::Directory(_)
+            | SignalBody::GroupChange(_)
+            | SignalBody::NameConflict { .. } => {}
         }
     }
 
@@ -288,7 +323,7 @@ impl Runtime {
     fn answer(&self, as_if_from: &Destination, to: &Pid, body: SignalBody) {
         let serial = match &as_if_from.to {
             Recipient::Serial(serial) => *serial,
-            Recipient::Name(_) => Serial::NODE,
+            _ => Serial::NODE,
         };
         let from = Pid::new(as_if_from.node.clone(), serial);
         let answer = Signal { from, to: to.into(), body };

@@ -14,13 +14,13 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, OnceLock, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
 use rookery_protocol::{
-    CallId, Destination, ExitReason, NodeId, Pid, ProcessName, Recipient, Serial, SessionId, limits,
+    CallId, Destination, ExitReason, Group, NodeId, Pid, ProcessName, Recipient, Serial, SessionId, limits,
     request::{RequestError, ResponseBody},
 };
 use thiserror::Error;
@@ -28,6 +28,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
     behaviour::registry::Behaviours,
+    directory::Directory,
     message::Message,
     net::outbound::Outbound,
     process::{
@@ -99,6 +100,9 @@ struct Inner {
     max_message_bytes: usize,
     /// Local names; those of clients' processes are on the node of their session.
     names: RwLock<HashMap<ProcessName, Pid>>,
+    directory: Directory,
+    /// How many names are being asked for in the name of clients' processes.
+    client_claims: AtomicUsize,
     calls: Calls,
     requests: Mutex<HashMap<CallId, PendingRequest>>,
     pub(crate) behaviours: Behaviours,
@@ -143,6 +147,8 @@ impl Runtime {
         let layout = config.session.map_or(Layout::NODE, Layout::session);
         Ok(Self(Arc::new(Inner {
             table: Table::new(layout, config.max_processes),
+            directory: Directory::new(&config.node),
+            client_claims: AtomicUsize::new(0),
             node: config.node,
             session: config.session,
             since: Instant::now(),
@@ -209,6 +215,19 @@ impl Runtime {
         crate::Address::new(self.clone(), Destination::name(self.node().clone(), name))
     }
 
+    /// Whoever has that name in the cluster, found at each send. If nobody has it, that is as if the process did not
+    /// live (S3).
+    #[must_use]
+    pub fn cluster_named<M: Message>(&self, name: ProcessName) -> crate::Address<M> {
+        crate::Address::new(self.clone(), Destination { node: self.node().clone(), to: Recipient::ClusterName(name) })
+    }
+
+    /// The members of a group, to send to.
+    #[must_use]
+    pub fn group<M: Message>(&self, group: Group) -> crate::GroupAddress<M> {
+        crate::GroupAddress::new(self.clone(), group)
+    }
+
     /// What asks without being a process: the node itself, or the client itself.
     #[must_use]
     pub fn own_pid(&self) -> Pid {
@@ -256,7 +275,7 @@ impl Runtime {
         to.node == self.0.node
             && match &to.to {
                 Recipient::Serial(serial) => serial.session() == self.0.session,
-                Recipient::Name(_) => self.0.session.is_none(),
+                Recipient::Name(_) | Recipient::ClusterName(_) | Recipient::Group(_) => self.0.session.is_none(),
             }
     }
 
@@ -267,6 +286,14 @@ impl Runtime {
 
     pub(crate) fn table(&self) -> &Table {
         &self.0.table
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.0.directory
+    }
+
+    pub(crate) fn client_claims(&self) -> &AtomicUsize {
+        &self.0.client_claims
     }
 
     pub(crate) fn calls(&self) -> &Calls {
@@ -289,6 +316,16 @@ impl Runtime {
 
     pub(crate) fn next_number(&self) -> u64 {
         self.0.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number that nobody guesses by accident; differs from run to run, and is no secret.
+    pub(crate) fn next_random(&self) -> u64 {
+        // SplitMix64 over a counter (Steele, Lea and Flood, 2014).
+        let counter = self.next_number().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut number = counter.wrapping_add(self.0.node.incarnation().0);
+        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ (number >> 31)
     }
 
     pub(crate) fn count_dead_letter(&self) {
@@ -318,6 +355,8 @@ impl Runtime {
         match to {
             Recipient::Serial(serial) => self.0.table.get(*serial),
             Recipient::Name(name) => self.process(&self.whereis_here(name)?),
+            Recipient::ClusterName(name) => self.process(&self.holder(name)?),
+            Recipient::Group(_) => None,
         }
     }
 
@@ -448,6 +487,7 @@ impl Runtime {
     /// A node is lost: breaks the links, fires the monitors and fails the calls of `tied` processes to there, then tells
     /// the processes that asked for it. After the last of its signals was handed to [`receive`](Self::receive).
     pub fn node_lost(&self, node: &NodeId, tied: impl IntoIterator<Item = Serial>, reason: &str) {
+        self.node_gone_from_directory(node);
         self.lost(&Lost::Node(node.clone()), tied);
         self.fail_requests(Some(node));
         let mut watch = lock(&self.0.node_watch);
@@ -459,6 +499,7 @@ impl Runtime {
     /// A client of this node is lost: frees its names, and tells the `tied` processes of this node.
     pub fn client_lost(&self, session: SessionId, tied: impl IntoIterator<Item = Serial>) {
         write(&self.0.names).retain(|_, pid| pid.serial().session() != Some(session));
+        self.session_gone_from_directory(session);
         self.lost(&Lost::Session(session), tied);
     }
 

@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
-use rookery_protocol::{Destination, ExitReason, Pid, ProcessName, Ref, SignalBody, UnlinkId};
+use rookery_protocol::{
+    Destination, ExitReason, Group, Pid, ProcessName, Ref, SignalBody, UnlinkId, request::RequestError,
+};
 
 use crate::{
     address::Address,
@@ -163,7 +165,7 @@ impl<M: Message> Context<M> {
     /// ends, with `NoProc` if there is none, with `NoConnection` if its node is lost (M1, M2, M4). Does not wait. As
     /// `erlang:monitor/2`.
     pub fn monitor(&mut self, target: impl Into<Destination>) -> Ref {
-        let target = target.into();
+        let target = self.runtime().resolved(target.into());
         let monitor = Ref(self.runtime().next_number());
         self.process.monitor_to(monitor, target.clone());
         self.runtime().signal_tied(signal(self.pid(), target, SignalBody::Monitor(monitor)));
@@ -200,6 +202,53 @@ impl<M: Message> Context<M> {
     pub async fn unregister(&mut self, name: &ProcessName) -> Result<(), RegisterError> {
         let pid = self.pid().clone();
         self.runtime().unregister(name, &pid).await
+    }
+
+    /// Gives this process a name in the cluster (N2). Waits for one node's answer; see
+    /// [`Runtime::register_in_cluster`].
+    ///
+    /// # Errors
+    /// Another process has it, who is told; the client may not have it; no answer came within 10 s.
+    pub async fn register_in_cluster(&mut self, name: &ProcessName) -> Result<(), RegisterError> {
+        let pid = self.pid().clone();
+        self.runtime().register_in_cluster(name, &pid).await
+    }
+
+    /// Gives up a cluster name.
+    ///
+    /// # Errors
+    /// As [`register_in_cluster`](Self::register_in_cluster); not having the name is one.
+    pub async fn unregister_in_cluster(&mut self, name: &ProcessName) -> Result<(), RegisterError> {
+        let pid = self.pid().clone();
+        self.runtime().unregister_in_cluster(name, &pid).await
+    }
+
+    /// Joins a group; several times if it is called so (G1). Does not wait on a node; a client asks its node.
+    ///
+    /// # Errors
+    /// The client may not join; or its node does not answer.
+    pub async fn join(&mut self, group: &Group) -> Result<(), RequestError> {
+        let pid = self.pid().clone();
+        self.runtime().join(group, &pid).await
+    }
+
+    /// Leaves a group, once.
+    ///
+    /// # Errors
+    /// This process is no member; or as [`join`](Self::join).
+    pub async fn leave(&mut self, group: &Group) -> Result<(), RequestError> {
+        let pid = self.pid().clone();
+        self.runtime().leave(group, &pid).await
+    }
+
+    /// Starts to tell this process of each join and leave in a group by [`Event::Group`](crate::Event::Group), or stops
+    /// to (G3). Those that are members already are told first, as if they joined now.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    pub async fn watch_group(&mut self, group: &Group, tell: bool) -> Result<(), RequestError> {
+        let pid = self.pid().clone();
+        self.runtime().watch_group(group, &pid, tell).await
     }
 
     /// Starts to tell this process of nodes that come and go (M5), or stops to. Nodes that are up already are told too.

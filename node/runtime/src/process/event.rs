@@ -1,7 +1,7 @@
 //! What a process receives beside messages. Events come in the same order as messages (S1), from `mailbox.rs`; nobody
 //! can send one as a message.
 
-use rookery_protocol::{Destination, ExitReason, NodeId, Pid, Recipient, Ref};
+use rookery_protocol::{Destination, ExitReason, GroupChange, NodeId, Pid, ProcessName, Recipient, Ref};
 
 /// What [`Context::receive`](crate::Context::receive) gives.
 #[derive(Debug)]
@@ -36,6 +36,15 @@ pub enum Event {
         /// What is known of the cause.
         reason: String,
     },
+    /// What has changed in a group that this process watches (G3).
+    Group(GroupChange),
+    /// This process has lost a cluster name to another holder, since it traps exits (N2). It goes on without the name.
+    NameConflict {
+        /// The name.
+        name: ProcessName,
+        /// Who has it now.
+        holder: Pid,
+    },
     /// Something that this process sent was not allowed (C3).
     Refused(String),
 }
@@ -57,7 +66,7 @@ impl Down {
     pub fn pid(&self) -> Option<Pid> {
         match &self.target.to {
             Recipient::Serial(serial) => Some(Pid::new(self.target.node.clone(), *serial)),
-            Recipient::Name(_) => None,
+            _ => None,
         }
     }
 }

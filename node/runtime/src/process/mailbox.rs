@@ -467,6 +467,29 @@ impl<M: Message> AnyProcess for Process<M> {
         }
     }
 
+    fn enter_directory(&self) -> bool {
+        let mut state = lock(&self.state);
+        if state.ended() {
+            return false;
+        }
+        state.relations().in_directory = true;
+        true
+    }
+
+    fn name_conflict(&self, name: ProcessName, holder: Pid) {
+        let mut state = lock(&self.state);
+        let waker = if state.ended() {
+            None
+        } else if state.traps_exits {
+            state.push_event(Event::NameConflict { name, holder })
+        } else {
+            let text = format!("`{name}` is held by {holder} as well, and was so before");
+            state.end_with(ExitReason::NameConflict(text), &self.ending)
+        };
+        drop(state);
+        wake(waker);
+    }
+
     fn add_name(&self, name: &ProcessName) -> bool {
         let mut state = lock(&self.state);
         if state.ended() {

@@ -70,6 +70,10 @@ pub(crate) trait AnyProcess: Send + Sync {
     /// The process gets a name; false if it has ended.
     fn add_name(&self, name: &ProcessName) -> bool;
     fn remove_name(&self, name: &ProcessName);
+    /// Notes that the cluster's directory is to be told of the end; false if it has ended.
+    fn enter_directory(&self) -> bool;
+    /// It has lost a cluster name to `holder`: an event if exits are trapped, the end otherwise (N2).
+    fn name_conflict(&self, name: ProcessName, holder: Pid);
     /// A connection is lost: links and monitors to there fire, those from there go.
     fn lost(&self, lost: &Lost);
 

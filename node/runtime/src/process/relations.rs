@@ -25,6 +25,8 @@ pub(crate) struct Relations {
     pub(crate) call: Option<(Destination, Instant)>,
     /// Whether a connection knows that this process has ties over it.
     pub(crate) tied_over_connection: bool,
+    /// Whether the cluster's directory knows this process.
+    pub(crate) in_directory: bool,
 }
 
 #[derive(Debug, Default)]
@@ -128,7 +130,7 @@ impl Lost {
         match (self, &target.to) {
             (Self::Node(node), _) => target.node == *node,
             (Self::Session(session), Recipient::Serial(serial)) => serial.session() == Some(*session),
-            (Self::Session(_), Recipient::Name(_)) => false,
+            (Self::Session(_), _) => false,
         }
     }
 }

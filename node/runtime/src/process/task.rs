@@ -99,6 +99,9 @@ fn finish(process: &Arc<dyn AnyProcess>, reason: ExitReason, orphans: Vec<Orphan
     for name in &relations.names {
         runtime.release_name(name, process.pid());
     }
+    if relations.in_directory {
+        runtime.gone_from_directory(process.pid());
+    }
     runtime.forget(process.pid());
     let failed = dropping::Mode::Fail(CallFailure::Exited(reason.clone()));
     // As this process: what its destructors send, and the answers that it leaves undone, come behind all that it sent (S1).

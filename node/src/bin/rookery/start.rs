@@ -156,6 +156,7 @@ fn policy(policy: &ClientPolicy) -> Policy {
         send: patterns(&policy.send),
         spawn: patterns(&policy.spawn),
         register: patterns(&policy.register),
+        join: patterns(&policy.join),
         monitor: policy.monitor,
         link: policy.link,
         exit: policy.exit,
