@@ -328,6 +328,13 @@ impl Insight {
         self.mesh.upgrade().map(|mesh| mesh.peers.infos()).unwrap_or_default()
     }
 
+    /// How many things that clients asked for were refused by policy (C3).
+    #[must_use]
+    pub fn refused_to_clients(&self) -> u64 {
+        let refused = |mesh: Arc<Mesh>| mesh.refused_to_clients.load(std::sync::atomic::Ordering::Relaxed);
+        self.mesh.upgrade().map(refused).unwrap_or_default()
+    }
+
     /// How many clients are connected.
     #[must_use]
     pub fn clients(&self) -> usize {

@@ -237,17 +237,21 @@ impl<M: Message> Address<M> {
     ) -> Result<T, CallError> {
         let runtime = self.runtime().clone();
         runtime
-            .call_slot(timeout, async |slot| {
-                let message = make(ReplyTo::local(slot.clone()));
-                match self.send_until(message, slot.deadline()).await {
-                    Ok(()) => Ok(()),
-                    Err(error) => {
-                        let text = error.to_string();
-                        dropping::within(dropping::Mode::Sent, error.into_message());
-                        Err(CallError::Refused(text))
+            .call_slot(
+                || self.destination(),
+                timeout,
+                async |slot| {
+                    let message = make(ReplyTo::local(slot.clone()));
+                    match self.send_until(message, slot.deadline()).await {
+                        Ok(()) => Ok(()),
+                        Err(error) => {
+                            let text = error.to_string();
+                            dropping::within(dropping::Mode::Sent, error.into_message());
+                            Err(CallError::Refused(text))
+                        }
                     }
-                }
-            })
+                },
+            )
             .await
     }
 

@@ -10,7 +10,7 @@ use rookery_protocol::{Destination, Payload, ReplyRoute, Signal, SignalBody};
 use tokio::time::Instant;
 
 use crate::{
-    process::{current, deadline::FAR},
+    process::{AnyProcess, current, deadline::FAR},
     reply::{CallError, RawReply, RawSlot, Slot},
     runtime::Runtime,
 };
@@ -40,21 +40,53 @@ impl<T: Send + 'static> Drop for Waiting<'_, T> {
     }
 }
 
+/// Lets the calling process be asked whom it waits for, while it waits.
+struct Noted {
+    since: Instant,
+    /// The process that has noted it.
+    caller: Option<Arc<dyn AnyProcess>>,
+}
+
+impl Noted {
+    fn waits_for(&mut self, to: impl Fn() -> Destination) {
+        if self.caller.is_none() {
+            self.caller = current::process().filter(|process| process.begin_call(to(), self.since.into_std()));
+        }
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        if let Some(caller) = &self.caller {
+            caller.end_call();
+        }
+    }
+}
+
 impl Runtime {
-    /// Sends by `send` and waits for what comes into the slot.
+    /// Sends by `send` and waits for what comes into the slot, from `to`.
     pub(crate) async fn call_slot<T: Send + 'static>(
         &self,
+        to: impl Fn() -> Destination,
         timeout: Duration,
         send: impl AsyncFnOnce(&Arc<Slot<T>>) -> Result<(), CallError>,
     ) -> Result<T, CallError> {
-        let now = Instant::now();
-        let timeout = self.patience(timeout, now);
-        let waiting = Waiting::new(self, Slot::new(self.clock(), self.clock().deadline(now, timeout)));
+        let since = Instant::now();
+        let timeout = self.patience(timeout, since);
+        let waiting = Waiting::new(self, Slot::new(self.clock(), self.clock().deadline(since, timeout)));
         let answered = async {
             send(&waiting.slot).await?;
-            waiting.outcome().await
+            let mut noted = Noted { since, caller: None };
+            let answer = poll_fn(|cx| {
+                let polled = waiting.slot.poll_take(cx);
+                if polled.is_pending() {
+                    noted.waits_for(&to);
+                }
+                polled
+            });
+            answer.await.map_err(CallError::from)
         };
-        match tokio::time::timeout_at(now + timeout, answered).await {
+        match tokio::time::timeout_at(since + timeout, answered).await {
             Ok(outcome) => outcome,
             Err(_) => Err(CallError::Timeout),
         }
@@ -95,16 +127,20 @@ impl Runtime {
         self.check_size(to, &payload)?;
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let reply = self
-            .call_slot(timeout, async |slot: &Arc<Slot<RawReply>>| {
-                self.room_if_remote(to).await;
-                let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
-                slot.set_call(call);
-                let reply = Some(ReplyRoute { to: from.clone(), call });
-                let deadline_ms = slot.deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
-                let body = SignalBody::Message { payload, reply, deadline_ms };
-                self.signal(Signal { from: from.clone(), to: to.clone(), body });
-                Ok(())
-            })
+            .call_slot(
+                || to.clone(),
+                timeout,
+                async |slot: &Arc<Slot<RawReply>>| {
+                    self.room_if_remote(to).await;
+                    let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
+                    slot.set_call(call);
+                    let reply = Some(ReplyRoute { to: from.clone(), call });
+                    let deadline_ms = slot.deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
+                    let body = SignalBody::Message { payload, reply, deadline_ms };
+                    self.signal(Signal { from: from.clone(), to: to.clone(), body });
+                    Ok(())
+                },
+            )
             .await?;
         Ok(reply.0)
     }

@@ -8,6 +8,8 @@ mod behaviour;
 mod calling;
 mod directory;
 mod group;
+mod listing;
+mod load;
 mod message;
 mod multi_call;
 pub mod net;
@@ -26,10 +28,13 @@ pub use behaviour::{
     server::{Server, Starting},
 };
 pub use group::GroupAddress;
+pub use listing::{MAX_LISTED, ProcessList, ProcessQuery, SortBy};
+pub use load::Load;
 pub use message::{Message, tag_of};
 pub use process::{
     context::Context,
-    event::{Down, Event, ProcessInfo, Received},
+    event::{Down, Event, Received},
+    info::{CallInfo, MAX_TIES_TOLD, ProcessDetails, ProcessInfo, ProcessState},
     timers::TimerRef,
 };
 pub use reply::{CallError, ReplyError, ReplyTo};

@@ -40,8 +40,6 @@ pub struct Context<M: Message> {
     /// What was taken from the mailbox and not received yet.
     taken: VecDeque<Item<M>>,
     timers: Option<Box<Timers<M>>>,
-    /// Who started this process with a link, if somebody did: the one whose exit a trapping server obeys.
-    parent: Option<Pid>,
 }
 
 impl<M: Message> fmt::Debug for Context<M> {
@@ -51,8 +49,8 @@ impl<M: Message> fmt::Debug for Context<M> {
 }
 
 impl<M: Message> Context<M> {
-    pub(crate) fn new(process: Arc<Process<M>>, parent: Option<Pid>) -> Self {
-        Self { process, taken: VecDeque::new(), timers: None, parent }
+    pub(crate) fn new(process: Arc<Process<M>>) -> Self {
+        Self { process, taken: VecDeque::new(), timers: None }
     }
 
     /// This process.
@@ -73,10 +71,10 @@ impl<M: Message> Context<M> {
         self.process.runtime()
     }
 
-    /// Who started this process with a link, if somebody did.
+    /// Who started this process with a link, if somebody did: the one whose exit a trapping server obeys.
     #[must_use]
     pub fn parent(&self) -> Option<&Pid> {
-        self.parent.as_ref()
+        self.process.parent().filter(|parent| parent.linked).map(|parent| &parent.pid)
     }
 
     /// The next message or event, in the order of arrival. Waits until there is one.
@@ -92,12 +90,14 @@ impl<M: Message> Context<M> {
                 && let Poll::Ready(message) = timers.poll_due(cx)
             {
                 coop.made_progress();
+                self.process.vitals().received(self.taken.len());
                 return Poll::Ready(Received::Message(message));
             }
             loop {
                 if let Some(item) = self.taken.pop_front() {
                     if let Some(received) = self.open(item) {
                         coop.made_progress();
+                        self.process.vitals().received(self.taken.len());
                         return Poll::Ready(received);
                     }
                     continue;

@@ -39,6 +39,11 @@ pub(crate) fn answered(deadline: Deadline) {
     });
 }
 
+/// As [`pid`], the process itself.
+pub(crate) fn process() -> Option<Arc<dyn AnyProcess>> {
+    RUNNING.with_borrow(|running| running.process.clone())
+}
+
 /// Leaves a reply to be failed when the running process next yields; at once if none runs.
 pub(crate) fn orphan(orphan: Orphan) {
     let at_once = RUNNING.with_borrow_mut(|running| match running.process {
