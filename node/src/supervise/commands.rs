@@ -7,8 +7,9 @@
 use rookery_runtime::Pid;
 
 use crate::supervise::{
-    child::{Child, ChildState, StartCommand},
+    child::{ChildState, StartCommand},
     effect::{ChildPlan, CommandError, CommandId, Effect},
+    family::Place,
     limits::MAX_CHILDREN,
     message::ChildStatus,
     policy::{ChildId, Restart},
@@ -38,8 +39,8 @@ impl StrategyMachine {
         if let Err(error) = self.may_add(&plan.id) {
             return self.refuse(command, error);
         }
-        self.children.push(Child::new(plan));
-        self.launch_now(self.children.len() - 1, Some(StartCommand { id: command, added: true }));
+        let at = self.family.add(plan);
+        self.launch_now(at, Some(StartCommand { id: command, added: true }));
         self.advance();
     }
 
@@ -52,7 +53,7 @@ impl StrategyMachine {
         if self.find(id).is_ok() {
             return Err(CommandError::AlreadyPresent(id.clone()));
         }
-        if self.children.len() >= MAX_CHILDREN {
+        if self.family.len() >= MAX_CHILDREN {
             return Err(CommandError::TooManyChildren(MAX_CHILDREN));
         }
         Ok(())
@@ -64,9 +65,8 @@ impl StrategyMachine {
             Ok(at) => at,
             Err(error) => return self.refuse(command, error),
         };
-        let child = &mut self.children[at];
-        child.awaiting_stop.push(command);
-        child.in_group = false;
+        self.family[at].awaiting_stop.push(command);
+        self.family.ungroup(at);
         self.begin_stop(at);
         self.advance();
     }
@@ -77,7 +77,7 @@ impl StrategyMachine {
             Ok(at) => at,
             Err(error) => return self.refuse(command, error),
         };
-        self.children[at].delay = std::time::Duration::ZERO;
+        self.family[at].delay = std::time::Duration::ZERO;
         self.launch_now(at, Some(StartCommand { id: command, added: false }));
         self.advance();
     }
@@ -95,11 +95,11 @@ impl StrategyMachine {
 
     /// The children, in the order of their start (V8).
     pub fn children(&self) -> impl Iterator<Item = ChildView<'_>> {
-        self.children.iter().map(|child| ChildView {
+        self.family.iter().map(|(at, child)| ChildView {
             id: child.id(),
-            pid: child.pid(),
-            status: match &child.state {
-                ChildState::Stopped if child.in_group => ChildStatus::Restarting,
+            pid: child.state().pid(),
+            status: match child.state() {
+                ChildState::Stopped if self.family.in_group(at) => ChildStatus::Restarting,
                 ChildState::Stopped => ChildStatus::Stopped,
                 ChildState::Waiting { .. } => ChildStatus::Restarting,
                 ChildState::Starting { .. } if child.restarts > 0 => ChildStatus::Restarting,
@@ -121,16 +121,14 @@ impl StrategyMachine {
         }
     }
 
-    fn find(&self, id: &ChildId) -> Result<usize, CommandError> {
-        let at = self.children.iter().position(|child| child.id() == id);
-        at.ok_or_else(|| CommandError::NoSuchChild(id.clone()))
+    fn find(&self, id: &ChildId) -> Result<Place, CommandError> {
+        self.family.by_id(id).ok_or_else(|| CommandError::NoSuchChild(id.clone()))
     }
 
     /// A child that is stopped, and not about to be started with its group.
-    fn find_stopped(&self, id: &ChildId) -> Result<usize, CommandError> {
+    fn find_stopped(&self, id: &ChildId) -> Result<Place, CommandError> {
         let at = self.find(id)?;
-        let child = &self.children[at];
-        if !child.is_stopped() || child.in_group {
+        if !self.family[at].is_stopped() || self.family.in_group(at) {
             return Err(CommandError::NotStopped(id.clone()));
         }
         Ok(at)

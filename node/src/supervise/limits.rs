@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// Children of one supervisor. Its order is a list that is searched; a larger family belongs into a tree.
-pub const MAX_CHILDREN: usize = 10_000;
+/// Children of one supervisor: as many as an answer of the default size can list.
+pub const MAX_CHILDREN: usize = 65_536;
 
 /// A child's id stands in each log line and table row about it.
 pub const MAX_CHILD_ID_BYTES: usize = 255;

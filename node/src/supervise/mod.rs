@@ -16,6 +16,7 @@ pub mod limits;
 mod child;
 mod commands;
 mod effect;
+mod family;
 mod intensity;
 mod message;
 mod order;
