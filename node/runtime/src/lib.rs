@@ -27,6 +27,7 @@ pub use message::{Message, tag_of};
 pub use process::{
     context::Context,
     event::{Down, Event, ProcessInfo, Received},
+    send_timer::SendTimer,
     timers::TimerRef,
 };
 pub use reply::{CallError, ReplyError, ReplyTo};

@@ -267,12 +267,22 @@ impl<M: Message> Context<M> {
         Ok((address, monitor.unwrap_or(Ref(0))))
     }
 
-    /// Sends this process `message` after `after`. The timer ends with the process. As `erlang:send_after/3` to self.
+    /// Sends this process `message` after `after`. The timer ends with the process. As `erlang:send_after/3` to self; to
+    /// others: [`Address::send_after`].
     pub fn send_after(&mut self, after: Duration, message: M) -> TimerRef {
         self.timers.get_or_insert_default().set(after, message)
     }
 
-    /// Cancels a timer; gives the time that was left, or `None` if it has fired.
+    /// Sends this process what `make` gives, again and again, first after `every`; of at least a millisecond. As
+    /// `timer:send_interval/2`, but it ends with the process.
+    ///
+    /// It does not drift: ticks are due at multiples of `every` from now. A process that is late gets one tick for all
+    /// that it has missed, and the next one is due when it would have been.
+    pub fn interval(&mut self, every: Duration, make: impl FnMut() -> M + Send + Sync + 'static) -> TimerRef {
+        self.timers.get_or_insert_default().set_interval(every, Box::new(make))
+    }
+
+    /// Cancels a timer; gives the time that was left, to the next tick if it is an interval, or `None` if it has fired.
     pub fn cancel_timer(&mut self, timer: TimerRef) -> Option<Duration> {
         self.timers.as_mut()?.cancel(timer)
     }

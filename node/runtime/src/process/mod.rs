@@ -11,6 +11,7 @@ pub(crate) mod deadline;
 pub(crate) mod event;
 pub(crate) mod mailbox;
 pub(crate) mod relations;
+pub(crate) mod send_timer;
 pub(crate) mod table;
 pub(crate) mod task;
 pub(crate) mod timers;
