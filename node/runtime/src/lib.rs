@@ -21,7 +21,7 @@ pub mod tls;
 pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
 pub use behaviour::{
     registry::Behaviours,
-    server::{Server, Starting},
+    server::{Next, Server, Starting},
 };
 pub use message::{Message, tag_of};
 pub use process::{

@@ -9,7 +9,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     sync::Arc,
-    task::Poll,
+    task::{self, Poll},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::{
     address::Address,
+    behaviour::system::SystemRequest,
     message::{self, Message},
     process::{
         AnyProcess,
@@ -40,6 +41,12 @@ pub struct Context<M: Message> {
     timers: Option<Box<Timers<M>>>,
     /// Who started this process with a link, if somebody did: the one whose exit a trapping server obeys.
     parent: Option<Pid>,
+}
+
+/// What comes out of a mailbox.
+pub(crate) enum Incoming<M> {
+    Received(Received<M>),
+    System(SystemRequest),
 }
 
 impl<M: Message> fmt::Debug for Context<M> {
@@ -82,31 +89,68 @@ impl<M: Message> Context<M> {
     /// Safe to cancel: what it has not given is given by the next call.
     pub async fn receive(&mut self) -> Received<M> {
         self.process.inherited().set(None);
-        poll_fn(|cx| {
-            // A process with a full mailbox yields now and then all the same.
-            let coop = std::task::ready!(tokio::task::coop::poll_proceed(cx));
-            // Timers first: a mailbox that is never empty must not hold them up.
-            if let Some(timers) = &mut self.timers
-                && let Poll::Ready(message) = timers.poll_due(cx)
-            {
-                coop.made_progress();
-                return Poll::Ready(Received::Message(message));
-            }
-            loop {
-                if let Some(item) = self.taken.pop_front() {
-                    if let Some(received) = self.open(item) {
-                        coop.made_progress();
-                        return Poll::Ready(received);
-                    }
-                    continue;
+        loop {
+            match poll_fn(|cx| self.poll_incoming(cx)).await {
+                Incoming::Received(received) => return received,
+                // A server that receives in the middle of its own work is busy.
+                Incoming::System(SystemRequest::State(reply)) => {
+                    reply.refuse("the server is in the middle of something")
                 }
-                if self.taken.capacity() > KEPT_CAPACITY {
-                    self.taken = VecDeque::new();
-                }
-                std::task::ready!(self.process.poll_take(cx, &mut self.taken));
+                Incoming::System(_) => {}
             }
-        })
-        .await
+        }
+    }
+
+    /// As [`receive`](Self::receive), and what a server is asked as a system too; nothing but that, and the exit of its
+    /// parent, if it is suspended.
+    pub(crate) async fn receive_incoming(&mut self, suspended: bool) -> Incoming<M> {
+        self.process.inherited().set(None);
+        if !suspended {
+            return poll_fn(|cx| self.poll_incoming(cx)).await;
+        }
+        loop {
+            let parent = self.parent.as_ref();
+            let item = poll_fn(|cx| self.process.poll_urgent(cx, &mut self.taken, parent)).await;
+            if let Some(incoming) = self.open(item) {
+                return incoming;
+            }
+        }
+    }
+
+    fn poll_incoming(&mut self, cx: &mut task::Context<'_>) -> Poll<Incoming<M>> {
+        // A process with a full mailbox yields now and then all the same.
+        let coop = std::task::ready!(tokio::task::coop::poll_proceed(cx));
+        // Timers first: a mailbox that is never empty must not hold them up.
+        if let Some(timers) = &mut self.timers
+            && let Poll::Ready(message) = timers.poll_due(cx)
+        {
+            coop.made_progress();
+            return Poll::Ready(Incoming::Received(Received::Message(message)));
+        }
+        loop {
+            if let Some(item) = self.taken.pop_front() {
+                if let Some(incoming) = self.open(item) {
+                    coop.made_progress();
+                    return Poll::Ready(incoming);
+                }
+                continue;
+            }
+            if self.taken.capacity() > KEPT_CAPACITY {
+                self.taken = VecDeque::new();
+            }
+            std::task::ready!(self.process.poll_take(cx, &mut self.taken));
+        }
+    }
+
+    /// Gives back the memory of the mailbox and the timers, as far as they are empty: for a process that has had many
+    /// messages, and now waits for long. What else it holds is its own to give back. In Rust nothing else follows: there
+    /// is no heap of the process that is collected, as with `erlang:hibernate/3`.
+    pub fn hibernate(&mut self) {
+        if self.taken.is_empty() {
+            self.taken = VecDeque::new();
+        }
+        self.timers.take_if(|timers| timers.is_empty());
+        self.process.shrink();
     }
 
     /// As [`receive`](Self::receive), but waits no longer than `timeout`; `None` then.
@@ -114,17 +158,19 @@ impl<M: Message> Context<M> {
         tokio::time::timeout(timeout, self.receive()).await.ok()
     }
 
-    fn open(&mut self, item: Item<M>) -> Option<Received<M>> {
+    fn open(&mut self, item: Item<M>) -> Option<Incoming<M>> {
+        let message = |message| Some(Incoming::Received(Received::Message(message)));
         let other = match item {
-            Item::Message(message) => return Some(Received::Message(message)),
+            Item::Message(value) => return message(value),
             Item::Other(other) => other,
         };
         match *other {
-            Other::Call(message, deadline) => {
+            Other::Call(value, deadline) => {
                 self.process.inherited().set(Some(deadline));
-                Some(Received::Message(message))
+                message(value)
             }
-            Other::Event(event) => Some(Received::Event(event)),
+            Other::Event(event) => Some(Incoming::Received(Received::Event(event))),
+            Other::System(request) => Some(Incoming::System(request)),
             Other::Taken(reply) => {
                 reply.acknowledge();
                 None
@@ -132,12 +178,12 @@ impl<M: Message> Context<M> {
             Other::Encoded(payload, reply) => {
                 let deadline = reply.as_ref().and_then(|reply| reply.deadline);
                 match message::decode::<M>(&payload, self.runtime(), reply) {
-                    Ok((message, untaken)) => {
+                    Ok((value, untaken)) => {
                         self.process.inherited().set(deadline);
                         if let Some(reply) = untaken {
                             self.taken.push_front(Item::Other(Box::new(Other::Taken(reply))));
                         }
-                        Some(Received::Message(message))
+                        message(value)
                     }
                     Err((detail, reply)) => {
                         self.runtime().not_understood(self.pid(), payload.tag, detail, reply);
@@ -263,7 +309,7 @@ impl<M: Message> Context<M> {
         Fut::Output: IntoExit,
     {
         let options = SpawnOptions::new().monitored_by(self.pid());
-        let Spawned { address, monitor } = self.runtime().clone().spawn_with(options, f)?;
+        let Spawned { address, monitor, .. } = self.runtime().clone().spawn_with(options, f)?;
         Ok((address, monitor.unwrap_or(Ref(0))))
     }
 

@@ -21,8 +21,9 @@ use std::{any::Any, sync::Arc, task::Waker};
 use rookery_protocol::{Destination, ExitReason, Payload, Pid, ProcessName, Ref, UnlinkId};
 
 use crate::{
+    behaviour::system::SystemRequest,
     process::relations::{Lost, Relations},
-    reply::RemoteReply,
+    reply::{CallError, RemoteReply},
     runtime::Runtime,
 };
 
@@ -44,6 +45,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn exit(&self, from: &Pid, reason: ExitReason);
     /// An exit signal from a link.
     fn link_exit(&self, from: &Pid, reason: ExitReason);
+    /// Something that a server does beside its messages; refused by processes that have not opted in.
+    fn system_request(&self, request: SystemRequest) -> Result<(), CallError>;
     /// Something for the mailbox that is no message.
     fn event(&self, event: event::Event);
 

@@ -79,6 +79,10 @@ impl<M> Timers<M> {
         self.due.remove(&timer).map(|_| timer.due.saturating_duration_since(Instant::now()))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+
     /// The message of a timer that is due; otherwise makes sure that `cx` is woken when the next one is.
     pub(crate) fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<M> {
         while let Some((timer, _)) = self.due.first_key_value() {
