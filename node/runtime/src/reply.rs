@@ -225,6 +225,13 @@ impl<T: Message> ReplyTo<T> {
 }
 
 impl<T: Send + 'static> ReplyTo<T> {
+    /// Gives the answer to a caller in this runtime; the value is moved.
+    pub(crate) fn put(mut self, value: T) {
+        if let To::Local(slot) = self.take() {
+            slot.put(Ok(value));
+        }
+    }
+
     /// Declines: the caller gets [`CallError::Refused`] with this text. Does not wait.
     pub fn refuse(mut self, why: impl Into<String>) {
         fail(self.take(), CallFailure::Refused(why.into()));
