@@ -168,7 +168,7 @@ impl Runtime {
             }
             Some(process) => {
                 let codec = payload.codec;
-                let reply = reply.map(|route| RemoteReply { runtime: self.clone(), route, codec });
+                let reply = reply.map(|route| RemoteReply::new(self.clone(), &from, route, codec));
                 process.deliver(payload, reply);
             }
             None => {
@@ -344,7 +344,8 @@ impl Runtime {
         match encoded {
             Ok((payload, route)) => {
                 dropping::within(dropping::Mode::Sent, message);
-                to.deliver(payload, route.map(|route| RemoteReply { runtime: self.clone(), route, codec }));
+                let from = current::pid().unwrap_or_else(|| self.own_pid());
+                to.deliver(payload, route.map(|route| RemoteReply::new(self.clone(), &from, route, codec)));
                 Ok(())
             }
             Err(detail) => Err(SendError::Encode { detail, message }),
