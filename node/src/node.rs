@@ -30,6 +30,7 @@ use crate::{
         peers::Peers,
     },
     session::policy::Policy,
+    status::{Labels, NodeStatus, StatusBoard},
 };
 
 /// The port that a node listens on unless told.
@@ -53,6 +54,8 @@ pub struct NodeConfig {
     pub discovery: DiscoveryConfig,
     /// Its connections.
     pub connections: ConnectionSettings,
+    /// What it is, for placements by label (V7).
+    pub labels: Labels,
     /// What can be started on it by name.
     pub behaviours: Behaviours,
     /// What clients may do: the first policy that names a client counts.
@@ -78,6 +81,7 @@ impl NodeConfig {
             advertise: Vec::new(),
             discovery: DiscoveryConfig::new(DEFAULT_PORT),
             connections: ConnectionSettings::default(),
+            labels: Labels::new(),
             behaviours: Behaviours::new(),
             policies: Vec::new(),
             default_policy: Policy::new("*"),
@@ -120,8 +124,8 @@ pub enum StartError {
     /// Discovery's settings.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    /// The node's own process.
-    #[error("cannot start the process `rookery:node`: {0}")]
+    /// The node's own processes.
+    #[error("cannot start the node's own processes: {0}")]
     System(#[from] rookery_runtime::RequestError),
     /// Not called from a tokio runtime.
     #[error("a node is started within a tokio runtime: {0}")]
@@ -133,6 +137,7 @@ pub enum StartError {
 pub struct Node {
     runtime: Runtime,
     mesh: Arc<Mesh>,
+    board: StatusBoard,
     endpoint: Endpoint,
     address: SocketAddr,
     drain_timeout: Duration,
@@ -199,9 +204,11 @@ impl Node {
             dialler::run(dialling, seed, discovered, hinted).await;
             drop(discovery);
         });
-        crate::system::start(Insight { runtime: runtime.clone(), mesh: Arc::downgrade(&mesh) })?;
+        let board = StatusBoard::default();
+        crate::status::start(&runtime, config.labels, board.clone())?;
+        crate::system::start(Insight { runtime: runtime.clone(), mesh: Arc::downgrade(&mesh), board: board.clone() })?;
         tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
-        Ok(Self { runtime, mesh, endpoint, address, drain_timeout: config.drain_timeout, io })
+        Ok(Self { runtime, mesh, board, endpoint, address, drain_timeout: config.drain_timeout, io })
     }
 
     /// Its processes.
@@ -243,7 +250,7 @@ impl Node {
     /// A handle for what asks about the node from inside one of its processes.
     #[must_use]
     pub fn insight(&self) -> Insight {
-        Insight { runtime: self.runtime.clone(), mesh: Arc::downgrade(&self.mesh) }
+        Insight { runtime: self.runtime.clone(), mesh: Arc::downgrade(&self.mesh), board: self.board.clone() }
     }
 
     /// Ends the node in good order: takes no new processes, ends those that are there with `Shutdown` and waits for them,
@@ -303,6 +310,7 @@ impl fmt::Debug for Node {
 pub struct Insight {
     runtime: Runtime,
     mesh: std::sync::Weak<Mesh>,
+    board: StatusBoard,
 }
 
 impl Insight {
@@ -316,6 +324,19 @@ impl Insight {
     #[must_use]
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.mesh.upgrade().map(|mesh| mesh.peers.infos()).unwrap_or_default()
+    }
+
+    /// The nodes that are up, this one among them, with what each has told of itself.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeStatus> {
+        self.board.nodes(&self.runtime)
+    }
+
+    /// The node's labels.
+    #[must_use]
+    pub fn labels(&self) -> Labels {
+        let own = self.nodes().into_iter().find(|status| status.node == *self.runtime.node());
+        own.map(|status| status.labels).unwrap_or_default()
     }
 
     /// How many clients are connected.

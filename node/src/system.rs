@@ -6,7 +6,11 @@ use std::time::Instant;
 use rookery_runtime::{Context, NodeId, Pid, ProcessInfo, ProcessName, Received, ReplyTo, RequestError, SpawnOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::{Insight, PeerInfo, ask::Ask};
+use crate::{
+    Insight, PeerInfo,
+    ask::Ask,
+    status::{Labels, NodeStatus},
+};
 
 /// The name of the process on every node.
 pub const SYSTEM_NAME: &str = "rookery:node";
@@ -24,6 +28,8 @@ pub enum System {
     Processes(Ask<u32, ProcessList>),
     /// Its names.
     Names(ReplyTo<Vec<(ProcessName, Pid)>>),
+    /// The nodes that are up, this one among them, with what each has told of itself.
+    Nodes(ReplyTo<Vec<NodeStatus>>),
 }
 
 /// A node, as it tells of itself.
@@ -33,6 +39,8 @@ pub struct NodeInfo {
     pub node: NodeId,
     /// The version of its program.
     pub version: String,
+    /// Its labels.
+    pub labels: Labels,
     /// For how long it has run, in milliseconds.
     pub uptime_ms: u64,
     /// How many processes live on it.
@@ -84,6 +92,7 @@ impl SystemServer {
         match message {
             System::Info(reply) => drop(reply.send(NodeInfo {
                 node: runtime.node().clone(),
+                labels: self.insight.labels(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 uptime_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 processes: runtime.process_count() as u64,
@@ -99,6 +108,7 @@ impl SystemServer {
                 processes.truncate(most.min(MAX_LISTED) as usize);
                 drop(reply.send(ProcessList { total, processes }));
             }
+            System::Nodes(reply) => drop(reply.send(self.insight.nodes())),
             System::Names(reply) => drop(reply.send(runtime.names_here())),
         }
     }
