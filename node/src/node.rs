@@ -30,7 +30,7 @@ use crate::{
         peers::Peers,
     },
     session::policy::Policy,
-    status::{Labels, NodeStatus, StatusBoard},
+    status::Labels,
 };
 
 /// The port that a node listens on unless told.
@@ -90,6 +90,20 @@ impl NodeConfig {
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
     }
+
+    /// Whether a node of this name may be started with this identity. Touches no network; [`Node::start`] begins with it.
+    ///
+    /// # Errors
+    /// The identity is a client's, or of a node of another name.
+    pub fn check(&self) -> Result<(), StartError> {
+        // First: a client's certificate has no names that the next complaint could list.
+        self.identity.server_config()?;
+        let own = self.identity.own();
+        if own.may_be_node(self.name.as_str()) {
+            return Ok(());
+        }
+        Err(StartError::NameNotInCertificate { name: self.name.clone(), names: own.dns_names.clone() })
+    }
 }
 
 /// Why a node cannot start.
@@ -137,7 +151,7 @@ pub enum StartError {
 pub struct Node {
     runtime: Runtime,
     mesh: Arc<Mesh>,
-    board: StatusBoard,
+    labels: Labels,
     endpoint: Endpoint,
     address: SocketAddr,
     drain_timeout: Duration,
@@ -152,14 +166,10 @@ impl Node {
     /// # Errors
     /// The settings cannot work, or the address cannot be listened on.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let own = config.identity.own();
+        config.check()?;
         let transport = config.connections.transport();
-        // First: it tells a client's certificate, which has no names that the next complaint could list.
         let server_config = config.identity.quinn_server_config(transport.clone())?;
-        if !own.may_be_node(config.name.as_str()) {
-            return Err(StartError::NameNotInCertificate { name: config.name, names: own.dns_names.clone() });
-        }
-        let cluster = own.cluster.clone();
+        let cluster = config.identity.own().cluster.clone();
         let id = NodeId::new(config.name, new_incarnation());
         let client_config = config.identity.quinn_client_config(transport)?;
         let io = IoThread::start("rookery-io").map_err(StartError::Thread)?;
@@ -204,11 +214,14 @@ impl Node {
             dialler::run(dialling, seed, discovered, hinted).await;
             drop(discovery);
         });
-        let board = StatusBoard::default();
-        crate::status::start(&runtime, config.labels, board.clone())?;
-        crate::system::start(Insight { runtime: runtime.clone(), mesh: Arc::downgrade(&mesh), board: board.clone() })?;
+        crate::status::start(&runtime, config.labels.clone())?;
+        crate::system::start(Insight {
+            runtime: runtime.clone(),
+            mesh: Arc::downgrade(&mesh),
+            labels: config.labels.clone(),
+        })?;
         tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
-        Ok(Self { runtime, mesh, board, endpoint, address, drain_timeout: config.drain_timeout, io })
+        Ok(Self { runtime, mesh, labels: config.labels, endpoint, address, drain_timeout: config.drain_timeout, io })
     }
 
     /// Its processes.
@@ -250,7 +263,7 @@ impl Node {
     /// A handle for what asks about the node from inside one of its processes.
     #[must_use]
     pub fn insight(&self) -> Insight {
-        Insight { runtime: self.runtime.clone(), mesh: Arc::downgrade(&self.mesh), board: self.board.clone() }
+        Insight { runtime: self.runtime.clone(), mesh: Arc::downgrade(&self.mesh), labels: self.labels.clone() }
     }
 
     /// Ends the node in good order: takes no new processes, ends those that are there with `Shutdown` and waits for them,
@@ -310,7 +323,7 @@ impl fmt::Debug for Node {
 pub struct Insight {
     runtime: Runtime,
     mesh: std::sync::Weak<Mesh>,
-    board: StatusBoard,
+    labels: Labels,
 }
 
 impl Insight {
@@ -326,17 +339,17 @@ impl Insight {
         self.mesh.upgrade().map(|mesh| mesh.peers.infos()).unwrap_or_default()
     }
 
-    /// The nodes that are up, this one among them, with what each has told of itself.
-    #[must_use]
-    pub fn nodes(&self) -> Vec<NodeStatus> {
-        self.board.nodes(&self.runtime)
-    }
-
     /// The node's labels.
     #[must_use]
     pub fn labels(&self) -> Labels {
-        let own = self.nodes().into_iter().find(|status| status.node == *self.runtime.node());
-        own.map(|status| status.labels).unwrap_or_default()
+        self.labels.clone()
+    }
+
+    /// How many things that clients asked for were refused by policy (C3).
+    #[must_use]
+    pub fn refused_to_clients(&self) -> u64 {
+        let refused = |mesh: Arc<Mesh>| mesh.refused_to_clients.load(std::sync::atomic::Ordering::Relaxed);
+        self.mesh.upgrade().map(refused).unwrap_or_default()
     }
 
     /// How many clients are connected.

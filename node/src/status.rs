@@ -3,24 +3,20 @@
 //!
 //! ```text
 //! rookery:status ── Tell, to a node that comes up; each second, when something has changed, to all ──▶ rookery:status
-//!       └─▶ board ◀── rookery:node answers supervisors, people and tools
+//!       ▲ Nodes: supervisors, people and tools
 //! ```
 //! What is told is old by up to a second, and lost with the connection: it is a hint, and a choice that it misleads is
 //! corrected by the answer of the node that was chosen.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    str::FromStr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use rookery_runtime::{
-    Context, Destination, Event, NodeId, ProcessName, Received, RequestError, Runtime, SpawnOptions,
+    Context, Destination, Event, NodeId, ProcessName, Received, ReplyTo, RequestError, Runtime, SpawnOptions,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::ask::Ask;
 
 /// The name of the process on every node.
 const STATUS_NAME: &str = "rookery:status";
@@ -105,52 +101,38 @@ impl NodeStatus {
     }
 }
 
-/// What is known of the nodes that are up.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct StatusBoard(Arc<Mutex<BTreeMap<NodeId, NodeStatus>>>);
-
-impl StatusBoard {
-    /// The nodes of the runtime that are up, in the order of their names.
-    pub(crate) fn nodes(&self, runtime: &Runtime) -> Vec<NodeStatus> {
-        let known = self.lock();
-        let status = |node| known.get(&node).cloned().unwrap_or_else(|| NodeStatus::unknown(node));
-        runtime.nodes().into_iter().map(status).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, NodeStatus>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// What `rookery:status` understands.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "rookery.Status")]
-enum Status {
-    /// A node tells of itself.
-    Tell(NodeStatus),
+pub enum Status {
+    /// The nodes that are up, this one among them, with what each has told of itself; in the order of their names.
+    Nodes(ReplyTo<Vec<NodeStatus>>),
+    /// A node tells of itself; for members alone.
+    Tell(Ask<NodeStatus, ()>),
     /// Its own timer; cannot come from elsewhere.
     #[serde(skip)]
     Tick,
 }
 
 /// Starts the process on a node.
-pub(crate) fn start(runtime: &Runtime, labels: Labels, board: StatusBoard) -> Result<(), RequestError> {
+pub(crate) fn start(runtime: &Runtime, labels: Labels) -> Result<(), RequestError> {
     let name = ProcessName::new(STATUS_NAME).map_err(|error| RequestError::Refused(error.to_string()))?;
-    let options = SpawnOptions::new().name(name.clone()).label(STATUS_NAME).members_only();
+    let options = SpawnOptions::new().name(name.clone()).label(STATUS_NAME);
     runtime.spawn_with(options, move |mut context: Context<Status>| async move {
         context.monitor_nodes(true);
         let own = NodeStatus { labels, ..status_of(context.runtime(), 0) };
-        let mut teller = Teller { name, board, own };
-        teller.note();
+        let mut board = Board { name, runtime: context.runtime().clone(), own, others: BTreeMap::new() };
         context.send_after(TELL_EVERY, Status::Tick);
         while !context.runtime().is_closed() {
             match context.receive().await {
-                Received::Message(Status::Tell(status)) => teller.told(status, context.runtime()),
+                Received::Message(Status::Nodes(reply)) => drop(reply.send(board.nodes())),
+                Received::Message(Status::Tell(ask)) => board.told(ask),
                 Received::Message(Status::Tick) => {
-                    teller.tick(context.runtime());
+                    board.tick();
                     context.send_after(TELL_EVERY, Status::Tick);
                 }
-                Received::Event(Event::NodeUp(node)) => teller.tell(&node, context.runtime()),
-                Received::Event(Event::NodeDown { node, .. }) => drop(teller.board.lock().remove(&node)),
+                Received::Event(Event::NodeUp(node)) => board.tell(&node),
+                Received::Event(Event::NodeDown { node, .. }) => drop(board.others.remove(&node)),
                 Received::Event(_) => {}
             }
         }
@@ -158,44 +140,77 @@ pub(crate) fn start(runtime: &Runtime, labels: Labels, board: StatusBoard) -> Re
     Ok(())
 }
 
+/// The nodes that are up, in the order of their names, with what the node of this runtime knows of them within `patience`.
+/// Who is up is known here; what is told is a hint.
+pub(crate) async fn look(runtime: &Runtime, patience: Duration) -> Vec<NodeStatus> {
+    let told = match ProcessName::new(STATUS_NAME) {
+        Ok(name) => runtime.named::<Status>(name).call_within(patience, Status::Nodes).await,
+        Err(_) => Ok(Vec::new()),
+    };
+    with_told(runtime, |node| told.as_ref().ok()?.iter().find(|status| status.node == *node))
+}
+
+/// The nodes that are up, and what is told of each.
+pub(crate) fn with_told<'a>(runtime: &Runtime, told: impl Fn(&NodeId) -> Option<&'a NodeStatus>) -> Vec<NodeStatus> {
+    let status = |node| told(&node).cloned().unwrap_or_else(|| NodeStatus::unknown(node));
+    runtime.nodes().into_iter().map(status).collect()
+}
+
 fn status_of(runtime: &Runtime, told: u64) -> NodeStatus {
     let processes = runtime.process_count() as u64;
     NodeStatus { processes, draining: runtime.is_draining(), told, ..NodeStatus::unknown(runtime.node().clone()) }
 }
 
-struct Teller {
+/// What one node knows.
+struct Board {
+    /// The name of the process on every node.
     name: ProcessName,
-    board: StatusBoard,
+    runtime: Runtime,
     /// What was told last.
     own: NodeStatus,
+    /// What others have told, as long as they are up.
+    others: BTreeMap<NodeId, NodeStatus>,
 }
 
-impl Teller {
-    fn note(&self) {
-        self.board.lock().insert(self.own.node.clone(), self.own.clone());
+impl Board {
+    fn nodes(&self) -> Vec<NodeStatus> {
+        with_told(&self.runtime, |node| if *node == self.own.node { Some(&self.own) } else { self.others.get(node) })
     }
 
     /// Another node tells of itself. One that is not up any more has told before it went.
-    fn told(&self, status: NodeStatus, runtime: &Runtime) {
-        if status.labels.len() <= MAX_LABELS && status.node != self.own.node && runtime.nodes().contains(&status.node) {
-            self.board.lock().insert(status.node.clone(), status);
+    fn told(&mut self, ask: Ask<NodeStatus, ()>) {
+        let Ask { value: status, reply } = ask;
+        if !reply.asked_by_member() {
+            return reply.refuse("nodes tell of themselves");
         }
+        if status.labels.len() <= MAX_LABELS && self.runtime.nodes().contains(&status.node) {
+            self.others.insert(status.node.clone(), status);
+        }
+        drop(reply.send(()));
     }
 
-    fn tick(&mut self, runtime: &Runtime) {
-        let now = status_of(runtime, self.own.told + 1);
+    fn tick(&mut self) {
+        let now = status_of(&self.runtime, self.own.told + 1);
         if now.differs(&self.own) {
             self.own = NodeStatus { labels: std::mem::take(&mut self.own.labels), ..now };
-            self.note();
-            runtime.nodes().iter().for_each(|node| self.tell(node, runtime));
+            self.runtime.nodes().iter().for_each(|node| self.tell(node));
         }
     }
 
-    fn tell(&self, node: &NodeId, runtime: &Runtime) {
-        if *node != self.own.node {
-            let to = Destination::name(node.clone(), self.name.clone());
-            // A node to which nothing can be sent just now is told when something changes again.
-            drop(runtime.address(to).try_send(Status::Tell(self.own.clone())));
+    /// Tells a node, by a process that waits for it to have heard, so that who tells does not.
+    fn tell(&self, node: &NodeId) {
+        if *node == self.own.node {
+            return;
+        }
+        let other = self.runtime.address::<Status>(Destination::name(node.clone(), self.name.clone()));
+        let own = self.own.clone();
+        let telling = async move |_: Context<()>| {
+            if let Err(error) = other.call(|reply| Status::Tell(Ask::new(own, reply))).await {
+                tracing::debug!(to = %other.destination(), %error, "a node was not told of this one; it is with the next change");
+            }
+        };
+        if let Err(error) = self.runtime.spawn(telling) {
+            tracing::debug!(%error, "no node is told of this one");
         }
     }
 }

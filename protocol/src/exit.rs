@@ -34,6 +34,8 @@ pub enum ExitReason {
     Error(String),
     /// What was asked is not allowed (C3).
     Refused(String),
+    /// It lost its cluster name to another holder: the text names both (N2).
+    NameConflict(String),
     /// A reason of a newer version: its number and text.
     Other(u8, String),
 }
@@ -49,7 +51,8 @@ impl ExitReason {
     #[must_use]
     pub fn cut(mut self) -> Self {
         let text = match &mut self {
-            Self::ShutdownWith(text) | Self::Panic(text) | Self::Error(text) | Self::Refused(text) => text,
+            Self::ShutdownWith(text) | Self::Panic(text) | Self::Error(text) => text,
+            Self::Refused(text) | Self::NameConflict(text) => text,
             Self::Other(_, text) => text,
             _ => return self,
         };
@@ -77,6 +80,7 @@ impl ExitReason {
             Self::Panic(text) => (7, text),
             Self::Error(text) => (8, text),
             Self::Refused(text) => (9, text),
+            Self::NameConflict(text) => (10, text),
             Self::Other(number, text) => (*number, text),
         }
     }
@@ -96,6 +100,7 @@ impl ExitReason {
             7 => Self::Panic(text),
             8 => Self::Error(text),
             9 => Self::Refused(text),
+            10 => Self::NameConflict(text),
             number => Self::Other(number, text),
         };
         reason.cut()
@@ -137,6 +142,7 @@ impl fmt::Display for ExitReason {
             Self::Panic(text) => write!(f, "panic: {text}"),
             Self::Error(text) => write!(f, "error: {text}"),
             Self::Refused(text) => write!(f, "refused: {text}"),
+            Self::NameConflict(text) => write!(f, "name conflict: {text}"),
             Self::Other(number, text) => write!(f, "reason {number}: {text}"),
         }
     }

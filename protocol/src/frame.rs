@@ -61,6 +61,8 @@ kinds! {
     Request = 10,
     /// Answers a `Request`. Lanes.
     Response = 11,
+    /// What a process has in the cluster's directory. Lanes between nodes; a client sends `Gone` alone.
+    Directory = 12,
     /// First on each lane: its number. Lanes.
     LaneOpen = 16,
     /// Gives a node a number on this lane. Lanes.
@@ -71,6 +73,10 @@ kinds! {
     NodeDown = 19,
     /// What a client asked for is not allowed. Lanes.
     Refused = 20,
+    /// What has changed in a group, told to a client that watches it. Lanes.
+    GroupChange = 21,
+    /// A process of a client has lost a cluster name to another. Lanes.
+    NameConflict = 22,
     /// First of all: who dials. Control stream.
     Hello = 32,
     /// The acceptor takes the dialler. Control stream.

@@ -36,8 +36,17 @@ pub const PROTOCOL_MAX: u16 = 1;
 pub struct Features(pub u64);
 
 impl Features {
-    /// What this code can do. Version 1 has everything it needs; the first bit is given out when the first is needed.
-    pub const OURS: Self = Self(0);
+    /// The node takes part in the cluster's directory of names and groups: `Directory` frames, `Claim` requests.
+    pub const DIRECTORY: Self = Self(1);
+
+    /// What this code can do beyond what every speaker of version 1 can.
+    pub const OURS: Self = Self::DIRECTORY;
+
+    /// Whether all of `other` are among these.
+    #[must_use]
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
 
     /// What both have.
     #[must_use]

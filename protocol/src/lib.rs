@@ -14,9 +14,11 @@
 pub mod codec;
 pub mod control;
 pub mod decoder;
+pub mod directory;
 pub mod error;
 pub mod exit;
 pub mod frame;
+pub mod group;
 pub mod handshake;
 pub mod id;
 pub mod lane;
@@ -28,9 +30,11 @@ mod text;
 
 pub use control::ControlFrame;
 pub use decoder::FrameDecoder;
+pub use directory::{DirectoryUpdate, GroupChange, Stamp};
 pub use error::{ParseIdError, WireError};
 pub use exit::ExitReason;
 pub use frame::{Frame, FrameKind};
+pub use group::Group;
 pub use id::{
     BehaviourName, CallId, ClusterName, Incarnation, NodeId, NodeName, Pid, ProcessName, Ref, Serial, SessionId,
     UnlinkId,

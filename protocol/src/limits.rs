@@ -45,6 +45,13 @@ pub const MAX_NESTING: usize = 128;
 /// Nodes that one lane direction can name. A connection that has seen this many incarnations is closed and made anew.
 pub const MAX_INTERNED_NODES: usize = 16_384;
 
+/// Names in one look-up, so that question and answer fit a frame even where messages are limited to the floor.
+pub const MAX_NAMES_PER_LOOKUP: usize = 16;
+
+/// Bytes of pids in one answer or one change of a group: it has to fit a frame even where messages are limited to the
+/// floor; a larger list goes in several.
+pub const MAX_PIDS_BYTES: usize = 4 * 1024;
+
 /// Addresses that one peer may tell about another.
 pub const MAX_ADDRESSES_PER_PEER: usize = 16;
 
@@ -58,6 +65,13 @@ pub const MAX_LANES: usize = 64;
 /// IPv6 address and port.
 const MAX_PEER_BYTES: usize = 3 + MAX_NODE_NAME_BYTES + 9 + 1 + MAX_ADDRESSES_PER_PEER * (1 + 16 + 3);
 
+/// What a pid takes in a bincode body at most: its node's name and two numbers of nine bytes.
+pub(crate) const MAX_PID_BYTES: usize = MAX_NODE_NAME_BYTES + 3 + 2 * 9;
+
+const _: () = assert!(MAX_PIDS_BYTES + MAX_PID_BYTES + MAX_NAME_BYTES + 64 < MAX_SIGNAL_OVERHEAD_BYTES);
+const _: () = assert!(
+    MAX_NAMES_PER_LOOKUP * (MAX_PID_BYTES + MAX_NAME_BYTES + 8) < MAX_SIGNAL_OVERHEAD_BYTES + MAX_MESSAGE_BYTES_FLOOR
+);
 const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES <= MAX_MESSAGE_BYTES_CEILING);
 const _: () = assert!(DEFAULT_MAX_MESSAGE_BYTES >= MAX_MESSAGE_BYTES_FLOOR);
 const _: () = assert!(MAX_EXIT_TEXT_BYTES + MAX_NAME_BYTES + MAX_TAG_BYTES + 64 < MAX_SIGNAL_OVERHEAD_BYTES);

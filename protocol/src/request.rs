@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::{
     exit::ExitReason,
+    group::Group,
     id::{BehaviourName, Pid, ProcessName, Ref},
     limits::MAX_REASON_BYTES,
     payload::Payload,
@@ -51,6 +52,63 @@ pub enum RequestBody {
         /// The name.
         name: ProcessName,
     },
+    /// May `pid`, a process of the asking node or of one of its clients, have this cluster name? Asked of the name's
+    /// arbiter, which keeps it for `pid` until a `DirectoryUpdate` says whether it was taken.
+    Claim {
+        /// The name.
+        name: ProcessName,
+        /// Who wants it.
+        pid: Pid,
+    },
+    /// A client's: give `pid`, one of its processes, this cluster name.
+    RegisterInCluster {
+        /// The name.
+        name: ProcessName,
+        /// Who gets it.
+        pid: Pid,
+    },
+    /// A client's: take the cluster name from `pid`.
+    UnregisterInCluster {
+        /// The name.
+        name: ProcessName,
+        /// Who has it.
+        pid: Pid,
+    },
+    /// Who has these names in the cluster? Answered in their order.
+    WhereInCluster {
+        /// The names, at most [`MAX_NAMES_PER_LOOKUP`](crate::limits::MAX_NAMES_PER_LOOKUP).
+        names: Vec<ProcessName>,
+    },
+    /// A client's: `pid`, one of its processes, joins.
+    Join {
+        /// The group.
+        group: Group,
+        /// Who joins.
+        pid: Pid,
+    },
+    /// A client's: `pid` leaves.
+    Leave {
+        /// The group.
+        group: Group,
+        /// Who leaves.
+        pid: Pid,
+    },
+    /// A client's: tell `pid` what changes in the group, from its present members on; or stop to.
+    Watch {
+        /// The group.
+        group: Group,
+        /// Who is told.
+        pid: Pid,
+        /// Whether it is to be told.
+        tell: bool,
+    },
+    /// The members of the group, in the order of their pids, as many as fit one answer.
+    Members {
+        /// The group.
+        group: Group,
+        /// Begin behind this one.
+        after: Option<Pid>,
+    },
 }
 
 /// The answer.
@@ -64,6 +122,15 @@ pub enum ResponseBody {
     Found(Option<Pid>),
     /// It was not done.
     Failed(RequestError),
+    /// Who has the names.
+    Holders(Vec<Option<Pid>>),
+    /// Members of a group. More follow behind the last of them if `more`.
+    Members {
+        /// Some members, each once.
+        pids: Vec<Pid>,
+        /// Whether there are more.
+        more: bool,
+    },
 }
 
 /// Why a node did not do what it was asked (R2, N1).
@@ -118,6 +185,14 @@ pub enum RequestError {
     /// No answer came in time. It may or may not have been done (A3).
     #[error("no answer came in time; the request may or may not have been carried out")]
     Timeout,
+    /// The process is no member of the group.
+    #[error("{pid} is no member of group `{group}`")]
+    NoMember {
+        /// The group.
+        group: Group,
+        /// The process.
+        pid: Pid,
+    },
 }
 
 impl RequestError {

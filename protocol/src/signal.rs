@@ -7,7 +7,9 @@
 use std::fmt;
 
 use crate::{
+    directory::{DirectoryUpdate, GroupChange},
     exit::ExitReason,
+    group::Group,
     id::{CallId, NodeId, Pid, ProcessName, Ref, Serial, UnlinkId},
     payload::{Payload, Tag},
     request::{RequestBody, ResponseBody},
@@ -18,8 +20,12 @@ use crate::{
 pub enum Recipient {
     /// The process with this serial.
     Serial(Serial),
-    /// Whoever holds this name when the signal arrives.
+    /// Whoever holds this name on the node when the signal arrives.
     Name(ProcessName),
+    /// Whoever holds this name in the cluster; a node passes it on.
+    ClusterName(ProcessName),
+    /// Every member that the group has on the node. Messages only; a node passes on a client's to all other nodes.
+    Group(Group),
 }
 
 /// Where a signal goes.
@@ -56,6 +62,8 @@ impl fmt::Display for Destination {
         match &self.to {
             Recipient::Serial(serial) => write!(f, "<{}.{serial}>", self.node),
             Recipient::Name(name) => write!(f, "{name}@{}", self.node.name()),
+            Recipient::ClusterName(name) => write!(f, "{name}"),
+            Recipient::Group(group) => write!(f, "group {group}"),
         }
     }
 }
@@ -159,6 +167,17 @@ pub enum SignalBody {
     Refused {
         /// What was refused, to whom, and by which rule.
         detail: String,
+    },
+    /// What the sending process has in the cluster's directory.
+    Directory(DirectoryUpdate),
+    /// Tells a client's process what has changed in a group.
+    GroupChange(GroupChange),
+    /// Tells a client's process that it has lost a cluster name.
+    NameConflict {
+        /// The name.
+        name: ProcessName,
+        /// Who has it now.
+        holder: Pid,
     },
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use rookery_runtime::{Context, Received, Runtime, SendError, SpawnOptions};
+use rookery_runtime::{Context, Destination, ExitReason, ProcessName, Received, Runtime, SendError, SpawnOptions};
 use rookery_tests::{Note, Puppet, eventually, within};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -18,6 +18,7 @@ rookery_tests::contract! {
         receive_with_a_timeout_gives_up_in_time_and_loses_nothing,
         receive_is_safe_to_cancel,
         receive_in_select_takes_turns_with_others,
+        a_process_of_messages_alone_passes_events_over_and_obeys_a_trapped_exit,
         timers_fire_in_order_and_never_early,
         timers_fire_while_the_mailbox_is_never_empty,
         a_cancelled_timer_does_not_fire,
@@ -118,6 +119,31 @@ async fn receive_in_select_takes_turns_with_others(a: &Runtime, _: &Runtime) {
         }
     }
     assert_eq!(next, (100, 100));
+}
+
+async fn a_process_of_messages_alone_passes_events_over_and_obeys_a_trapped_exit(a: &Runtime, _: &Runtime) {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let (ready, started) = oneshot::channel();
+    let address = a
+        .spawn(async move |mut context: Context<u64>| {
+            context.trap_exits(true);
+            // There is no such process: its `Down` comes before the first message.
+            let own = context.pid().clone();
+            context.monitor(Destination::name(own.node().clone(), ProcessName::new("nobody").unwrap()));
+            ready.send(()).unwrap();
+            while let Some(number) = context.message().await {
+                tell.send(number).unwrap();
+            }
+        })
+        .unwrap();
+    within("the start", started).await.unwrap();
+    address.send(1).await.unwrap();
+    address.send(2).await.unwrap();
+    let pid = address.pid().unwrap();
+    a.exit(&pid, ExitReason::Shutdown);
+    assert_eq!(within("the first", told.recv()).await, Some(1));
+    assert_eq!(within("the second", told.recv()).await, Some(2));
+    assert_eq!(within("its end", told.recv()).await, None);
 }
 
 async fn timers_fire_in_order_and_never_early(a: &Runtime, _: &Runtime) {

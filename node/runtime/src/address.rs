@@ -6,7 +6,7 @@
 //! ```
 //! A message that is not sent comes back with the reason. Order (S1) is that of the sender's own steps.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use rookery_protocol::{CallFailure, Codec, Destination, Pid, Recipient};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -16,6 +16,7 @@ use crate::{
     message::{self, Message},
     process::{
         AnyProcess,
+        deadline::Deadline,
         mailbox::{Process, Pushed},
     },
     reply::{CallError, ReplyTo, dropping},
@@ -139,9 +140,14 @@ impl<M: Message> Address<M> {
     /// # Errors
     /// The message is too large, or cannot be encoded; both only towards another node or client.
     pub async fn send(&self, message: M) -> Result<(), SendError<M>> {
+        self.send_until(message, None).await
+    }
+
+    /// As [`send`](Self::send); beside the message lies until when its sender waits for the answer.
+    pub(crate) async fn send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
         let mut message = message;
         loop {
-            message = match self.try_send(message) {
+            message = match self.try_send_until(message, deadline) {
                 Err(SendError::Full { message }) => message,
                 done => return done,
             };
@@ -149,11 +155,19 @@ impl<M: Message> Address<M> {
         }
     }
 
+    /// Who has the name just now, where a node sends by a name of the cluster.
+    fn resolved<'a>(&self, runtime: &Runtime, to: &'a Destination) -> Cow<'a, Destination> {
+        match &to.to {
+            Recipient::ClusterName(_) => Cow::Owned(runtime.resolved(to.clone())),
+            _ => Cow::Borrowed(to),
+        }
+    }
+
     /// Waits until there may be room for a message.
-    async fn room(&self) {
+    pub(crate) async fn room(&self) {
         let (runtime, to) = match &self.target {
             Target::Local(process) => return process.room().await,
-            Target::Other { runtime, to, .. } => (runtime, to),
+            Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
         };
         if !runtime.is_own(to) {
             return runtime.room(to).await;
@@ -172,14 +186,19 @@ impl<M: Message> Address<M> {
     /// # Errors
     /// As `send`, and [`SendError::Full`].
     pub fn try_send(&self, message: M) -> Result<(), SendError<M>> {
+        self.try_send_until(message, None)
+    }
+
+    /// What goes as bytes has the deadline in its [`ReplyTo`].
+    pub(crate) fn try_send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
         let (runtime, to) = match &self.target {
-            Target::Local(process) => return push(process, message),
-            Target::Other { runtime, to, .. } => (runtime, to),
+            Target::Local(process) => return push(process, message, deadline),
+            Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
         };
         if runtime.is_own(to) {
             return match runtime.recipient(&to.to) {
                 Some(process) => match process.clone().as_any().downcast::<Process<M>>() {
-                    Ok(process) => push(&process, message),
+                    Ok(process) => push(&process, message, deadline),
                     Err(_) => runtime.send_as_bytes(&*process, message, Codec::Bincode),
                 },
                 None => match runtime.client_of(&to.to) {
@@ -206,7 +225,8 @@ impl<M: Message> Address<M> {
         self.call_within(DEFAULT_CALL_TIMEOUT, make).await
     }
 
-    /// As [`call`](Self::call), waiting at most `timeout`.
+    /// As [`call`](Self::call), waiting at most `timeout`; less if the calling process itself works on a call whose caller
+    /// waits less (A4): see [`Context::time_left`](crate::Context::time_left).
     ///
     /// # Errors
     /// As `call`.
@@ -217,17 +237,21 @@ impl<M: Message> Address<M> {
     ) -> Result<T, CallError> {
         let runtime = self.runtime().clone();
         runtime
-            .call_slot(timeout, async |slot| {
-                let message = make(ReplyTo::local(slot.clone()));
-                match self.send(message).await {
-                    Ok(()) => Ok(()),
-                    Err(error) => {
-                        let text = error.to_string();
-                        dropping::within(dropping::Mode::Sent, error.into_message());
-                        Err(CallError::Refused(text))
+            .call_slot(
+                || self.destination(),
+                timeout,
+                async |slot| {
+                    let message = make(ReplyTo::local(slot.clone()));
+                    match self.send_until(message, slot.deadline()).await {
+                        Ok(()) => Ok(()),
+                        Err(error) => {
+                            let text = error.to_string();
+                            dropping::within(dropping::Mode::Sent, error.into_message());
+                            Err(CallError::Refused(text))
+                        }
                     }
-                }
-            })
+                },
+            )
             .await
     }
 
@@ -241,8 +265,8 @@ impl<M: Message> Address<M> {
     }
 }
 
-fn push<M: Message>(process: &Arc<Process<M>>, message: M) -> Result<(), SendError<M>> {
-    match process.push(message) {
+fn push<M: Message>(process: &Arc<Process<M>>, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
+    match process.push(message, deadline) {
         Pushed::Queued => Ok(()),
         Pushed::Full(message) => Err(SendError::Full { message }),
         Pushed::Ended(message) => {
@@ -262,6 +286,14 @@ impl<M: Message> Clone for Address<M> {
             }
         };
         Self { target }
+    }
+}
+
+/// What is addressed: for [`Context::monitor`](crate::Context::monitor), and for the same process as another node or client
+/// of this program reaches it, [`Runtime::address`].
+impl<M: Message> From<&Address<M>> for Destination {
+    fn from(address: &Address<M>) -> Self {
+        address.destination()
     }
 }
 

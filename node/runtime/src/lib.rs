@@ -6,7 +6,12 @@
 mod address;
 mod behaviour;
 mod calling;
+mod directory;
+mod group;
+mod listing;
+mod load;
 mod message;
+mod multi_call;
 pub mod net;
 mod process;
 mod reply;
@@ -22,18 +27,22 @@ pub use behaviour::{
     registry::Behaviours,
     server::{Server, Starting},
 };
+pub use group::GroupAddress;
+pub use listing::{MAX_LISTED, ProcessList, ProcessQuery, SortBy};
+pub use load::Load;
 pub use message::{Message, tag_of};
 pub use process::{
     context::Context,
-    event::{Down, Event, ProcessInfo, Received},
+    event::{Down, Event, Received},
+    info::{CallInfo, MAX_TIES_TOLD, ProcessDetails, ProcessInfo, ProcessState},
     timers::TimerRef,
 };
 pub use reply::{CallError, ReplyError, ReplyTo};
 pub use requests::REQUEST_TIMEOUT;
 pub use rookery_protocol as protocol;
 pub use rookery_protocol::{
-    BehaviourName, ClusterName, Codec, Destination, ExitReason, Incarnation, NodeId, NodeName, Payload, Pid,
-    ProcessName, Recipient, Ref, Tag, request::RequestError,
+    BehaviourName, ClusterName, Codec, Destination, ExitReason, Group, GroupChange, Incarnation, NodeId, NodeName,
+    Payload, Pid, ProcessName, Recipient, Ref, Tag, request::RequestError,
 };
 pub use routing::Unreachable;
 pub use runtime::{DEFAULT_MAX_PROCESSES, RegisterError, Runtime, RuntimeConfig, Uplink};

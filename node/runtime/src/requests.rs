@@ -163,21 +163,37 @@ impl Runtime {
         });
     }
 
-    async fn request_done(&self, node: &NodeId, request: RequestBody) -> Result<(), RequestError> {
+    pub(crate) async fn request_done(&self, node: &NodeId, request: RequestBody) -> Result<(), RequestError> {
         match self.request(node, request, Ties::default()).await? {
             ResponseBody::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn request(&self, node: &NodeId, body: RequestBody, ties: Ties) -> Result<ResponseBody, RequestError> {
+    pub(crate) async fn request(
+        &self,
+        node: &NodeId,
+        body: RequestBody,
+        ties: Ties,
+    ) -> Result<ResponseBody, RequestError> {
+        let from = current::pid().unwrap_or_else(|| self.own_pid());
+        self.request_as(&from, node, body, ties).await
+    }
+
+    /// As a process of this runtime, or as the runtime itself.
+    pub(crate) async fn request_as(
+        &self,
+        from: &Pid,
+        node: &NodeId,
+        body: RequestBody,
+        ties: Ties,
+    ) -> Result<ResponseBody, RequestError> {
         let call = CallId(self.next_number());
         let (answer, answered) = oneshot::channel();
         lock(self.requests()).insert(call, PendingRequest { answer, node: node.clone(), ties });
         let waiting = Waiting(self, call);
-        let from = current::pid().unwrap_or_else(|| self.own_pid());
         let body = SignalBody::Request { call, body: Box::new(body) };
-        self.signal(Signal { from, to: node_itself(node), body });
+        self.signal(Signal { from: from.clone(), to: node_itself(node), body });
         let response = tokio::time::timeout(REQUEST_TIMEOUT, answered).await;
         drop(waiting);
         match response {
@@ -229,7 +245,7 @@ fn node_itself(node: &NodeId) -> Destination {
     Destination { node: node.clone(), to: Recipient::Serial(Serial::NODE) }
 }
 
-fn unexpected(response: &ResponseBody) -> RequestError {
+pub(crate) fn unexpected(response: &ResponseBody) -> RequestError {
     RequestError::Refused(format!("the node answered something else: {response:?}"))
 }
 
@@ -241,6 +257,10 @@ impl Runtime {
             RequestBody::Register { name, pid } => self.register_here(&name, &pid).map(|()| ResponseBody::Done),
             RequestBody::Unregister { name, pid } => self.unregister_here(&name, &pid).map(|()| ResponseBody::Done),
             RequestBody::WhereIs { name } => Ok(ResponseBody::Found(self.whereis_here(&name))),
+            body => match self.answer_from_directory(from, call, body) {
+                Some(answer) => answer.map_err(RegisterError),
+                None => return,
+            },
         };
         let response = result.unwrap_or_else(|error| ResponseBody::Failed(error.0));
         self.respond(&self.own_pid(), from, call, response);
@@ -250,7 +270,7 @@ impl Runtime {
         if self.is_draining() {
             return self.respond(&self.own_pid(), from, call, ResponseBody::Failed(RequestError::Draining));
         }
-        let mut options = SpawnOptions::new().asked_for();
+        let mut options = SpawnOptions::new().asked_for(from);
         if request.link {
             options = options.link_to(from);
         }
@@ -268,7 +288,7 @@ impl Runtime {
         self.behaviours().start(self, &request.behaviour, request.arguments, options, Box::new(answer));
     }
 
-    fn respond(&self, as_pid: &Pid, to: &Pid, call: CallId, body: ResponseBody) {
+    pub(crate) fn respond(&self, as_pid: &Pid, to: &Pid, call: CallId, body: ResponseBody) {
         let body = SignalBody::Response { call, body: Box::new(body) };
         self.signal(Signal { from: as_pid.clone(), to: to.into(), body });
     }

@@ -1,7 +1,7 @@
 //! The way of a signal that is not a typed local send: out through a connection, in from one, or back where it came
 //! from when there is no way (bounced). Nothing here waits but [`Runtime::room`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rookery_protocol::{
@@ -10,6 +10,7 @@ use rookery_protocol::{
     lane::MessageHead,
     request::{RequestError, ResponseBody},
 };
+use tokio::time::Instant;
 
 use crate::{
     address::SendError,
@@ -90,8 +91,26 @@ impl Runtime {
         }
     }
 
+    /// A cluster name as its holder's pid, on a node that knows one; anything else as it is.
+    #[must_use]
+    pub fn resolved(&self, to: Destination) -> Destination {
+        match &to.to {
+            Recipient::ClusterName(name) if self.session().is_none() => match self.holder(name) {
+                Some(pid) => pid.into(),
+                None => to,
+            },
+            _ => to,
+        }
+    }
+
     /// Takes a signal for a process of this runtime, in the order of its sender. `via` is the connection it came over.
     pub fn receive(&self, signal: Signal, via: Option<&Arc<Outbound>>) {
+        if matches!(signal.to.to, Recipient::ClusterName(_)) {
+            let to = self.resolved(signal.to.clone());
+            if !self.is_own(&to) {
+                return self.signal(Signal { to, ..signal });
+            }
+        }
         let Signal { from, to, body } = signal;
         match body {
             SignalBody::Message { payload, reply, deadline_ms } => {
@@ -141,12 +160,23 @@ impl Runtime {
             SignalBody::Request { call, body } => self.handle_request(&from, call, *body),
             SignalBody::Response { call, body } => match to.to {
                 Recipient::Serial(serial) => self.handle_response(&Pid::new(to.node, serial), call, *body),
-                Recipient::Name(_) => {}
+                _ => {}
             },
             SignalBody::Refused { detail } => match self.recipient(&to.to) {
                 Some(process) => process.event(Event::Refused(detail)),
                 None => tracing::warn!(detail, "refused"),
             },
+            SignalBody::Directory(update) => self.directory_update(&from, update),
+            SignalBody::GroupChange(change) => {
+                if let Some(process) = self.recipient(&to.to) {
+                    process.event(Event::Group(change));
+                }
+            }
+            SignalBody::NameConflict { name, holder } => {
+                if let Some(process) = self.recipient(&to.to) {
+                    process.name_conflict(name, holder);
+                }
+            }
             // For a client's driver, which keeps the list of nodes; not for a process.
             SignalBody::NodeUp(_) | SignalBody::NodeDown { .. } => {}
         }
@@ -160,6 +190,9 @@ impl Runtime {
         reply: Option<ReplyRoute>,
         deadline_ms: Option<u32>,
     ) {
+        if let Recipient::Group(group) = &to.to {
+            return self.receive_for_group(from, group, payload);
+        }
         match self.recipient(&to.to) {
             Some(process) if process.members_only() && from.serial().session().is_some() => {
                 let why = format!("{to} is out of reach of clients");
@@ -168,7 +201,9 @@ impl Runtime {
             }
             Some(process) => {
                 let codec = payload.codec;
-                let reply = reply.map(|route| RemoteReply::new(self.clone(), &from, route, codec));
+                let deadline = deadline_ms
+                    .and_then(|left| self.clock().deadline(Instant::now(), Duration::from_millis(left.into())));
+                let reply = reply.map(|route| RemoteReply::new(self.clone(), &from, route, codec, deadline));
                 process.deliver(payload, reply);
             }
             None => {
@@ -185,7 +220,7 @@ impl Runtime {
     pub(crate) fn client_of(&self, to: &Recipient) -> Option<Pid> {
         match to {
             Recipient::Name(name) => self.whereis_here(name).filter(|pid| pid.serial().session() != self.session()),
-            Recipient::Serial(_) => None,
+            _ => None,
         }
     }
 
@@ -280,7 +315,10 @@ impl Runtime {
             | SignalBody::Down { .. }
             | SignalBody::NodeUp(_)
             | SignalBody::NodeDown { .. }
-            | SignalBody::Refused { .. } => {}
+            | SignalBody::Refused { .. }
+            | SignalBody::Directory(_)
+            | SignalBody::GroupChange(_)
+            | SignalBody::NameConflict { .. } => {}
         }
     }
 
@@ -288,7 +326,7 @@ impl Runtime {
     fn answer(&self, as_if_from: &Destination, to: &Pid, body: SignalBody) {
         let serial = match &as_if_from.to {
             Recipient::Serial(serial) => *serial,
-            Recipient::Name(_) => Serial::NODE,
+            _ => Serial::NODE,
         };
         let from = Pid::new(as_if_from.node.clone(), serial);
         let answer = Signal { from, to: to.into(), body };
@@ -309,7 +347,9 @@ impl Runtime {
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let tag = tag_of::<M>();
         let pushed = message::encode(&message, codec, self, to, |body, reply| {
-            let head = MessageHead { from: &from, to, tag: tag.as_bytes(), codec, reply, deadline_ms: None };
+            let deadline_ms = reply.and_then(|reply| reply.deadline).map(|at| self.clock().left_ms(at, Instant::now()));
+            let reply = reply.map(|reply| &reply.route);
+            let head = MessageHead { from: &from, to, tag: tag.as_bytes(), codec, reply, deadline_ms };
             (connection.push_message(&head, body), body.len())
         });
         match pushed {
@@ -339,13 +379,14 @@ impl Runtime {
     ) -> Result<(), SendError<M>> {
         let encoded = message::encode(&message, codec, self, &to.pid().into(), |body, reply| {
             let payload = Payload { tag: Tag::from_static(tag_of::<M>()), codec, body: Bytes::copy_from_slice(body) };
-            (payload, reply.cloned())
+            (payload, reply.map(|reply| (reply.route.clone(), reply.deadline)))
         });
         match encoded {
-            Ok((payload, route)) => {
+            Ok((payload, reply)) => {
                 dropping::within(dropping::Mode::Sent, message);
                 let from = current::pid().unwrap_or_else(|| self.own_pid());
-                to.deliver(payload, route.map(|route| RemoteReply::new(self.clone(), &from, route, codec)));
+                let remote = |(route, deadline)| RemoteReply::new(self.clone(), &from, route, codec, deadline);
+                to.deliver(payload, reply.map(remote));
                 Ok(())
             }
             Err(detail) => Err(SendError::Encode { detail, message }),

@@ -14,12 +14,13 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, OnceLock, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use rookery_protocol::{
-    CallId, Destination, ExitReason, NodeId, Pid, ProcessName, Recipient, Serial, SessionId, limits,
+    CallId, Destination, ExitReason, Group, NodeId, Pid, ProcessName, Recipient, Serial, SessionId, limits,
     request::{RequestError, ResponseBody},
 };
 use thiserror::Error;
@@ -27,11 +28,14 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
     behaviour::registry::Behaviours,
+    directory::Directory,
     message::Message,
     net::outbound::Outbound,
     process::{
         AnyProcess,
-        event::{Event, ProcessInfo},
+        deadline::Clock,
+        event::Event,
+        info::ProcessInfo,
         mailbox::Process,
         relations::Lost,
         table::{Layout, Table},
@@ -89,12 +93,17 @@ pub struct Runtime(Arc<Inner>);
 struct Inner {
     node: NodeId,
     session: Option<SessionId>,
+    /// When it was made; what its processes' ages are counted from.
+    since: Instant,
     table: Table,
     max_processes: usize,
     /// The largest payload from elsewhere.
     max_message_bytes: usize,
     /// Local names; those of clients' processes are on the node of their session.
     names: RwLock<HashMap<ProcessName, Pid>>,
+    directory: Directory,
+    /// How many names are being asked for in the name of clients' processes.
+    client_claims: AtomicUsize,
     calls: Calls,
     requests: Mutex<HashMap<CallId, PendingRequest>>,
     pub(crate) behaviours: Behaviours,
@@ -108,6 +117,8 @@ struct Inner {
     /// Takes no new processes for others (R2).
     draining: AtomicBool,
     tokio: Handle,
+    /// What deadlines are relative to.
+    clock: Clock,
 }
 
 #[derive(Default)]
@@ -139,8 +150,11 @@ impl Runtime {
         let layout = config.session.map_or(Layout::NODE, Layout::session);
         Ok(Self(Arc::new(Inner {
             table: Table::new(layout, config.max_processes),
+            directory: Directory::new(&config.node),
+            client_claims: AtomicUsize::new(0),
             node: config.node,
             session: config.session,
+            since: Instant::now(),
             max_processes: config.max_processes,
             max_message_bytes: config.max_message_bytes,
             names: RwLock::default(),
@@ -154,6 +168,7 @@ impl Runtime {
             closed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             tokio: Handle::try_current()?,
+            clock: Clock::start(),
         })))
     }
 
@@ -204,6 +219,19 @@ impl Runtime {
         crate::Address::new(self.clone(), Destination::name(self.node().clone(), name))
     }
 
+    /// Whoever has that name in the cluster, found at each send. If nobody has it, that is as if the process did not
+    /// live (S3).
+    #[must_use]
+    pub fn cluster_named<M: Message>(&self, name: ProcessName) -> crate::Address<M> {
+        crate::Address::new(self.clone(), Destination { node: self.node().clone(), to: Recipient::ClusterName(name) })
+    }
+
+    /// The members of a group, to send to.
+    #[must_use]
+    pub fn group<M: Message>(&self, group: Group) -> crate::GroupAddress<M> {
+        crate::GroupAddress::new(self.clone(), group)
+    }
+
     /// What asks without being a process: the node itself, or the client itself.
     #[must_use]
     pub fn own_pid(&self) -> Pid {
@@ -217,7 +245,8 @@ impl Runtime {
         self.0.table.len()
     }
 
-    /// Every process that lives now, for people: it looks at each of them.
+    /// Every process that lives now, for tests and small runtimes: it looks at each of them at once.
+    /// [`list_processes`](Self::list_processes) is for the others.
     #[must_use]
     pub fn processes(&self) -> Vec<ProcessInfo> {
         let mut infos: Vec<ProcessInfo> = self.0.table.all().iter().map(|process| process.info()).collect();
@@ -250,12 +279,25 @@ impl Runtime {
         to.node == self.0.node
             && match &to.to {
                 Recipient::Serial(serial) => serial.session() == self.0.session,
-                Recipient::Name(_) => self.0.session.is_none(),
+                Recipient::Name(_) | Recipient::ClusterName(_) | Recipient::Group(_) => self.0.session.is_none(),
             }
+    }
+
+    /// For how long the runtime has been there, in microseconds.
+    pub(crate) fn uptime_us(&self) -> u64 {
+        u64::try_from(self.0.since.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn table(&self) -> &Table {
         &self.0.table
+    }
+
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.0.directory
+    }
+
+    pub(crate) fn client_claims(&self) -> &AtomicUsize {
+        &self.0.client_claims
     }
 
     pub(crate) fn calls(&self) -> &Calls {
@@ -270,12 +312,28 @@ impl Runtime {
         &self.0.tokio
     }
 
-    pub(crate) fn max_processes(&self) -> usize {
+    pub(crate) fn clock(&self) -> Clock {
+        self.0.clock
+    }
+
+    /// How many processes may live.
+    #[must_use]
+    pub fn max_processes(&self) -> usize {
         self.0.max_processes
     }
 
     pub(crate) fn next_number(&self) -> u64 {
         self.0.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number that nobody guesses by accident; differs from run to run, and is no secret.
+    pub(crate) fn next_random(&self) -> u64 {
+        // SplitMix64 over a counter (Steele, Lea and Flood, 2014).
+        let counter = self.next_number().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut number = counter.wrapping_add(self.0.node.incarnation().0);
+        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ (number >> 31)
     }
 
     pub(crate) fn count_dead_letter(&self) {
@@ -305,6 +363,8 @@ impl Runtime {
         match to {
             Recipient::Serial(serial) => self.0.table.get(*serial),
             Recipient::Name(name) => self.process(&self.whereis_here(name)?),
+            Recipient::ClusterName(name) => self.process(&self.holder(name)?),
+            Recipient::Group(_) => None,
         }
     }
 
@@ -435,6 +495,7 @@ impl Runtime {
     /// A node is lost: breaks the links, fires the monitors and fails the calls of `tied` processes to there, then tells
     /// the processes that asked for it. After the last of its signals was handed to [`receive`](Self::receive).
     pub fn node_lost(&self, node: &NodeId, tied: impl IntoIterator<Item = Serial>, reason: &str) {
+        self.node_gone_from_directory(node);
         self.lost(&Lost::Node(node.clone()), tied);
         self.fail_requests(Some(node));
         let mut watch = lock(&self.0.node_watch);
@@ -446,6 +507,7 @@ impl Runtime {
     /// A client of this node is lost: frees its names, and tells the `tied` processes of this node.
     pub fn client_lost(&self, session: SessionId, tied: impl IntoIterator<Item = Serial>) {
         write(&self.0.names).retain(|_, pid| pid.serial().session() != Some(session));
+        self.session_gone_from_directory(session);
         self.lost(&Lost::Session(session), tied);
     }
 

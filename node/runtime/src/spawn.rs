@@ -11,7 +11,13 @@ use thiserror::Error;
 use crate::{
     address::Address,
     message::Message,
-    process::{AnyProcess, context::Context, mailbox::Process, task::ProcessTask},
+    process::{
+        AnyProcess,
+        context::Context,
+        current,
+        mailbox::{Parent, Process},
+        task::ProcessTask,
+    },
     runtime::{RegisterError, Runtime},
 };
 
@@ -65,6 +71,8 @@ impl<E: fmt::Display + Send + 'static> IntoExit for Result<(), E> {
 #[derive(Debug, Clone, Default)]
 pub struct SpawnOptions {
     link: Option<Pid>,
+    /// Who asked for it, if that is not the process that runs on this thread.
+    parent: Option<Pid>,
     monitor: Option<(Pid, Option<Ref>)>,
     name: Option<ProcessName>,
     mailbox: u32,
@@ -101,8 +109,9 @@ impl SpawnOptions {
         self
     }
 
-    pub(crate) fn asked_for(mut self) -> Self {
+    pub(crate) fn asked_for(mut self, by: &Pid) -> Self {
         self.asked_for = true;
+        self.parent = Some(by.clone());
         self
     }
 
@@ -231,9 +240,11 @@ impl Runtime {
             return Err((SpawnError::ShuttingDown, f));
         }
         let label = options.label.unwrap_or_else(std::any::type_name::<M>);
+        let linked = options.link.is_some();
+        let parent = options.link.clone().or(options.parent).or_else(current::pid).map(|pid| Parent { pid, linked });
         let made = self.table().insert(|serial| {
             let pid = Pid::new(self.node().clone(), serial);
-            Arc::new(Process::<M>::new(pid, self.clone(), label, options.mailbox, options.members_only))
+            Arc::new(Process::<M>::new(pid, self.clone(), label, parent, options.mailbox, options.members_only))
         });
         let Some(process) = made else {
             return Err((SpawnError::TooManyProcesses { limit: self.max_processes() }, f));
@@ -259,9 +270,10 @@ impl Runtime {
         if let Some(parent) = &options.link {
             self.tie_link(parent, &process, options.asked_for);
         }
-        let context = Context::new(process.clone(), options.link);
-        let future = async move { f(context).await.into_exit() };
-        self.tokio().spawn(ProcessTask::new(process.clone(), future));
+        let context = Context::new(process.clone());
+        let task = ProcessTask::new(process.clone(), async move { f(context).await.into_exit() });
+        process.vitals().set_task_bytes(size_of_val(&task));
+        self.tokio().spawn(task);
         Ok(Spawned { address: Address::local(process), monitor })
     }
 

@@ -20,7 +20,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::driver::{Dialled, Mesh, told};
+use super::{
+    driver::{Mesh, told},
+    handshakes::Dialled,
+};
 use crate::discovery::{DialBook, DialStatus, DiscoveryEvent, Jitter, NodeKey, Refusal};
 
 /// What the loop is told.

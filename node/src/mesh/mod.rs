@@ -13,6 +13,9 @@ pub(crate) mod arbiter;
 mod arbiter_properties;
 pub(crate) mod dialler;
 pub(crate) mod driver;
+pub(crate) mod handshakes;
+mod inbox;
+mod life;
 pub(crate) mod peers;
 
 pub use peers::PeerInfo;

@@ -13,8 +13,8 @@ use std::sync::{
 
 use quinn::Connection;
 use rookery_protocol::{
-    ControlFrame, NodeId, Pid, ReplyRoute, Serial, SessionId, Signal, SignalBody, WireError, control::Goodbye,
-    handshake::Agreement,
+    ControlFrame, NodeId, Pid, Recipient, ReplyRoute, Serial, SessionId, Signal, SignalBody, WireError,
+    control::Goodbye, handshake::Agreement,
 };
 use rookery_runtime::{
     Runtime, Unreachable,
@@ -184,6 +184,15 @@ impl Inbox for ClientInbox {
             }
             runtime.bounce(signal, &Unreachable::Refused(detail));
             return Ok(());
+        }
+        let mut signal = signal;
+        if let Recipient::ClusterName(name) = &signal.to.to {
+            let holder = runtime.holder_of_cluster_name(name);
+            self.client.edges().found(&mut signal, holder);
+            if matches!(signal.to.to, Recipient::ClusterName(_)) {
+                runtime.bounce(signal, &Unreachable::NoProc);
+                return Ok(());
+            }
         }
         {
             let mut edges = self.client.edges();

@@ -25,31 +25,72 @@ pub(crate) struct Edges {
     watched: HashSet<(Pid, Ref, Serial)>,
     /// Calls to the client's processes that are not answered.
     calls: HashMap<ReplyRoute, Serial>,
+    /// Calls and monitors of the client's processes that went to a cluster name, and whom it led to. The client does not
+    /// know whose loss ends them.
+    found: HashMap<(Serial, Awaited), Pid>,
     /// Spawns of the client's processes that are to be tied: (parent, link, monitor).
     spawns: HashMap<CallId, (Serial, bool, Option<Ref>)>,
 }
 
+/// What a process waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Awaited {
+    Reply(CallId),
+    Down(Ref),
+}
+
+impl Awaited {
+    /// What the sender of `body` waits for from then on.
+    fn by(body: &SignalBody) -> Option<Self> {
+        match body {
+            SignalBody::Message { reply: Some(route), .. } => Some(Self::Reply(route.call)),
+            SignalBody::Monitor(monitor) => Some(Self::Down(*monitor)),
+            _ => None,
+        }
+    }
+}
+
 impl Edges {
     pub(crate) fn len(&self) -> usize {
-        self.links.len() + self.watching.len() + self.watched.len() + self.calls.len() + self.spawns.len()
+        let ties = self.links.len() + self.watching.len() + self.watched.len();
+        ties + self.calls.len() + self.found.len() + self.spawns.len()
+    }
+
+    /// Where a signal to a cluster name goes: to its holder, which is to be remembered if an answer is awaited; what takes
+    /// back a monitor goes to whom it was for.
+    pub(crate) fn found(&mut self, signal: &mut Signal, holder: Option<Pid>) {
+        if let SignalBody::Demonitor(monitor) = signal.body {
+            if let Some(target) = self.watching.get(&(signal.from.serial(), monitor)) {
+                signal.to = target.clone();
+            }
+            return;
+        }
+        let Some(holder) = holder else { return };
+        signal.to = (&holder).into();
+        if let Some(awaited) = Awaited::by(&signal.body) {
+            self.found.insert((signal.from.serial(), awaited), holder);
+        }
     }
 
     /// Whether the client may answer what it answers: a call that it was asked, a monitor on one of its processes. Answers
     /// to anything else come too late, or are forged; so are messages whose answers would go to somebody else's call.
     pub(crate) fn allows(&self, signal: &Signal) -> bool {
-        let Recipient::Serial(serial) = signal.to.to else {
-            return !matches!(signal.body, SignalBody::Reply { .. } | SignalBody::Down { .. });
-        };
-        let to = Pid::new(signal.to.node.clone(), serial);
         // Sessions are numbered by each node: the same number elsewhere is another client.
         let own = |pid: &Pid| {
             let session = pid.serial().session();
             pid.node() == signal.from.node() && session.is_some() && session == signal.from.serial().session()
         };
-        match &signal.body {
-            SignalBody::Reply { call, .. } => self.calls.contains_key(&ReplyRoute { to, call: *call }),
-            SignalBody::Down { monitor, .. } => self.watched.contains(&(to, *monitor, signal.from.serial())),
-            SignalBody::Message { reply: Some(route), .. } => own(&route.to) || self.calls.contains_key(route),
+        let to = match &signal.to.to {
+            Recipient::Serial(serial) => Some(Pid::new(signal.to.node.clone(), *serial)),
+            _ => None,
+        };
+        match (&signal.body, to) {
+            (SignalBody::Reply { call, .. }, Some(to)) => self.calls.contains_key(&ReplyRoute { to, call: *call }),
+            (SignalBody::Down { monitor, .. }, Some(to)) => {
+                self.watched.contains(&(to, *monitor, signal.from.serial()))
+            }
+            (SignalBody::Reply { .. } | SignalBody::Down { .. }, None) => false,
+            (SignalBody::Message { reply: Some(route), .. }, _) => own(&route.to) || self.calls.contains_key(route),
             _ => true,
         }
     }
@@ -82,6 +123,7 @@ impl Edges {
             }
             (SignalBody::Demonitor(monitor), _) => {
                 self.watching.remove(&(own, *monitor));
+                self.found.remove(&(own, Awaited::Down(*monitor)));
             }
             (SignalBody::Down { monitor, .. }, Recipient::Serial(serial)) => {
                 self.watched.remove(&(Pid::new(signal.to.node.clone(), *serial), *monitor, own));
@@ -122,6 +164,10 @@ impl Edges {
             }
             SignalBody::Down { monitor, .. } => {
                 self.watching.remove(&(own, *monitor));
+                self.found.remove(&(own, Awaited::Down(*monitor)));
+            }
+            SignalBody::Reply { call, .. } => {
+                self.found.remove(&(own, Awaited::Reply(*call)));
             }
             SignalBody::Response { call, body } => {
                 if let Some((parent, link, monitor)) = self.spawns.remove(call)
@@ -139,12 +185,24 @@ impl Edges {
         }
     }
 
-    /// A node is lost: the client is told of it as a whole, and nothing is to be said to there.
-    pub(crate) fn node_lost(&mut self, node: &NodeId) {
+    /// A node is lost: the client is told of it as a whole, and nothing is to be said to there. Gives what the client has to
+    /// be told beside it, of processes that it knows by a cluster name; `home` is its node.
+    pub(crate) fn node_lost(&mut self, node: &NodeId, home: &NodeId) -> Vec<Signal> {
+        let lost: Vec<_> = self.found.iter().filter(|(_, pid)| pid.node() == node).map(|(key, _)| *key).collect();
+        let told = lost.into_iter().filter_map(|(own, awaited)| {
+            let from = self.found.remove(&(own, awaited))?;
+            let body = match awaited {
+                Awaited::Reply(call) => SignalBody::Reply { call, outcome: Err(CallFailure::NoConnection) },
+                Awaited::Down(monitor) => SignalBody::Down { monitor, reason: ExitReason::NoConnection },
+            };
+            Some(Signal { from, to: Pid::new(home.clone(), own).into(), body })
+        });
+        let told = told.collect();
         self.links.retain(|(_, pid)| pid.node() != node);
         self.watching.retain(|_, target| target.node != *node);
         self.watched.retain(|(watcher, _, _)| watcher.node() != node);
         self.calls.retain(|route, _| route.to.node() != node);
+        told
     }
 
     /// The client is lost: what is to be said in the name of its processes, which are `node`'s.
@@ -346,7 +404,7 @@ mod tests {
             edges.passed(&signal(&other, &own(1), SignalBody::Monitor(Ref(n))));
             edges.passed(&signal(&other, &own(1), call(&other, n).1));
         }
-        edges.node_lost(&node("far"));
+        assert!(edges.node_lost(&node("far"), &node("home")).is_empty());
         let said = said(edges);
         assert!(said.len() == 4 && said.iter().all(|said| !said.contains("far")), "{said:#?}");
     }

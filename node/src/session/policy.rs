@@ -1,9 +1,9 @@
 //! What a client may do, decided by the name in its certificate (C3). Pure.
 //!
-//! By default a client may send, call and monitor; it may not spawn, register, link, or send exit signals. What is not
+//! By default a client may send, call and monitor; it may not spawn, register, join, link, or send exit signals. What is not
 //! allowed is answered `Refused`, and counted.
 
-use rookery_protocol::{Pid, Recipient, SessionId, Signal, SignalBody, request::RequestBody};
+use rookery_protocol::{DirectoryUpdate, Pid, Recipient, SessionId, Signal, SignalBody, request::RequestBody};
 
 /// A pattern for names: `*` stands for any characters (none, too), `?` for exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,12 +56,14 @@ impl Pattern {
 pub struct Policy {
     /// Which clients, by the name in their certificates.
     pub clients: Pattern,
-    /// Names that they may send to and call; `*` includes pids.
+    /// Names and groups that they may send to and call; `*` includes pids.
     pub send: Vec<Pattern>,
     /// Behaviours that they may start.
     pub spawn: Vec<Pattern>,
-    /// Names that they may take.
+    /// Names that they may take, on their node and in the cluster.
     pub register: Vec<Pattern>,
+    /// Groups that they may join.
+    pub join: Vec<Pattern>,
     /// Whether they may monitor.
     pub monitor: bool,
     /// Whether they may link.
@@ -79,6 +81,7 @@ impl Policy {
             send: vec![Pattern::new("*")],
             spawn: Vec::new(),
             register: Vec::new(),
+            join: Vec::new(),
             monitor: true,
             link: false,
             exit: false,
@@ -89,7 +92,7 @@ impl Policy {
     #[must_use]
     pub fn all(clients: &str) -> Self {
         let any = || vec![Pattern::new("*")];
-        Self { spawn: any(), register: any(), link: true, exit: true, ..Self::new(clients) }
+        Self { spawn: any(), register: any(), join: any(), link: true, exit: true, ..Self::new(clients) }
     }
 
     /// Whether a client of this policy may send this signal.
@@ -106,7 +109,12 @@ impl Policy {
         };
         match &signal.body {
             SignalBody::Message { .. } => match &signal.to.to {
-                Recipient::Name(name) => may(any_matches(&self.send, name.as_str()), "send to", name.as_str()),
+                Recipient::Name(name) | Recipient::ClusterName(name) => {
+                    may(any_matches(&self.send, name.as_str()), "send to", name.as_str())
+                }
+                Recipient::Group(group) => {
+                    may(any_matches(&self.send, group.as_str()), "send to", &format!("group {group}"))
+                }
                 Recipient::Serial(_) => may(self.send.iter().any(Pattern::is_any), "send to", &signal.to.to_string()),
             },
             SignalBody::Link => may(self.link, "link to", &signal.to.to_string()),
@@ -122,12 +130,25 @@ impl Policy {
                         None => Ok(()),
                     }
                 }
-                RequestBody::Register { name, pid } => {
+                RequestBody::Register { name, pid } | RequestBody::RegisterInCluster { name, pid } => {
                     may(own(pid) && any_matches(&self.register, name.as_str()), "register", name.as_str())
                 }
-                RequestBody::Unregister { name, pid } => may(own(pid), "unregister", name.as_str()),
-                RequestBody::WhereIs { .. } => Ok(()),
+                RequestBody::Unregister { name, pid } | RequestBody::UnregisterInCluster { name, pid } => {
+                    may(own(pid), "unregister", name.as_str())
+                }
+                RequestBody::Join { group, pid } => {
+                    may(own(pid) && any_matches(&self.join, group.as_str()), "join", &format!("group {group}"))
+                }
+                RequestBody::Leave { group, pid } => may(own(pid), "leave", &format!("group {group}")),
+                RequestBody::Watch { group, pid, .. } => {
+                    may(own(pid) && self.monitor, "watch", &format!("group {group}"))
+                }
+                RequestBody::WhereIs { .. } | RequestBody::WhereInCluster { .. } | RequestBody::Members { .. } => {
+                    Ok(())
+                }
+                RequestBody::Claim { .. } => may(false, "speak as", "a node"),
             },
+            SignalBody::Directory(DirectoryUpdate::Gone) => Ok(()),
             // An exit over a link that it may have, and answers.
             SignalBody::Exit { linked: true, .. }
             | SignalBody::Unlink(_)
@@ -138,7 +159,10 @@ impl Policy {
             SignalBody::Response { .. }
             | SignalBody::NodeUp(_)
             | SignalBody::NodeDown { .. }
-            | SignalBody::Refused { .. } => may(false, "speak as", "a node"),
+            | SignalBody::Refused { .. }
+            | SignalBody::Directory(_)
+            | SignalBody::GroupChange(_)
+            | SignalBody::NameConflict { .. } => may(false, "speak as", "a node"),
         }
     }
 }

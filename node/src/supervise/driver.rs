@@ -13,14 +13,12 @@
 
 use std::{collections::HashMap, future::poll_fn, pin::Pin, task::Poll, time::Instant};
 
-use rookery_runtime::{
-    Context, Event, ExitReason, NodeName, Pid, ProcessName, Received, ReplyTo, RequestError, Runtime, SpawnOptions,
-};
+use rookery_runtime::{Context, Event, ExitReason, NodeName, Pid, Received, ReplyTo, RequestError, SpawnOptions};
 use tokio::sync::oneshot;
 
 use crate::{
     json::Json,
-    status::NodeStatus,
+    status::{self, NodeStatus},
     supervise::{
         commands::ChildView,
         effect::{Attempt, CommandError, CommandId, Effect, Report, StartFailure},
@@ -34,7 +32,6 @@ use crate::{
         spec::{ChildSpec, ChildStart, SupervisorError, SupervisorSpec},
         strategy::StrategyMachine,
     },
-    system::{SYSTEM_NAME, System},
 };
 
 /// Who is answered when a request is done.
@@ -309,7 +306,9 @@ impl Driver {
                 self.unplaced.push((child, attempt));
                 self.look_around();
             }
-            Some(ChildStart::Behaviour { .. }) => self.place(child, attempt, &known_up(self.context.runtime(), &[])),
+            Some(ChildStart::Behaviour { .. }) => {
+                self.place(child, attempt, &status::with_told(self.context.runtime(), |_| None))
+            }
             Some(ChildStart::Local(start)) => {
                 let start = start.clone();
                 let (runtime, options) =
@@ -351,14 +350,7 @@ impl Driver {
     fn look_around(&mut self) {
         if self.look.is_none() {
             let runtime = self.context.runtime().clone();
-            self.look = Some(Box::pin(async move {
-                let answer = match ProcessName::new(SYSTEM_NAME) {
-                    Ok(name) => runtime.named::<System>(name).call_within(LOOK_TIMEOUT, System::Nodes).await,
-                    Err(_) => Ok(Vec::new()),
-                };
-                // Who is up is known here; what is told of them is a hint.
-                known_up(&runtime, &answer.unwrap_or_default())
-            }));
+            self.look = Some(Box::pin(async move { status::look(&runtime, LOOK_TIMEOUT).await }));
         }
     }
 
@@ -438,12 +430,6 @@ async fn next_look(look: &mut Option<Look>) -> Vec<NodeStatus> {
     let up = poll_fn(|cx| look.as_mut().map_or(Poll::Pending, |look| look.as_mut().poll(cx))).await;
     *look = None;
     up
-}
-
-/// The nodes that are up, with what is told of them.
-fn known_up(runtime: &Runtime, told: &[NodeStatus]) -> Vec<NodeStatus> {
-    let told = |node| told.iter().find(|status| status.node == node).cloned();
-    runtime.nodes().into_iter().map(|node| told(node.clone()).unwrap_or_else(|| NodeStatus::unknown(node))).collect()
 }
 
 /// The runtime's monotonic clock, which its timers go by as well.

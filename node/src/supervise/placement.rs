@@ -1,7 +1,7 @@
 //! Where a child lives (V7): the choice of a node among those that are up. Pure.
 //!
 //! A child that merely ended stays where it was; one whose node was lost, or where its start failed, goes elsewhere. What
-//! is known of the nodes comes from `rookery:node` (`status.rs`), where a supervisor's children are from its
+//! is known of the nodes comes from `rookery:status` (`status.rs`), where a supervisor's children are from its
 //! [`Homes`].
 
 use std::{collections::BTreeMap, fmt};

@@ -4,7 +4,8 @@
 //! hexadecimal. The matches name every variant, so a new one does not compile until it has a form here.
 
 use rookery_protocol::{
-    CallFailure, Codec, ControlFrame, Destination, ExitReason, Payload, Recipient, ReplyRoute, Signal, SignalBody,
+    CallFailure, Codec, ControlFrame, Destination, DirectoryUpdate, ExitReason, Payload, Recipient, ReplyRoute, Signal,
+    SignalBody,
     handshake::{Refusal, RefusalCode, Role},
     request::{RequestBody, RequestError, ResponseBody},
 };
@@ -92,6 +93,8 @@ fn destination(to: &Destination) -> Value {
     match &to.to {
         Recipient::Serial(_) => json!({ "pid": to.to_string() }),
         Recipient::Name(name) => json!({ "node": to.node.to_string(), "name": name.as_str() }),
+        Recipient::ClusterName(name) => json!({ "node": to.node.to_string(), "cluster_name": name.as_str() }),
+        Recipient::Group(group) => json!({ "node": to.node.to_string(), "group": group.as_str() }),
     }
 }
 
@@ -125,6 +128,24 @@ fn body(body: &SignalBody) -> Value {
             json!({ "kind": "node_down", "node": node.to_string(), "reason": reason })
         }
         SignalBody::Refused { detail } => json!({ "kind": "refused", "detail": detail }),
+        SignalBody::Directory(it) => json!({ "kind": "directory", "update": update(it) }),
+        SignalBody::GroupChange(change) => json!({ "kind": "group_change",
+            "group": change.group.as_str(), "joined": change.joined, "left": change.left }),
+        SignalBody::NameConflict { name, holder } => {
+            json!({ "kind": "name_conflict", "name": name.as_str(), "holder": holder })
+        }
+    }
+}
+
+fn update(update: &DirectoryUpdate) -> Value {
+    match update {
+        DirectoryUpdate::Hold { name, stamp } => {
+            json!({ "hold": { "name": name.as_str(), "stamp": stamp.0.to_string() } })
+        }
+        DirectoryUpdate::Release { name } => json!({ "release": { "name": name.as_str() } }),
+        DirectoryUpdate::Join { group, times } => json!({ "join": { "group": group, "times": times } }),
+        DirectoryUpdate::Leave { group, times } => json!({ "leave": { "group": group, "times": times } }),
+        DirectoryUpdate::Gone => "gone".into(),
     }
 }
 
@@ -154,6 +175,7 @@ fn reason(reason: &ExitReason) -> Value {
         ExitReason::Panic(text) => json!({ "panic": text }),
         ExitReason::Error(text) => json!({ "error": text }),
         ExitReason::Refused(text) => json!({ "refused": text }),
+        ExitReason::NameConflict(text) => json!({ "name_conflict": text }),
         ExitReason::Other(number, text) => json!({ "other": [number, text] }),
     }
 }
@@ -182,6 +204,20 @@ fn request(body: &RequestBody) -> Value {
         RequestBody::Register { name, pid } => json!({ "register": { "name": name.as_str(), "pid": pid } }),
         RequestBody::Unregister { name, pid } => json!({ "unregister": { "name": name.as_str(), "pid": pid } }),
         RequestBody::WhereIs { name } => json!({ "where_is": { "name": name.as_str() } }),
+        RequestBody::Claim { name, pid } => json!({ "claim": { "name": name.as_str(), "pid": pid } }),
+        RequestBody::RegisterInCluster { name, pid } => {
+            json!({ "register_in_cluster": { "name": name.as_str(), "pid": pid } })
+        }
+        RequestBody::UnregisterInCluster { name, pid } => {
+            json!({ "unregister_in_cluster": { "name": name.as_str(), "pid": pid } })
+        }
+        RequestBody::WhereInCluster { names } => json!({ "where_in_cluster": { "names": names } }),
+        RequestBody::Join { group, pid } => json!({ "join": { "group": group, "pid": pid } }),
+        RequestBody::Leave { group, pid } => json!({ "leave": { "group": group, "pid": pid } }),
+        RequestBody::Watch { group, pid, tell } => {
+            json!({ "watch": { "group": group, "pid": pid, "tell": tell } })
+        }
+        RequestBody::Members { group, after } => json!({ "members": { "group": group, "after": after } }),
     }
 }
 
@@ -191,6 +227,8 @@ fn response(body: &ResponseBody) -> Value {
         ResponseBody::Done => "done".into(),
         ResponseBody::Found(pid) => json!({ "found": pid }),
         ResponseBody::Failed(error) => json!({ "failed": request_error(error) }),
+        ResponseBody::Holders(pids) => json!({ "holders": pids }),
+        ResponseBody::Members { pids, more } => json!({ "members": { "pids": pids, "more": more } }),
     }
 }
 
@@ -213,6 +251,7 @@ fn request_error(error: &RequestError) -> Value {
         RequestError::Unsupported => "unsupported".into(),
         RequestError::NoConnection => "no_connection".into(),
         RequestError::Timeout => "timeout".into(),
+        RequestError::NoMember { group, pid } => json!({ "no_member": { "group": group, "pid": pid } }),
         other => panic!("{other:?} has no neutral form and no vector yet: add both"),
     }
 }

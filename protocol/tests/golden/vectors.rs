@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use rookery_protocol::{
-    CallFailure, CallId, Codec, ControlFrame, Destination, ExitReason, NodeId, Payload, Pid, Ref, ReplyRoute, Serial,
-    SessionId, Signal, SignalBody, Tag, UnlinkId,
+    CallFailure, CallId, Codec, ControlFrame, Destination, DirectoryUpdate, ExitReason, Group, GroupChange, NodeId,
+    Payload, Pid, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Stamp, Tag, UnlinkId,
     control::{Goodbye, PeerAddresses},
     handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
@@ -43,6 +43,7 @@ pub fn all() -> Vec<Vector> {
     list.requests();
     list.responses();
     list.told_to_clients();
+    list.directory();
     list.0
 }
 
@@ -250,6 +251,7 @@ impl List {
             ("panic", ExitReason::Panic("schlägt fehl".into())),
             ("error", ExitReason::Error("disk full".into())),
             ("refused", ExitReason::Refused("policy".into())),
+            ("name_conflict", ExitReason::NameConflict("shop/till is held by another".into())),
             ("other", ExitReason::Other(200, "of a newer version".into())),
         ] {
             let exit = SignalBody::Exit { reason: reason.clone(), linked: false };
@@ -262,6 +264,7 @@ impl List {
     }
 
     fn requests(&mut self) {
+        let group = || "chat#rooms".parse().unwrap();
         let name = || "counter".parse().unwrap();
         let spawn = SpawnRequest {
             behaviour: "counter".parse().unwrap(),
@@ -283,6 +286,15 @@ impl List {
             ("register", RequestBody::Register { name: name(), pid: own(42) }),
             ("unregister", RequestBody::Unregister { name: name(), pid: own(42) }),
             ("where_is", RequestBody::WhereIs { name: name() }),
+            ("claim", RequestBody::Claim { name: name(), pid: own(42) }),
+            ("register_in_cluster", RequestBody::RegisterInCluster { name: name(), pid: own(42) }),
+            ("unregister_in_cluster", RequestBody::UnregisterInCluster { name: name(), pid: own(42) }),
+            ("where_in_cluster", RequestBody::WhereInCluster { names: vec![name(), "shop/till".parse().unwrap()] }),
+            ("join", RequestBody::Join { group: group(), pid: own(42) }),
+            ("leave", RequestBody::Leave { group: group(), pid: own(42) }),
+            ("watch", RequestBody::Watch { group: group(), pid: own(42), tell: true }),
+            ("members", RequestBody::Members { group: group(), after: None }),
+            ("members_after", RequestBody::Members { group: group(), after: Some(own(42)) }),
         ] {
             let body = SignalBody::Request { call: CallId(9), body: Box::new(body) };
             self.between(
@@ -318,10 +330,42 @@ impl List {
             ("unsupported", failed(RequestError::Unsupported)),
             ("no_connection", failed(RequestError::NoConnection)),
             ("timeout", failed(RequestError::Timeout)),
+            ("no_member", failed(RequestError::NoMember { group: "chat#rooms".parse().unwrap(), pid: own(42) })),
+            ("holders", ResponseBody::Holders(vec![Some(peers(8)), None])),
+            ("members", ResponseBody::Members { pids: vec![own(1), peers(8)], more: true }),
         ] {
             let body = SignalBody::Response { call: CallId(9), body: Box::new(body) };
             self.between(&format!("response_{suffix}"), "The node answers: its serial is 0.", own(0), peers(7), body);
         }
+    }
+
+    fn directory(&mut self) {
+        let (name, group) = (|| "shop/till".parse().unwrap(), || "chat#rooms".parse::<Group>().unwrap());
+        for (suffix, text, update) in [
+            (
+                "hold",
+                "The sender holds a cluster name.",
+                DirectoryUpdate::Hold { name: name(), stamp: Stamp(u64::MAX) },
+            ),
+            ("release", "It gives it up.", DirectoryUpdate::Release { name: name() }),
+            ("join", "It joins a group, once.", DirectoryUpdate::Join { group: group(), times: 1 }),
+            ("leave", "It leaves it, thrice.", DirectoryUpdate::Leave { group: group(), times: 300 }),
+            ("gone", "It has ended.", DirectoryUpdate::Gone),
+        ] {
+            self.between(&format!("directory_{suffix}"), text, own(42), peers(0), SignalBody::Directory(update));
+        }
+        let here = |to| Destination { node: node(RECEIVER), to };
+        let (call, to) = (Some(ReplyRoute { to: own(0), call: CallId(77) }), here(Recipient::ClusterName(name())));
+        let text = "The recipient is given by its name in the cluster: flag 0x08.";
+        self.between("message_by_cluster_name", text, own(0), to, message(payload("", Codec::Json, b"1"), call, None));
+        let to = here(Recipient::Group(group()));
+        let text = "To every member that a group has on the node: flag 0x10.";
+        self.between("message_to_group", text, own(42), to, message(payload("", Codec::Json, b"1"), None, None));
+        let change = GroupChange { group: group(), joined: vec![own(1), own(1)], left: vec![pid("<stock-0.9.1>")] };
+        let text = "What has changed in a group, told to a client's process. May be skipped.";
+        self.signal("group_change", text, SignalBody::GroupChange(change));
+        let conflict = SignalBody::NameConflict { name: name(), holder: pid("<stock-0.9.1>") };
+        self.signal("name_conflict", "A client's process has lost a cluster name. May be skipped.", conflict);
     }
 
     fn told_to_clients(&mut self) {

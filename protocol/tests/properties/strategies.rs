@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use rookery_protocol::{
-    CallFailure, CallId, Codec, ControlFrame, Destination, ExitReason, Incarnation, NodeId, NodeName, Payload, Pid,
-    ProcessName, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Tag, UnlinkId,
+    CallFailure, CallId, Codec, ControlFrame, Destination, DirectoryUpdate, ExitReason, Group, GroupChange,
+    Incarnation, NodeId, NodeName, Payload, Pid, ProcessName, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal,
+    SignalBody, Stamp, Tag, UnlinkId,
     control::{Goodbye, PeerAddresses},
     handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
@@ -26,6 +27,20 @@ pub fn node_name() -> impl Strategy<Value = NodeName> {
 
 pub fn process_name() -> impl Strategy<Value = ProcessName> {
     prop_oneof![9 => "[a-zA-Z0-9._:/-]{1,30}", 1 => "[a-zA-Z0-9._:/-]{255}"].prop_map(|text| text.parse().unwrap())
+}
+
+pub fn group() -> impl Strategy<Value = Group> {
+    "([a-z0-9._:/-]{1,20}#)?[a-zA-Z0-9._:/-]{1,30}".prop_map(|text| text.parse().unwrap())
+}
+
+fn update() -> impl Strategy<Value = DirectoryUpdate> {
+    prop_oneof![
+        (process_name(), any::<u64>()).prop_map(|(name, stamp)| DirectoryUpdate::Hold { name, stamp: Stamp(stamp) }),
+        process_name().prop_map(|name| DirectoryUpdate::Release { name }),
+        (group(), any::<u32>()).prop_map(|(group, times)| DirectoryUpdate::Join { group, times }),
+        (group(), any::<u32>()).prop_map(|(group, times)| DirectoryUpdate::Leave { group, times }),
+        Just(DirectoryUpdate::Gone),
+    ]
 }
 
 pub fn node_id() -> impl Strategy<Value = NodeId> {
@@ -64,7 +79,8 @@ pub fn reason() -> impl Strategy<Value = ExitReason> {
         text().prop_map(ExitReason::Panic),
         text().prop_map(ExitReason::Error),
         text().prop_map(ExitReason::Refused),
-        (10_u8.., text()).prop_map(|(number, text)| ExitReason::Other(number, text)),
+        text().prop_map(ExitReason::NameConflict),
+        (11_u8.., text()).prop_map(|(number, text)| ExitReason::Other(number, text)),
     ]
 }
 
@@ -103,6 +119,14 @@ fn request() -> impl Strategy<Value = RequestBody> {
         (process_name(), pid()).prop_map(|(name, pid)| RequestBody::Register { name, pid }),
         (process_name(), pid()).prop_map(|(name, pid)| RequestBody::Unregister { name, pid }),
         process_name().prop_map(|name| RequestBody::WhereIs { name }),
+        (process_name(), pid()).prop_map(|(name, pid)| RequestBody::Claim { name, pid }),
+        (process_name(), pid()).prop_map(|(name, pid)| RequestBody::RegisterInCluster { name, pid }),
+        (process_name(), pid()).prop_map(|(name, pid)| RequestBody::UnregisterInCluster { name, pid }),
+        vec(process_name(), 0..5).prop_map(|names| RequestBody::WhereInCluster { names }),
+        (group(), pid()).prop_map(|(group, pid)| RequestBody::Join { group, pid }),
+        (group(), pid()).prop_map(|(group, pid)| RequestBody::Leave { group, pid }),
+        (group(), pid(), any::<bool>()).prop_map(|(group, pid, tell)| RequestBody::Watch { group, pid, tell }),
+        (group(), option::of(pid())).prop_map(|(group, after)| RequestBody::Members { group, after }),
     ]
 }
 
@@ -127,12 +151,15 @@ fn response() -> impl Strategy<Value = ResponseBody> {
         (process_name(), pid()).prop_map(|(name, holder)| RequestError::NameTaken { name, holder }),
         pid().prop_map(RequestError::NoProc),
         text().prop_map(RequestError::Refused),
+        (group(), pid()).prop_map(|(group, pid)| RequestError::NoMember { group, pid }),
     ];
     prop_oneof![
         pid().prop_map(ResponseBody::Spawned),
         Just(ResponseBody::Done),
         option::of(pid()).prop_map(ResponseBody::Found),
         error.prop_map(ResponseBody::Failed),
+        vec(option::of(pid()), 0..5).prop_map(ResponseBody::Holders),
+        (vec(pid(), 0..5), any::<bool>()).prop_map(|(pids, more)| ResponseBody::Members { pids, more }),
     ]
 }
 
@@ -157,6 +184,10 @@ fn body() -> impl Strategy<Value = SignalBody> {
         1 => node_id().prop_map(SignalBody::NodeUp),
         1 => (node_id(), text()).prop_map(|(node, reason)| SignalBody::NodeDown { node, reason }),
         1 => text().prop_map(|detail| SignalBody::Refused { detail }),
+        2 => update().prop_map(SignalBody::Directory),
+        1 => (group(), vec(pid(), 0..4), vec(pid(), 0..4))
+            .prop_map(|(group, joined, left)| SignalBody::GroupChange(GroupChange { group, joined, left })),
+        1 => (process_name(), pid()).prop_map(|(name, holder)| SignalBody::NameConflict { name, holder }),
     ]
 }
 
@@ -164,11 +195,16 @@ pub fn signal() -> impl Strategy<Value = Signal> {
     let to = prop_oneof![
         3 => any::<u64>().prop_map(|serial| Recipient::Serial(Serial(serial))),
         1 => process_name().prop_map(Recipient::Name),
+        1 => process_name().prop_map(Recipient::ClusterName),
+        1 => group().prop_map(Recipient::Group),
     ];
-    (pid(), lane_node(), to, body()).prop_map(|(from, node, to, body)| Signal {
-        from,
-        to: Destination { node, to },
-        body,
+    (pid(), lane_node(), to, body()).prop_map(|(from, node, to, body)| {
+        // Groups are sent messages alone.
+        let to = match (to, &body) {
+            (Recipient::Group(_), body) if !matches!(body, SignalBody::Message { .. }) => Recipient::Serial(Serial(1)),
+            (to, _) => to,
+        };
+        Signal { from, to: Destination { node, to }, body }
     })
 }
 

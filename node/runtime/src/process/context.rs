@@ -13,17 +13,21 @@ use std::{
     time::Duration,
 };
 
-use rookery_protocol::{Destination, ExitReason, Pid, ProcessName, Ref, SignalBody, UnlinkId};
+use rookery_protocol::{
+    Destination, ExitReason, Group, Pid, ProcessName, Ref, SignalBody, UnlinkId, request::RequestError,
+};
+use tokio::time::Instant;
 
 use crate::{
     address::Address,
     message::{self, Message},
     process::{
         AnyProcess,
-        event::Received,
+        event::{Event, Received},
         mailbox::{Item, KEPT_CAPACITY, Other, Process, signal},
         timers::{TimerRef, Timers},
     },
+    reply::ReplyTo,
     runtime::{RegisterError, Runtime},
     spawn::{IntoExit, SpawnOptions, Spawned},
 };
@@ -36,8 +40,6 @@ pub struct Context<M: Message> {
     /// What was taken from the mailbox and not received yet.
     taken: VecDeque<Item<M>>,
     timers: Option<Box<Timers<M>>>,
-    /// Who started this process with a link, if somebody did: the one whose exit a trapping server obeys.
-    parent: Option<Pid>,
 }
 
 impl<M: Message> fmt::Debug for Context<M> {
@@ -47,8 +49,8 @@ impl<M: Message> fmt::Debug for Context<M> {
 }
 
 impl<M: Message> Context<M> {
-    pub(crate) fn new(process: Arc<Process<M>>, parent: Option<Pid>) -> Self {
-        Self { process, taken: VecDeque::new(), timers: None, parent }
+    pub(crate) fn new(process: Arc<Process<M>>) -> Self {
+        Self { process, taken: VecDeque::new(), timers: None }
     }
 
     /// This process.
@@ -69,16 +71,17 @@ impl<M: Message> Context<M> {
         self.process.runtime()
     }
 
-    /// Who started this process with a link, if somebody did.
+    /// Who started this process with a link, if somebody did: the one whose exit a trapping server obeys.
     #[must_use]
     pub fn parent(&self) -> Option<&Pid> {
-        self.parent.as_ref()
+        self.process.parent().filter(|parent| parent.linked).map(|parent| &parent.pid)
     }
 
     /// The next message or event, in the order of arrival. Waits until there is one.
     ///
     /// Safe to cancel: what it has not given is given by the next call.
     pub async fn receive(&mut self) -> Received<M> {
+        self.process.inherited().set(None);
         poll_fn(|cx| {
             // A process with a full mailbox yields now and then all the same.
             let coop = std::task::ready!(tokio::task::coop::poll_proceed(cx));
@@ -87,12 +90,14 @@ impl<M: Message> Context<M> {
                 && let Poll::Ready(message) = timers.poll_due(cx)
             {
                 coop.made_progress();
+                self.process.vitals().received(self.taken.len());
                 return Poll::Ready(Received::Message(message));
             }
             loop {
                 if let Some(item) = self.taken.pop_front() {
                     if let Some(received) = self.open(item) {
                         coop.made_progress();
+                        self.process.vitals().received(self.taken.len());
                         return Poll::Ready(received);
                     }
                     continue;
@@ -106,6 +111,32 @@ impl<M: Message> Context<M> {
         .await
     }
 
+    /// The next message, for a process that lives by messages alone: events are passed over, but for an exit signal that it
+    /// traps, which asks it to end: `None`. Waits until there is one. Safe to cancel, as [`receive`](Self::receive).
+    ///
+    /// ```
+    /// # use rookery_runtime::{Context, ReplyTo};
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Add(i64, ReplyTo<i64>);
+    ///
+    /// async fn count(mut context: Context<Add>) {
+    ///     let mut sum = 0;
+    ///     while let Some(Add(number, reply)) = context.message().await {
+    ///         sum += number;
+    ///         reply.answer(sum);
+    ///     }
+    /// }
+    /// ```
+    pub async fn message(&mut self) -> Option<M> {
+        loop {
+            match self.receive().await {
+                Received::Message(message) => return Some(message),
+                Received::Event(Event::Exit { .. }) => return None,
+                Received::Event(_) => {}
+            }
+        }
+    }
+
     /// As [`receive`](Self::receive), but waits no longer than `timeout`; `None` then.
     pub async fn receive_timeout(&mut self, timeout: Duration) -> Option<Received<M>> {
         tokio::time::timeout(timeout, self.receive()).await.ok()
@@ -117,24 +148,50 @@ impl<M: Message> Context<M> {
             Item::Other(other) => other,
         };
         match *other {
+            Other::Call(message, deadline) => {
+                self.process.inherited().set(Some(deadline));
+                Some(Received::Message(message))
+            }
             Other::Event(event) => Some(Received::Event(event)),
             Other::Taken(reply) => {
                 reply.acknowledge();
                 None
             }
-            Other::Encoded(payload, reply) => match message::decode::<M>(&payload, self.runtime(), reply) {
-                Ok((message, untaken)) => {
-                    if let Some(reply) = untaken {
-                        self.taken.push_front(Item::Other(Box::new(Other::Taken(reply))));
+            Other::Encoded(payload, reply) => {
+                let deadline = reply.as_ref().and_then(|reply| reply.deadline);
+                match message::decode::<M>(&payload, self.runtime(), reply) {
+                    Ok((message, untaken)) => {
+                        self.process.inherited().set(deadline);
+                        if let Some(reply) = untaken {
+                            self.taken.push_front(Item::Other(Box::new(Other::Taken(reply))));
+                        }
+                        Some(Received::Message(message))
                     }
-                    Some(Received::Message(message))
+                    Err((detail, reply)) => {
+                        self.runtime().not_understood(self.pid(), payload.tag, detail, reply);
+                        None
+                    }
                 }
-                Err((detail, reply)) => {
-                    self.runtime().not_understood(self.pid(), payload.tag, detail, reply);
-                    None
-                }
-            },
+            }
         }
+    }
+
+    /// How long whoever called with the message received last still waits for the answer (A4). `None` if nobody waits:
+    /// it was sent, not called; it has been answered; or its caller waits for weeks.
+    ///
+    /// Until this process has answered, or receives again, its own calls wait no longer than that, whatever they are
+    /// told, and whom it calls sees it in turn.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        let deadline = self.process.inherited().get()?;
+        Some(self.runtime().clock().left(deadline, Instant::now()))
+    }
+
+    /// From now on this process works for whoever waits for `reply`: its calls wait no longer than that, as if the
+    /// request had been received just now. For requests that were put aside, or that another process of this runtime
+    /// has handed on.
+    pub fn work_for<T: Send + 'static>(&mut self, reply: &ReplyTo<T>) {
+        self.process.inherited().set(reply.deadline());
     }
 
     /// Whether exit signals become events instead of ending this process (X1). Gives the former setting.
@@ -163,7 +220,7 @@ impl<M: Message> Context<M> {
     /// ends, with `NoProc` if there is none, with `NoConnection` if its node is lost (M1, M2, M4). Does not wait. As
     /// `erlang:monitor/2`.
     pub fn monitor(&mut self, target: impl Into<Destination>) -> Ref {
-        let target = target.into();
+        let target = self.runtime().resolved(target.into());
         let monitor = Ref(self.runtime().next_number());
         self.process.monitor_to(monitor, target.clone());
         self.runtime().signal_tied(signal(self.pid(), target, SignalBody::Monitor(monitor)));
@@ -200,6 +257,53 @@ impl<M: Message> Context<M> {
     pub async fn unregister(&mut self, name: &ProcessName) -> Result<(), RegisterError> {
         let pid = self.pid().clone();
         self.runtime().unregister(name, &pid).await
+    }
+
+    /// Gives this process a name in the cluster (N2). Waits for one node's answer; see
+    /// [`Runtime::register_in_cluster`].
+    ///
+    /// # Errors
+    /// Another process has it, who is told; the client may not have it; no answer came within 10 s.
+    pub async fn register_in_cluster(&mut self, name: &ProcessName) -> Result<(), RegisterError> {
+        let pid = self.pid().clone();
+        self.runtime().register_in_cluster(name, &pid).await
+    }
+
+    /// Gives up a cluster name.
+    ///
+    /// # Errors
+    /// As [`register_in_cluster`](Self::register_in_cluster); not having the name is one.
+    pub async fn unregister_in_cluster(&mut self, name: &ProcessName) -> Result<(), RegisterError> {
+        let pid = self.pid().clone();
+        self.runtime().unregister_in_cluster(name, &pid).await
+    }
+
+    /// Joins a group; several times if it is called so (G1). Does not wait on a node; a client asks its node.
+    ///
+    /// # Errors
+    /// The client may not join; or its node does not answer.
+    pub async fn join(&mut self, group: &Group) -> Result<(), RequestError> {
+        let pid = self.pid().clone();
+        self.runtime().join(group, &pid).await
+    }
+
+    /// Leaves a group, once.
+    ///
+    /// # Errors
+    /// This process is no member; or as [`join`](Self::join).
+    pub async fn leave(&mut self, group: &Group) -> Result<(), RequestError> {
+        let pid = self.pid().clone();
+        self.runtime().leave(group, &pid).await
+    }
+
+    /// Starts to tell this process of each join and leave in a group by [`Event::Group`](crate::Event::Group), or stops
+    /// to (G3). Those that are members already are told first, as if they joined now.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    pub async fn watch_group(&mut self, group: &Group, tell: bool) -> Result<(), RequestError> {
+        let pid = self.pid().clone();
+        self.runtime().watch_group(group, &pid, tell).await
     }
 
     /// Starts to tell this process of nodes that come and go (M5), or stops to. Nodes that are up already are told too.

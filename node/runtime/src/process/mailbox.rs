@@ -14,6 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use rookery_protocol::{
@@ -25,7 +26,9 @@ use crate::{
     message::{self, Message},
     process::{
         AnyProcess,
-        event::{Down, Event, ProcessInfo},
+        deadline::{Deadline, Inherited},
+        event::{Down, Event},
+        info::{CallInfo, MAX_TIES_TOLD, ProcessDetails, ProcessInfo, ProcessState, Vitals},
         relations::{Lost, Relations},
         task::text_of,
     },
@@ -37,10 +40,12 @@ use crate::{
 /// One thing in a mailbox. As large as a message of the process, or a pointer.
 pub(crate) enum Item<M> {
     Message(M),
-    Other(Box<Other>),
+    Other(Box<Other<M>>),
 }
 
-pub(crate) enum Other {
+pub(crate) enum Other<M> {
+    /// A message that somebody waits for the answer to, at most so long. Apart, so that all others are not larger for it.
+    Call(M, Deadline),
     /// A message that came as bytes and is decoded when it is received.
     Encoded(Payload, Option<RemoteReply>),
     Event(Event),
@@ -49,12 +54,20 @@ pub(crate) enum Other {
 }
 
 impl<M> Item<M> {
+    pub(crate) fn message(message: M, deadline: Option<Deadline>) -> Self {
+        match deadline {
+            Some(deadline) => Self::Other(Box::new(Other::Call(message, deadline))),
+            None => Self::Message(message),
+        }
+    }
+
     /// It is received by nobody: whoever waits for its answer is told why.
     fn fail(self, failure: &CallFailure) {
         match self {
             Self::Message(message) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
             Self::Other(other) => match *other {
                 Other::Encoded(_, Some(reply)) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
+                Other::Call(message, _) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
                 Other::Encoded(_, None) | Other::Event(_) => {}
             },
         }
@@ -82,13 +95,25 @@ pub(crate) struct Process<M> {
     pid: Pid,
     runtime: Runtime,
     label: &'static str,
+    /// Who started it, if a process did.
+    parent: Option<Parent>,
+    vitals: Vitals,
     /// Out of reach of clients.
     members_only: bool,
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
+    /// The deadline of the call that it has received last.
+    inherited: Inherited,
     state: Mutex<State<M>>,
     /// Where local senders wait for a bounded mailbox to have room; none for one without limit.
     room: Option<Box<Notify>>,
+}
+
+/// Who started a process.
+pub(crate) struct Parent {
+    pub(crate) pid: Pid,
+    /// With a link, which may be gone since.
+    pub(crate) linked: bool,
 }
 
 struct State<M> {
@@ -171,13 +196,23 @@ fn wake(waker: Option<Waker>) {
 }
 
 impl<M: Message> Process<M> {
-    pub(crate) fn new(pid: Pid, runtime: Runtime, label: &'static str, capacity: u32, members_only: bool) -> Self {
+    pub(crate) fn new(
+        pid: Pid,
+        runtime: Runtime,
+        label: &'static str,
+        parent: Option<Parent>,
+        capacity: u32,
+        members_only: bool,
+    ) -> Self {
         Self {
             pid,
+            vitals: Vitals::new(runtime.uptime_us()),
             runtime,
             label,
+            parent,
             members_only,
             ending: AtomicBool::new(false),
+            inherited: Inherited::default(),
             room: (capacity != 0).then(Box::default),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -191,8 +226,12 @@ impl<M: Message> Process<M> {
         }
     }
 
-    /// Queues a message of a local sender.
-    pub(crate) fn push(&self, message: M) -> Pushed<M> {
+    pub(crate) fn parent(&self) -> Option<&Parent> {
+        self.parent.as_ref()
+    }
+
+    /// Queues a message of a local sender, who waits for the answer until `deadline` if it is a call.
+    pub(crate) fn push(&self, message: M, deadline: Option<Deadline>) -> Pushed<M> {
         let mut state = lock(&self.state);
         if state.ended() {
             return Pushed::Ended(message);
@@ -200,7 +239,7 @@ impl<M: Message> Process<M> {
         if state.capacity != 0 && state.queue.len() >= state.capacity as usize {
             return Pushed::Full(message);
         }
-        let waker = state.push(Item::Message(message));
+        let waker = state.push(Item::message(message, deadline));
         drop(state);
         wake(waker);
         Pushed::Queued
@@ -209,6 +248,7 @@ impl<M: Message> Process<M> {
     /// Gives all that is queued in exchange for an empty queue; waits while there is nothing.
     pub(crate) fn poll_take(&self, cx: &Context<'_>, empty: &mut VecDeque<Item<M>>) -> Poll<()> {
         let mut state = lock(&self.state);
+        self.vitals.left(state.queue.len());
         if state.queue.is_empty() {
             match &state.receiver {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
@@ -252,6 +292,7 @@ impl<M: Message> Process<M> {
             Item::Message(_) => true,
         };
         taken.retain(wanted);
+        self.vitals.left(taken.len());
         lock(&self.state).queue.retain(wanted);
     }
 
@@ -286,6 +327,7 @@ impl<M: Message> Process<M> {
         }
         taken.append(&mut state.queue);
         std::mem::swap(&mut state.queue, taken);
+        self.vitals.left(0);
     }
 }
 
@@ -302,8 +344,16 @@ impl<M: Message> AnyProcess for Process<M> {
         self.label
     }
 
+    fn vitals(&self) -> &Vitals {
+        &self.vitals
+    }
+
     fn members_only(&self) -> bool {
         self.members_only
+    }
+
+    fn inherited(&self) -> &Inherited {
+        &self.inherited
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -315,9 +365,10 @@ impl<M: Message> AnyProcess for Process<M> {
             let detail = format!("the process understands `{}`", message::tag_of::<M>());
             return self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
         }
+        let deadline = reply.as_ref().and_then(|reply| reply.deadline);
         let (item, taken) = if payload.body.len() <= DECODED_ON_ARRIVAL_BYTES {
             match message::decode::<M>(&payload, &self.runtime, reply) {
-                Ok((message, untaken)) => (Item::Message(message), untaken),
+                Ok((message, untaken)) => (Item::message(message, deadline), untaken),
                 Err((detail, reply)) => return self.runtime.not_understood(&self.pid, payload.tag, detail, reply),
             }
         } else {
@@ -435,6 +486,29 @@ impl<M: Message> AnyProcess for Process<M> {
         }
     }
 
+    fn enter_directory(&self) -> bool {
+        let mut state = lock(&self.state);
+        if state.ended() {
+            return false;
+        }
+        state.relations().in_directory = true;
+        true
+    }
+
+    fn name_conflict(&self, name: ProcessName, holder: Pid) {
+        let mut state = lock(&self.state);
+        let waker = if state.ended() {
+            None
+        } else if state.traps_exits {
+            state.push_event(Event::NameConflict { name, holder })
+        } else {
+            let text = format!("`{name}` is held by {holder} as well, and was so before");
+            state.end_with(ExitReason::NameConflict(text), &self.ending)
+        };
+        drop(state);
+        wake(waker);
+    }
+
     fn add_name(&self, name: &ProcessName) -> bool {
         let mut state = lock(&self.state);
         if state.ended() {
@@ -498,21 +572,99 @@ impl<M: Message> AnyProcess for Process<M> {
         fail_all(queue, reason);
     }
 
+    fn begin_call(&self, to: Destination, since: Instant) -> bool {
+        let mut state = lock(&self.state);
+        if state.ended() || state.relations.as_ref().is_some_and(|relations| relations.call.is_some()) {
+            return false;
+        }
+        state.relations().call = Some((to, since));
+        true
+    }
+
+    fn end_call(&self) {
+        if let Some(relations) = lock(&self.state).relations.as_mut() {
+            relations.call = None;
+        }
+    }
+
+    fn mailbox_len(&self) -> usize {
+        lock(&self.state).queue.len() + self.vitals.unreceived()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.bytes(&lock(&self.state))
+    }
+
     fn info(&self) -> ProcessInfo {
+        self.info_of(&lock(&self.state))
+    }
+
+    fn details(&self) -> ProcessDetails {
         let state = lock(&self.state);
         let relations = state.relations.as_deref();
+        ProcessDetails {
+            info: self.info_of(&state),
+            message: message::tag_of::<M>().to_owned(),
+            mailbox_limit: state.capacity,
+            members_only: self.members_only,
+            linked: some(relations.into_iter().flat_map(|relations| relations.linked().cloned())),
+            monitored: some(relations.into_iter().flat_map(|relations| relations.monitors.values().map(to_text))),
+            watched_by: some(
+                relations.into_iter().flat_map(|relations| relations.watchers.iter().map(|w| w.0.clone())),
+            ),
+        }
+    }
+}
+
+/// What is told about it.
+impl<M: Message> Process<M> {
+    fn info_of(&self, state: &State<M>) -> ProcessInfo {
+        let relations = state.relations.as_deref();
         let count = |count: Option<usize>| count.unwrap_or(0) as u64;
+        let call = relations.and_then(|relations| relations.call.as_ref());
         ProcessInfo {
             pid: self.pid.clone(),
             names: relations.map(|relations| relations.names.clone()).unwrap_or_default(),
             behaviour: self.label.to_owned(),
-            mailbox: state.queue.len() as u64,
+            state: match state.phase {
+                Phase::Running if self.vitals.is_running() => ProcessState::Running,
+                Phase::Running => ProcessState::Waiting,
+                Phase::Ending(_) | Phase::Ended(_) => ProcessState::Stopping,
+            },
+            mailbox: (state.queue.len() + self.vitals.unreceived()) as u64,
+            handled: self.vitals.handled(),
+            steps: self.vitals.steps(),
+            memory_bytes: self.bytes(state) as u64,
+            age_ms: self.vitals.age_us(self.runtime.uptime_us()) / 1_000,
+            parent: self.parent.as_ref().map(|parent| parent.pid.clone()),
+            call: call.map(|(to, since)| CallInfo { to: to.to_string(), for_ms: milliseconds(since.elapsed()) }),
             links: count(relations.map(|relations| relations.linked().count())),
             monitors: count(relations.map(|relations| relations.monitors.len())),
             watchers: count(relations.map(|relations| relations.watchers.len())),
             traps_exits: state.traps_exits,
         }
     }
+
+    fn bytes(&self, state: &State<M>) -> usize {
+        let items = state.queue.capacity() + self.vitals.unreceived();
+        let relations = state.relations.as_ref().map_or(0, |relations| relations.bytes());
+        size_of::<Self>() + self.vitals.task_bytes() + items * size_of::<Item<M>>() + relations
+    }
+}
+
+/// As many as may be told, in order.
+fn some<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut some: Vec<T> = all.take(MAX_TIES_TOLD).collect();
+    some.sort_unstable();
+    some
+}
+
+fn to_text(to: &Destination) -> String {
+    to.to_string()
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a process sends when it makes or removes ties.

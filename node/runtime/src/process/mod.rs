@@ -7,19 +7,24 @@
 
 pub(crate) mod context;
 pub(crate) mod current;
+pub(crate) mod deadline;
 pub(crate) mod event;
+pub(crate) mod info;
 pub(crate) mod mailbox;
 pub(crate) mod relations;
 pub(crate) mod table;
 pub(crate) mod task;
 pub(crate) mod timers;
 
-use std::{any::Any, sync::Arc, task::Waker};
+use std::{any::Any, sync::Arc, task::Waker, time::Instant};
 
 use rookery_protocol::{Destination, ExitReason, Payload, Pid, ProcessName, Ref, UnlinkId};
 
 use crate::{
-    process::relations::{Lost, Relations},
+    process::{
+        info::{ProcessDetails, ProcessInfo, Vitals},
+        relations::{Lost, Relations},
+    },
     reply::RemoteReply,
     runtime::Runtime,
 };
@@ -29,8 +34,12 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn pid(&self) -> &Pid;
     fn runtime(&self) -> &Runtime;
     fn label(&self) -> &'static str;
+    /// What it notes of itself as it runs.
+    fn vitals(&self) -> &Vitals;
     /// Whether clients are refused.
     fn members_only(&self) -> bool;
+    /// The deadline that it works under.
+    fn inherited(&self) -> &deadline::Inherited;
     /// For sending a value to a process that is known by its pid.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
@@ -64,6 +73,10 @@ pub(crate) trait AnyProcess: Send + Sync {
     /// The process gets a name; false if it has ended.
     fn add_name(&self, name: &ProcessName) -> bool;
     fn remove_name(&self, name: &ProcessName);
+    /// Notes that the cluster's directory is to be told of the end; false if it has ended.
+    fn enter_directory(&self) -> bool;
+    /// It has lost a cluster name to `holder`: an event if exits are trapped, the end otherwise (N2).
+    fn name_conflict(&self, name: ProcessName, holder: Pid);
     /// A connection is lost: links and monitors to there fire, those from there go.
     fn lost(&self, lost: &Lost);
 
@@ -77,5 +90,14 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn end(&self, reason: &ExitReason) -> Option<Relations>;
     /// Drops what is left in its mailbox.
     fn drain(&self, reason: &ExitReason);
-    fn info(&self) -> event::ProcessInfo;
+    /// It begins to wait for an answer from `to`; false if it waits for another already.
+    fn begin_call(&self, to: Destination, since: Instant) -> bool;
+    /// It does not wait any more.
+    fn end_call(&self);
+    /// Messages and events that it has not received.
+    fn mailbox_len(&self) -> usize;
+    /// What [`ProcessInfo::memory_bytes`] says.
+    fn memory_bytes(&self) -> usize;
+    fn info(&self) -> ProcessInfo;
+    fn details(&self) -> ProcessDetails;
 }

@@ -1,10 +1,13 @@
-//! What ties one process to others: links, monitors in both directions, names. Plain data; most processes have none,
-//! so it is allocated when the first tie is made.
+//! What ties one process to others: links, monitors in both directions, names, the call that it waits for. Plain data;
+//! most processes have none, so it is allocated when the first tie is made.
 //!
 //! A link is removed with an acknowledgement (L4): until it has come, exit signals of the old link are dropped, and a
 //! new link may already stand. Erlang's distribution protocol does the same ("link protocol", OTP 23.3 and later).
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
 use rookery_protocol::{Destination, NodeId, Pid, ProcessName, Recipient, Ref, SessionId, UnlinkId};
 
@@ -18,8 +21,12 @@ pub(crate) struct Relations {
     pub(crate) watchers: HashSet<(Pid, Ref)>,
     /// Its names.
     pub(crate) names: Vec<ProcessName>,
+    /// Whom it waits for, and since when.
+    pub(crate) call: Option<(Destination, Instant)>,
     /// Whether a connection knows that this process has ties over it.
     pub(crate) tied_over_connection: bool,
+    /// Whether the cluster's directory knows this process.
+    pub(crate) in_directory: bool,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +84,15 @@ impl Relations {
         }
     }
 
+    /// What it takes in memory, in bytes; near enough.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.links.capacity() * size_of::<(Pid, Link)>()
+            + self.monitors.capacity() * size_of::<(Ref, Destination)>()
+            + self.watchers.capacity() * size_of::<(Pid, Ref)>()
+            + self.names.capacity() * size_of::<ProcessName>()
+    }
+
     /// The other ends of links that stand.
     pub(crate) fn linked(&self) -> impl Iterator<Item = &Pid> {
         self.links.iter().filter(|(_, link)| link.linked).map(|(pid, _)| pid)
@@ -114,7 +130,7 @@ impl Lost {
         match (self, &target.to) {
             (Self::Node(node), _) => target.node == *node,
             (Self::Session(session), Recipient::Serial(serial)) => serial.session() == Some(*session),
-            (Self::Session(_), Recipient::Name(_)) => false,
+            (Self::Session(_), _) => false,
         }
     }
 }

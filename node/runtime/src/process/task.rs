@@ -64,12 +64,14 @@ impl<F: Future<Output = ExitReason>> Future for ProcessTask<F> {
             finish(&process, reason, Vec::new(), || this.future.set(None));
             return Poll::Ready(());
         }
+        process.vitals().step();
         let (outcome, process, orphans) = current::run(process, || {
             catch_unwind(AssertUnwindSafe(|| match this.future.as_mut().as_pin_mut() {
                 Some(future) => future.poll(cx),
                 None => Poll::Ready(ExitReason::Normal),
             }))
         });
+        process.vitals().step();
         let reason = match outcome {
             Ok(Poll::Pending) => {
                 *this.process = Some(if orphans.is_empty() {
@@ -96,6 +98,9 @@ fn finish(process: &Arc<dyn AnyProcess>, reason: ExitReason, orphans: Vec<Orphan
     let Some(relations) = process.end(&reason) else { return };
     for name in &relations.names {
         runtime.release_name(name, process.pid());
+    }
+    if relations.in_directory {
+        runtime.gone_from_directory(process.pid());
     }
     runtime.forget(process.pid());
     let failed = dropping::Mode::Fail(CallFailure::Exited(reason.clone()));

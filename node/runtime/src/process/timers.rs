@@ -11,6 +11,8 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
+use crate::process::deadline::FAR;
+
 /// A timer of a process, for [`cancel_timer`](crate::Context::cancel_timer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TimerRef {
@@ -33,9 +35,7 @@ impl<M> Default for Timers<M> {
 
 impl<M> Timers<M> {
     pub(crate) fn set(&mut self, after: Duration, message: M) -> TimerRef {
-        // Far enough for a delay that overflows the clock.
-        let far = Duration::from_secs(60 * 60 * 24 * 365 * 30);
-        let due = Instant::now() + after.min(far);
+        let due = Instant::now() + after.min(FAR);
         let timer = TimerRef { due, number: self.next };
         self.next += 1;
         self.due.insert(timer, message);

@@ -50,12 +50,14 @@ impl fmt::Display for Glob {
 pub(crate) struct ClientPolicy {
     /// Which clients, by the name in their certificate.
     pub(crate) name: Glob,
-    /// Names that they may send to and call; the pattern `*` includes processes known only by pid.
+    /// Names and groups that they may send to and call; the pattern `*` includes processes known only by pid.
     pub(crate) send: Vec<Glob>,
     /// Behaviours that they may start.
     pub(crate) spawn: Vec<Glob>,
-    /// Names that their processes may take.
+    /// Names that their processes may take, on their node and in the cluster.
     pub(crate) register: Vec<Glob>,
+    /// Groups that their processes may join.
+    pub(crate) join: Vec<Glob>,
     /// Whether their processes may monitor.
     pub(crate) monitor: bool,
     /// Whether their processes may link.
@@ -73,6 +75,7 @@ impl Default for ClientPolicy {
             send: vec![any()],
             spawn: Vec::new(),
             register: Vec::new(),
+            join: Vec::new(),
             monitor: true,
             link: false,
             exit: false,
@@ -98,7 +101,7 @@ struct Tables<'a> {
 
 impl Tables<'_> {
     fn policy(&mut self, index: usize, item: &Value) -> Option<ClientPolicy> {
-        const KEYS: [&str; 7] = ["name", "send", "spawn", "register", "monitor", "link", "exit"];
+        const KEYS: [&str; 8] = ["name", "send", "spawn", "register", "join", "monitor", "link", "exit"];
         let path = format!("{CLIENT_KEY}[{index}]");
         let Value::Dict(_, table) = item else {
             self.wrong(&path, Some(item), "is no table", "accepted: [[client]] tables");
@@ -124,6 +127,7 @@ impl Tables<'_> {
             send: self.globs(&path, table, "send", defaults.send),
             spawn: self.globs(&path, table, "spawn", defaults.spawn),
             register: self.globs(&path, table, "register", defaults.register),
+            join: self.globs(&path, table, "join", defaults.join),
             monitor: self.truth(&path, table, "monitor", defaults.monitor),
             link: self.truth(&path, table, "link", defaults.link),
             exit: self.truth(&path, table, "exit", defaults.exit),

@@ -324,6 +324,7 @@ fn policy_json(policy: &ClientPolicy) -> Json {
         "send": globs(&policy.send),
         "spawn": globs(&policy.spawn),
         "register": globs(&policy.register),
+        "join": globs(&policy.join),
         "monitor": policy.monitor,
         "link": policy.link,
         "exit": policy.exit,

@@ -1,0 +1,395 @@
+//! What processes ask of the directory, on a node and in a client; and what a node answers to clients and, as an arbiter,
+//! to other nodes.
+//!
+//! To take a name a node asks its arbiter, one round trip; everything else on a node is done at once, on its own
+//! replica. A client asks its node for everything. No wait is without a deadline, and none holds a lock (N4).
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use rookery_protocol::{
+    CallId, Destination, DirectoryUpdate, Group, NodeId, Pid, ProcessName, Recipient, Serial, Signal, SignalBody,
+    limits::{MAX_NAMES_PER_LOOKUP, MAX_PIDS_BYTES},
+    request::{RequestBody, RequestError, ResponseBody},
+};
+use tokio::time::Instant;
+
+use super::{bytes_of_pids_of, names::arbiter_of};
+use crate::{
+    requests::{REQUEST_TIMEOUT, Ties, unexpected},
+    runtime::{RegisterError, Runtime},
+};
+
+/// How soon a name is asked for again that its arbiter believes to be taken, while this node knows better: the two have
+/// heard of the holder's end, or of its node's loss, at different moments.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
+/// For how long. A holder that the arbiter still sees then is one that only we do not see.
+const CONTRADICT_FOR: Duration = Duration::from_secs(1);
+
+/// Names that one node asks for at a time in the name of its clients' processes: each is a task until the arbiter
+/// answers.
+const MAX_CLIENT_CLAIMS: usize = 4_096;
+
+/// A name that an arbiter was asked for: given back unless it is taken. Whoever asked may be ended while it waits.
+struct Claim<'a> {
+    runtime: &'a Runtime,
+    name: &'a ProcessName,
+    pid: &'a Pid,
+    /// Whom to tell; `None` once there is nothing to give back.
+    arbiter: Option<NodeId>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let Some(arbiter) = self.arbiter.take() else { return };
+        // Behind the request, on the same lane.
+        let to = Destination { node: arbiter, to: Recipient::Serial(Serial::NODE) };
+        let body = SignalBody::Directory(DirectoryUpdate::Release { name: self.name.clone() });
+        self.runtime.signal(Signal { from: self.pid.clone(), to, body });
+    }
+}
+
+/// Names.
+impl Runtime {
+    /// Gives `pid`, a process of this runtime, a name in the cluster (N2). Asks the name's arbiter: a round trip to one
+    /// node, which is this one for some names. As `global:register_name/2`, without a lock across the cluster.
+    ///
+    /// # Errors
+    /// Another process has it, who is told; the client may not have it; no answer came within 10 s, and it may or may
+    /// not have been done.
+    pub async fn register_in_cluster(&self, name: &ProcessName, pid: &Pid) -> Result<(), RegisterError> {
+        if self.session().is_some() {
+            self.enter_directory_of_node(pid)?;
+            let request = RequestBody::RegisterInCluster { name: name.clone(), pid: pid.clone() };
+            return Ok(self.request_done(&self.node().clone(), request).await?);
+        }
+        let asked = Instant::now();
+        loop {
+            let error = match self.claim(name, pid).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let again = match &error {
+                RequestError::NameTaken { holder, .. } => {
+                    self.holder(name).as_ref() != Some(holder) && asked.elapsed() < CONTRADICT_FOR
+                }
+                // The arbiter is lost; another one takes its place.
+                RequestError::NoConnection => asked.elapsed() < REQUEST_TIMEOUT,
+                _ => false,
+            };
+            if !again {
+                return Err(error.into());
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn claim(&self, name: &ProcessName, pid: &Pid) -> Result<(), RequestError> {
+        let members = self.directory_members();
+        let arbiter = arbiter_of(name, &members).unwrap_or(self.node());
+        let mut claim = Claim { runtime: self, name, pid, arbiter: None };
+        if arbiter == self.node() {
+            self.grant_name(name, pid).map_err(|holder| RequestError::NameTaken { name: name.clone(), holder })?;
+        } else {
+            claim.arbiter = Some(arbiter.clone());
+            let request = RequestBody::Claim { name: name.clone(), pid: pid.clone() };
+            // An answer to a client's process would be passed on to the client.
+            let asker = if pid.serial().session().is_some() { self.own_pid() } else { pid.clone() };
+            let answer = self.request_as(&asker, arbiter, request, Ties::default()).await;
+            if let Err(RequestError::NameTaken { .. } | RequestError::NoConnection) = answer {
+                claim.arbiter = None;
+            }
+            answer?;
+        }
+        self.take_name(name, pid)?;
+        claim.arbiter = None;
+        Ok(())
+    }
+
+    /// Takes the name from `pid`.
+    ///
+    /// # Errors
+    /// `pid` does not have it.
+    pub async fn unregister_in_cluster(&self, name: &ProcessName, pid: &Pid) -> Result<(), RegisterError> {
+        if self.session().is_some() {
+            let request = RequestBody::UnregisterInCluster { name: name.clone(), pid: pid.clone() };
+            return Ok(self.request_done(&self.node().clone(), request).await?);
+        }
+        if self.release_in_cluster(name, pid) { Ok(()) } else { Err(RequestError::NoProc(pid.clone()).into()) }
+    }
+
+    /// Who has `name` in the cluster. A node answers from its replica, without waiting for the network; a client asks
+    /// its node. As `global:whereis_name/1`.
+    ///
+    /// # Errors
+    /// Only in a client: the node cannot be asked, or does not answer within 10 s.
+    pub async fn whereis_in_cluster(&self, name: &ProcessName) -> Result<Option<Pid>, RequestError> {
+        Ok(self.whereis_in_cluster_all(std::slice::from_ref(name)).await?.pop().flatten())
+    }
+
+    /// As [`whereis_in_cluster`](Self::whereis_in_cluster) for several names, answered in their order; on a node all as of
+    /// one moment.
+    ///
+    /// # Errors
+    /// As `whereis_in_cluster`.
+    pub async fn whereis_in_cluster_all(&self, names: &[ProcessName]) -> Result<Vec<Option<Pid>>, RequestError> {
+        if self.session().is_none() {
+            return Ok(self.holders(names));
+        }
+        let mut holders = Vec::with_capacity(names.len());
+        for part in names.chunks(MAX_NAMES_PER_LOOKUP) {
+            let request = RequestBody::WhereInCluster { names: part.to_vec() };
+            match self.request(&self.node().clone(), request, Ties::default()).await? {
+                ResponseBody::Holders(found) if found.len() == part.len() => holders.extend(found),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(holders)
+    }
+
+    /// Who has `name` in the cluster, as this node knows it; nobody in a client. Does not wait.
+    #[must_use]
+    pub fn holder_of_cluster_name(&self, name: &ProcessName) -> Option<Pid> {
+        self.holder(name)
+    }
+
+    pub(crate) fn holder(&self, name: &ProcessName) -> Option<Pid> {
+        self.directory().read().names.holder(name).cloned()
+    }
+
+    fn holders(&self, names: &[ProcessName]) -> Vec<Option<Pid>> {
+        let state = self.directory().read();
+        names.iter().map(|name| state.names.holder(name).cloned()).collect()
+    }
+
+    /// Every cluster name with its holder, as this node knows them; nothing in a client.
+    #[must_use]
+    pub fn cluster_names(&self) -> Vec<(ProcessName, Pid)> {
+        let mut names: Vec<_> =
+            self.directory().read().names.all().map(|(name, pid)| (name.clone(), pid.clone())).collect();
+        names.sort();
+        names
+    }
+
+    /// How many cluster names there are, as this node knows them.
+    #[must_use]
+    pub fn cluster_name_count(&self) -> usize {
+        self.directory().read().names.len()
+    }
+}
+
+/// Groups.
+impl Runtime {
+    /// `pid`, a process of this runtime, joins `group`; a process may join several times, and leaves as often (G1). Does
+    /// not wait on a node. As `pg:join/3`.
+    ///
+    /// # Errors
+    /// The process has ended; the client may not; the node does not answer within 10 s.
+    pub async fn join(&self, group: &Group, pid: &Pid) -> Result<(), RequestError> {
+        if self.session().is_some() {
+            self.enter_directory_of_node(pid)?;
+            let request = RequestBody::Join { group: group.clone(), pid: pid.clone() };
+            return self.request_done(&self.node().clone(), request).await;
+        }
+        self.join_here(group, pid)
+    }
+
+    /// `pid` leaves `group`, once. As `pg:leave/3`.
+    ///
+    /// # Errors
+    /// It is no member; or as [`join`](Self::join).
+    pub async fn leave(&self, group: &Group, pid: &Pid) -> Result<(), RequestError> {
+        if self.session().is_some() {
+            let request = RequestBody::Leave { group: group.clone(), pid: pid.clone() };
+            return self.request_done(&self.node().clone(), request).await;
+        }
+        let no_member = || RequestError::NoMember { group: group.clone(), pid: pid.clone() };
+        if self.leave_here(group, pid) { Ok(()) } else { Err(no_member()) }
+    }
+
+    /// From now on `pid` gets an [`Event::Group`](crate::Event::Group) for each join and leave, its present members first
+    /// (G3); or, with `tell` false, none any more. As `pg:monitor/2`.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join).
+    pub async fn watch_group(&self, group: &Group, pid: &Pid, tell: bool) -> Result<(), RequestError> {
+        if self.session().is_some() {
+            self.enter_directory_of_node(pid)?;
+            let request = RequestBody::Watch { group: group.clone(), pid: pid.clone(), tell };
+            return self.request_done(&self.node().clone(), request).await;
+        }
+        self.watch_here(group, pid, tell)
+    }
+
+    /// The members of `group`, each once. A node answers from its replica, without waiting for the network; a client asks
+    /// its node, in several steps for a large group. As `pg:get_members/2`.
+    ///
+    /// # Errors
+    /// Only in a client: the node cannot be asked, or does not answer within 10 s.
+    pub async fn members(&self, group: &Group) -> Result<Vec<Pid>, RequestError> {
+        if self.session().is_none() {
+            let state = self.directory().read();
+            return Ok(state
+                .groups
+                .members(group)
+                .map(|members| members.iter().cloned().collect())
+                .unwrap_or_default());
+        }
+        let mut members: Vec<Pid> = Vec::new();
+        loop {
+            let request = RequestBody::Members { group: group.clone(), after: members.last().cloned() };
+            match self.request(&self.node().clone(), request, Ties::default()).await? {
+                // Each step has to come further, or a node that errs would keep us for ever.
+                ResponseBody::Members { pids, more } if pids.first() > members.last() || !more => {
+                    members.extend(pids);
+                    if !more {
+                        return Ok(members);
+                    }
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// The members of `group` that live on this node, its clients' among them; nothing in a client. As
+    /// `pg:get_local_members/2`.
+    #[must_use]
+    pub fn local_members(&self, group: &Group) -> Vec<Pid> {
+        let state = self.directory().read();
+        state.groups.members(group).map(|members| members.local.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Every group that has members, with these, as this node knows them; nothing in a client.
+    #[must_use]
+    pub fn groups(&self) -> Vec<(Group, Vec<Pid>)> {
+        let state = self.directory().read();
+        let mut groups: Vec<_> =
+            state.groups.all().map(|(group, members)| (group.clone(), members.iter().cloned().collect())).collect();
+        groups.sort();
+        groups
+    }
+
+    /// Some members in the order of their pids, as many as fit an answer.
+    fn members_after(&self, group: &Group, after: Option<&Pid>) -> ResponseBody {
+        let state = self.directory().read();
+        let all = state.groups.members(group).into_iter().flat_map(super::groups::Members::iter);
+        let mut pids: Vec<&Pid> = all.filter(|pid| after.is_none_or(|after| *pid > after)).collect();
+        let fit = MAX_PIDS_BYTES / bytes_of_pids_of(pids.iter().copied());
+        let more = pids.len() > fit;
+        if more {
+            // Only those that are answered need their order.
+            pids.select_nth_unstable(fit);
+            pids.truncate(fit);
+        }
+        pids.sort_unstable();
+        ResponseBody::Members { pids: pids.into_iter().cloned().collect(), more }
+    }
+}
+
+/// The client's half.
+impl Runtime {
+    /// Notes that the node is to be told of this process's end.
+    fn enter_directory_of_node(&self, pid: &Pid) -> Result<(), RequestError> {
+        let lives = self.process(pid).is_some_and(|process| process.enter_directory());
+        if lives { Ok(()) } else { Err(RequestError::NoProc(pid.clone())) }
+    }
+}
+
+/// The answering half of a node.
+impl Runtime {
+    /// Answers what is answered at once. `None`: it is no question to the directory, or is answered later.
+    pub(crate) fn answer_from_directory(
+        &self,
+        from: &Pid,
+        call: CallId,
+        body: RequestBody,
+    ) -> Option<Result<ResponseBody, RequestError>> {
+        let done = |()| ResponseBody::Done;
+        // A node asks for its own processes and its clients', a client for its own, at its own node.
+        let speaks_for = |pid: &Pid| {
+            let session = pid.serial().session();
+            pid.node() == from.node() && (from.node() != self.node() || session == from.serial().session())
+        };
+        Some(match body {
+            RequestBody::Claim { pid, .. } if !speaks_for(&pid) => Err(RequestError::NoProc(pid)),
+            RequestBody::RegisterInCluster { pid, .. }
+            | RequestBody::UnregisterInCluster { pid, .. }
+            | RequestBody::Join { pid, .. }
+            | RequestBody::Leave { pid, .. }
+            | RequestBody::Watch { pid, .. }
+                if !speaks_for(&pid) || pid.node() != self.node() =>
+            {
+                Err(RequestError::NoProc(pid))
+            }
+            RequestBody::Claim { name, pid } => match self.grant_name(&name, &pid) {
+                Ok(()) => Ok(ResponseBody::Done),
+                Err(holder) => Err(RequestError::NameTaken { name, holder }),
+            },
+            RequestBody::RegisterInCluster { name, pid } => return self.register_for_client(from, call, name, pid),
+            RequestBody::UnregisterInCluster { name, pid } if self.release_in_cluster(&name, &pid) => {
+                Ok(ResponseBody::Done)
+            }
+            RequestBody::UnregisterInCluster { pid, .. } => Err(RequestError::NoProc(pid)),
+            RequestBody::WhereInCluster { names } if names.len() > MAX_NAMES_PER_LOOKUP => {
+                Err(RequestError::Refused(format!("at most {MAX_NAMES_PER_LOOKUP} names are looked up at a time")))
+            }
+            RequestBody::WhereInCluster { names } => Ok(ResponseBody::Holders(self.holders(&names))),
+            RequestBody::Join { group, pid } => self.join_here(&group, &pid).map(done),
+            RequestBody::Leave { group, pid } if self.leave_here(&group, &pid) => Ok(ResponseBody::Done),
+            RequestBody::Leave { group, pid } => Err(RequestError::NoMember { group, pid }),
+            RequestBody::Watch { group, pid, tell } => self.watch_here(&group, &pid, tell).map(done),
+            RequestBody::Members { group, after } => Ok(self.members_after(&group, after.as_ref())),
+            _ => Err(RequestError::Unsupported),
+        })
+    }
+
+    /// Asks a name's arbiter in the name of a client's process, and answers when it has.
+    fn register_for_client(
+        &self,
+        from: &Pid,
+        call: CallId,
+        name: ProcessName,
+        pid: Pid,
+    ) -> Option<Result<ResponseBody, RequestError>> {
+        let Some(slot) = ClaimSlot::take(self) else {
+            let text = format!("{MAX_CLIENT_CLAIMS} names are being registered for clients already; try again later");
+            return Some(Err(RequestError::Refused(text)));
+        };
+        self.claims(&pid, true);
+        let (runtime, from) = (self.clone(), from.clone());
+        // Ends with the arbiter's answer, its loss, or the time limit.
+        self.tokio().spawn(async move {
+            let _slot = slot;
+            let registered = runtime.register_in_cluster(&name, &pid).await;
+            runtime.claims(&pid, false);
+            let response = match registered {
+                Ok(()) => ResponseBody::Done,
+                Err(error) => ResponseBody::Failed(error.0),
+            };
+            runtime.respond(&runtime.own_pid(), &from, call, response);
+        });
+        None
+    }
+}
+
+/// One of the claims that a node makes for its clients at a time.
+struct ClaimSlot(Runtime);
+
+impl ClaimSlot {
+    fn take(runtime: &Runtime) -> Option<Self> {
+        let claims: &AtomicUsize = runtime.client_claims();
+        let taken = claims.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            (count < MAX_CLIENT_CLAIMS).then_some(count + 1)
+        });
+        taken.is_ok().then(|| Self(runtime.clone()))
+    }
+}
+
+impl Drop for ClaimSlot {
+    fn drop(&mut self) {
+        self.0.client_claims().fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,313 @@
+//! Cluster names as one node sees them (N2, N3): a replica, and the decisions about it. Pure: what happens goes in with
+//! the wall clock, what is to be told comes out.
+//!
+//! A node is the authority for the names of its own processes and tells the others; the loss of a node takes its names
+//! away. To take a name a node asks the name's **arbiter**, a member that all who see the same members compute alike
+//! ([`arbiter_of`]). It grants a name to one process at a time, so within a connected part two never get it. Where
+//! views differed, two may hold a name all the same: the older one keeps it, which is decided alike everywhere.
+//!
+//! **Invariant:** the first of a name's holders is the same on all nodes that know the same holders.
+
+use std::collections::{HashMap, HashSet};
+
+use rookery_protocol::{NodeId, Pid, ProcessName, Stamp};
+
+/// The names of the cluster.
+#[derive(Debug)]
+pub(crate) struct NameTable {
+    /// This node: the authority for its own processes, its clients' among them.
+    own: NodeId,
+    /// Everybody who holds a name, the one who keeps it first. Never empty; more than one only until the others have
+    /// been told.
+    holders: HashMap<ProcessName, Vec<Holder>>,
+    /// The same by node and process, for when these go.
+    by_node: HashMap<NodeId, HashMap<Pid, HashSet<ProcessName>>>,
+    /// What this node has granted as an arbiter, until it hears whether the name was taken.
+    granted: HashMap<ProcessName, Pid>,
+    /// The latest stamp that was given or seen.
+    latest: Stamp,
+}
+
+/// One who holds a name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Holder {
+    // The order of the fields decides who keeps a name.
+    stamp: Stamp,
+    pid: Pid,
+}
+
+/// A process of this node that has lost a name to another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    /// The name.
+    pub(crate) name: ProcessName,
+    /// Who has lost it.
+    pub(crate) loser: Pid,
+    /// Who has it.
+    pub(crate) holder: Pid,
+}
+
+impl NameTable {
+    pub(crate) fn new(own: NodeId) -> Self {
+        Self { own, holders: HashMap::new(), by_node: HashMap::new(), granted: HashMap::new(), latest: Stamp(0) }
+    }
+
+    /// Who has `name`.
+    pub(crate) fn holder(&self, name: &ProcessName) -> Option<&Pid> {
+        self.holders.get(name)?.first().map(|holder| &holder.pid)
+    }
+
+    /// Every name with its holder, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&ProcessName, &Pid)> {
+        self.holders.iter().filter_map(|(name, holders)| Some((name, &holders.first()?.pid)))
+    }
+
+    /// How many names there are.
+    pub(crate) fn len(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// As the name's arbiter: keeps `name` for `pid` until [`hold`](Self::hold), [`release`](Self::release) or the end of
+    /// either process or node.
+    ///
+    /// # Errors
+    /// Who has it, or is about to.
+    pub(crate) fn grant(&mut self, name: &ProcessName, pid: &Pid) -> Result<(), Pid> {
+        match self.holder(name).or_else(|| self.granted.get(name)) {
+            Some(other) if other != pid => return Err(other.clone()),
+            Some(_) => {}
+            None => drop(self.granted.insert(name.clone(), pid.clone())),
+        }
+        Ok(())
+    }
+
+    /// `pid`, a process of this node, takes the name that it was granted. Gives the stamp to be told, or `None` if it has it
+    /// already. `now` is the wall clock in microseconds.
+    ///
+    /// # Errors
+    /// Who has it, unknown to the arbiter; the grant is to be given back.
+    pub(crate) fn take(&mut self, name: &ProcessName, pid: &Pid, now: u64) -> Result<Option<Stamp>, Pid> {
+        match self.holder(name) {
+            Some(holder) if holder == pid => return Ok(None),
+            Some(holder) => return Err(holder.clone()),
+            None => {}
+        }
+        let stamp = Stamp(now.max(self.latest.0.saturating_add(1)));
+        self.enter(name, pid, stamp);
+        Ok(Some(stamp))
+    }
+
+    /// `pid`, a process of another node, holds a name. Gives the process of this node that loses it thereby; it has lost it
+    /// already, which is to be told to the others.
+    pub(crate) fn hold(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp) -> Option<Conflict> {
+        self.enter(name, pid, stamp);
+        let holders = self.holders.get(name)?;
+        let keeper = holders.first()?.pid.clone();
+        let loser = holders.iter().skip(1).find(|holder| *holder.pid.node() == self.own)?.pid.clone();
+        self.release(name, &loser);
+        Some(Conflict { name: name.clone(), loser, holder: keeper })
+    }
+
+    /// `pid` gives the name up, or does not take what it was granted. Tells whether it had it.
+    pub(crate) fn release(&mut self, name: &ProcessName, pid: &Pid) -> bool {
+        if self.granted.get(name) == Some(pid) {
+            self.granted.remove(name);
+        }
+        let node = self.by_node.get_mut(pid.node());
+        if let Some(names) = node.and_then(|node| node.get_mut(pid)) {
+            names.remove(name);
+        }
+        self.remove(name, pid)
+    }
+
+    /// `pid` has ended. Tells whether it had a name.
+    pub(crate) fn gone(&mut self, pid: &Pid) -> bool {
+        self.granted.retain(|_, granted| granted != pid);
+        let names = self.by_node.get_mut(pid.node()).and_then(|node| node.remove(pid)).unwrap_or_default();
+        for name in &names {
+            self.remove(name, pid);
+        }
+        !names.is_empty()
+    }
+
+    /// A node is lost, and all that its processes had.
+    pub(crate) fn node_lost(&mut self, node: &NodeId) {
+        self.granted.retain(|_, granted| granted.node() != node);
+        for (pid, names) in self.by_node.remove(node).unwrap_or_default() {
+            for name in names {
+                self.remove(&name, &pid);
+            }
+        }
+    }
+
+    /// How many names `pid` has.
+    pub(crate) fn count(&self, pid: &Pid) -> usize {
+        self.by_node.get(pid.node()).and_then(|node| node.get(pid)).map_or(0, HashSet::len)
+    }
+
+    /// What a new peer is told: what the processes of this node hold.
+    pub(crate) fn own(&self) -> impl Iterator<Item = (&Pid, &ProcessName, Stamp)> {
+        let own = self.by_node.get(&self.own).into_iter().flatten();
+        own.flat_map(|(pid, names)| names.iter().map(move |name| (pid, name)))
+            .filter_map(|(pid, name)| Some((pid, name, self.stamp(name, pid)?)))
+    }
+
+    fn stamp(&self, name: &ProcessName, pid: &Pid) -> Option<Stamp> {
+        self.holders.get(name)?.iter().find(|holder| holder.pid == *pid).map(|holder| holder.stamp)
+    }
+
+    fn enter(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp) {
+        self.latest = self.latest.max(stamp);
+        if self.granted.get(name) == Some(pid) {
+            self.granted.remove(name);
+        }
+        let holders = self.holders.entry(name.clone()).or_default();
+        holders.retain(|holder| holder.pid != *pid);
+        let holder = Holder { stamp, pid: pid.clone() };
+        let at = holders.partition_point(|other| *other < holder);
+        holders.insert(at, holder);
+        self.by_node.entry(pid.node().clone()).or_default().entry(pid.clone()).or_default().insert(name.clone());
+    }
+
+    /// Takes one holder off a name.
+    fn remove(&mut self, name: &ProcessName, pid: &Pid) -> bool {
+        let Some(holders) = self.holders.get_mut(name) else { return false };
+        let before = holders.len();
+        holders.retain(|holder| holder.pid != *pid);
+        let removed = holders.len() < before;
+        if holders.is_empty() {
+            self.holders.remove(name);
+        }
+        removed
+    }
+}
+
+/// Which of `members` decides who may have `name`: the one whose name and it give the highest hash, so that each member
+/// decides about as many names, and the coming or going of one moves no more than its own share ("rendezvous hashing",
+/// Thaler and Ravishankar, 1998). All nodes must compute it alike: the hash is part of the protocol.
+pub(crate) fn arbiter_of<'a>(name: &ProcessName, members: impl IntoIterator<Item = &'a NodeId>) -> Option<&'a NodeId> {
+    members.into_iter().max_by_key(|node| (weight(name, node), *node))
+}
+
+fn weight(name: &ProcessName, node: &NodeId) -> u64 {
+    // FNV-1a over both, with a byte between them that neither has; then the last step of MurmurHash3, since FNV's high
+    // bits hardly feel the last bytes.
+    let bytes = name.as_str().bytes().chain([0]).chain(node.name().as_str().bytes());
+    let mut hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A test may stop where it fails.
+    use super::*;
+
+    fn name(text: &str) -> ProcessName {
+        text.parse().unwrap()
+    }
+
+    fn pid(text: &str) -> Pid {
+        text.parse().unwrap()
+    }
+
+    fn table() -> NameTable {
+        NameTable::new("a.1".parse().unwrap())
+    }
+
+    #[test]
+    fn n2_an_arbiter_grants_a_name_once() {
+        let mut table = table();
+        let (first, second) = (pid("<b.1.1>"), pid("<c.1.1>"));
+        assert_eq!(table.grant(&name("x"), &first), Ok(()));
+        assert_eq!(table.grant(&name("x"), &first), Ok(()), "who asks again");
+        assert_eq!(table.grant(&name("x"), &second), Err(first.clone()));
+        table.hold(&name("x"), &first, Stamp(5));
+        assert_eq!(table.grant(&name("x"), &second), Err(first.clone()));
+        assert!(table.release(&name("x"), &first));
+        assert_eq!(table.grant(&name("x"), &second), Ok(()));
+    }
+
+    #[test]
+    fn n2_what_is_granted_and_not_taken_is_free_again() {
+        let mut table = table();
+        let (first, second) = (pid("<b.1.1>"), pid("<c.1.1>"));
+        for end in ["release", "gone", "node_lost"] {
+            assert_eq!(table.grant(&name("x"), &first), Ok(()));
+            match end {
+                "release" => drop(table.release(&name("x"), &first)),
+                "gone" => drop(table.gone(&first)),
+                _ => table.node_lost(first.node()),
+            }
+            assert_eq!(table.grant(&name("x"), &second), Ok(()), "{end}");
+            table.release(&name("x"), &second);
+        }
+    }
+
+    #[test]
+    fn n2_the_older_holder_keeps_a_name() {
+        let (mut here, mut there) = (table(), NameTable::new("b.1".parse().unwrap()));
+        let (ours, theirs) = (pid("<a.1.1>"), pid("<b.1.1>"));
+        let older = here.take(&name("x"), &ours, 10).unwrap().unwrap();
+        let younger = there.take(&name("x"), &theirs, 20).unwrap().unwrap();
+        assert_eq!(here.hold(&name("x"), &theirs, younger), None);
+        let conflict = there.hold(&name("x"), &ours, older).unwrap();
+        assert_eq!(conflict, Conflict { name: name("x"), loser: theirs.clone(), holder: ours.clone() });
+        here.release(&name("x"), &theirs);
+        assert_eq!((here.holder(&name("x")), there.holder(&name("x"))), (Some(&ours), Some(&ours)));
+        assert_eq!(there.own().count(), 0);
+    }
+
+    #[test]
+    fn n3_a_name_goes_with_its_process_and_its_node() {
+        let mut table = table();
+        table.take(&name("x"), &pid("<a.1.1>"), 1).unwrap();
+        table.take(&name("y"), &pid("<a.1.1>"), 1).unwrap();
+        assert_eq!(table.take(&name("y"), &pid("<a.1.2>"), 1), Err(pid("<a.1.1>")), "an arbiter that did not know");
+        assert!(table.gone(&pid("<a.1.1>")) && !table.gone(&pid("<a.1.1>")));
+        table.hold(&name("x"), &pid("<b.1.1>"), Stamp(1));
+        table.hold(&name("y"), &pid("<b.2.1>"), Stamp(1));
+        table.node_lost(&"b.1".parse().unwrap());
+        assert_eq!(table.holder(&name("x")), None);
+        assert_eq!(table.holder(&name("y")), Some(&pid("<b.2.1>")), "another life of the node");
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn stamps_only_grow_even_where_the_clock_goes_back() {
+        let mut table = table();
+        table.hold(&name("x"), &pid("<b.1.1>"), Stamp(1_000));
+        assert_eq!(table.take(&name("y"), &pid("<a.1.1>"), 7), Ok(Some(Stamp(1_001))));
+        assert_eq!(table.take(&name("z"), &pid("<a.1.1>"), 2_000), Ok(Some(Stamp(2_000))));
+        assert_eq!(table.take(&name("z"), &pid("<a.1.1>"), 3_000), Ok(None), "it has it");
+    }
+
+    #[test]
+    fn arbiters_are_chosen_alike_for_ever() {
+        let members: Vec<NodeId> = ["shop-0.1", "shop-1.1", "shop-2.1"].map(|id| id.parse().unwrap()).to_vec();
+        let chosen = ["orders", "till", "stock", "shop/eu-west-1/4711", "a", "b"]
+            .map(|text| arbiter_of(&name(text), &members).unwrap().name().to_string());
+        assert_eq!(chosen, ["shop-2", "shop-1", "shop-1", "shop-2", "shop-1", "shop-0"], "this is the protocol");
+        let reborn: Vec<NodeId> = ["shop-2.9", "shop-0.8", "shop-1.7"].map(|id| id.parse().unwrap()).to_vec();
+        assert_eq!(
+            arbiter_of(&name("orders"), &reborn).unwrap().name(),
+            arbiter_of(&name("orders"), &members).unwrap().name()
+        );
+    }
+
+    #[test]
+    fn arbiters_share_the_work_and_a_loss_moves_only_the_lost_ones() {
+        let members: Vec<NodeId> = (0..5).map(|n| format!("shop-{n}.1").parse().unwrap()).collect();
+        let mut count = [0; 5];
+        for number in 0..10_000 {
+            let name = name(&format!("order/{number}"));
+            let chosen = members.iter().position(|node| node == arbiter_of(&name, &members).unwrap()).unwrap();
+            count[chosen] += 1;
+            let left = arbiter_of(&name, &members[..4]).unwrap();
+            assert!(chosen == 4 || *left == members[chosen], "{name} moved without need");
+        }
+        assert!(count.iter().all(|&count| (1_700..2_300).contains(&count)), "{count:?}");
+    }
+}

@@ -1,0 +1,285 @@
+//! How a connection comes to stand: dial or accept, TLS, handshake, the arbiter's word. What both ends agreed on goes to
+//! the life of a peer (`life.rs`) or, of a client, to its session. Each has a deadline, and whoever is refused hears why.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, atomic::Ordering},
+};
+
+use quinn::{Connection, Endpoint, Incoming};
+use rookery_protocol::{
+    NodeId, SessionId,
+    handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, RefusalCode, Role},
+};
+use rookery_runtime::{
+    net::control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
+    tls::{CertificateRole, PeerIdentity, SERVER_NAME},
+};
+use tokio::{
+    sync::Semaphore,
+    time::{timeout, timeout_at},
+};
+
+use super::{
+    arbiter::{ConnectionNumber, Ruling},
+    driver::{FAREWELL, Mesh},
+};
+use crate::session;
+
+/// Handshakes of strangers that may be under way at once; more are refused before they cost a signature.
+const MAX_HANDSHAKES: usize = 256;
+
+/// Another node was dialled: it is connected now by this connection or another, or was, or is about to be.
+pub(crate) struct Dialled {
+    pub(crate) node: NodeId,
+}
+
+/// A connection with both ends agreed.
+pub(super) struct Established {
+    pub(super) number: ConnectionNumber,
+    pub(super) connection: Connection,
+    pub(super) control: Control,
+    pub(super) agreement: Agreement,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) replaces: Option<ConnectionNumber>,
+}
+
+/// A handshake that the arbiter may have been told of. Unless the connection comes to stand, the arbiter is told of its end,
+/// however the handshake ends: a peer that falls silent must not be remembered as one that is about to be connected.
+struct Pending<'a> {
+    mesh: &'a Mesh,
+    number: ConnectionNumber,
+    /// The peer, once the arbiter was asked about it.
+    node: Option<NodeId>,
+}
+
+impl<'a> Pending<'a> {
+    fn new(mesh: &'a Mesh) -> Self {
+        let number = ConnectionNumber(mesh.next_connection.fetch_add(1, Ordering::Relaxed));
+        Self { mesh, number, node: None }
+    }
+
+    /// The connection stands: its end is told when it ends.
+    fn stands(mut self) {
+        self.node = None;
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if let Some(node) = &self.node {
+            self.mesh.arbiter().ended(self.number, node);
+        }
+    }
+}
+
+impl Mesh {
+    fn hello(&self, replace: bool) -> Hello {
+        Hello {
+            versions: (PROTOCOL_MIN, PROTOCOL_MAX),
+            features: Features::OURS,
+            cluster: self.cluster.clone(),
+            role: Role::Node,
+            node: self.own().clone(),
+            listen_port: self.listen_port,
+            advertised: self.advertised.clone(),
+            max_message_bytes: u32::try_from(self.settings.max_message_bytes).unwrap_or(u32::MAX),
+            lanes: self.settings.lanes,
+            replace,
+            extensions: Vec::new(),
+        }
+    }
+
+    /// Dials another node, and makes it a peer, or finds that it is one.
+    pub(crate) async fn dial(self: &Arc<Self>, address: SocketAddr, replace: bool) -> Result<Dialled, ConnectionError> {
+        let limit = self.settings.handshake_timeout;
+        let deadline = tokio::time::Instant::now() + limit;
+        let connection = timeout_at(deadline, self.connect(address)).await;
+        let connection = connection.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit)))?;
+        let mut answered = None;
+        let shaken = timeout_at(deadline, self.dial_until_agreed(&connection, address, replace, &mut answered)).await;
+        match (shaken.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))), answered) {
+            (Ok(established), _) => {
+                let node = established.agreement.peer.node.clone();
+                self.establish(established);
+                Ok(Dialled { node })
+            }
+            (Err(error), answered) => {
+                farewell(&connection, &error).await;
+                match (error, answered) {
+                    (ConnectionError::RefusedByUs(refusal), Some(node)) if refusal.code == RefusalCode::Duplicate => {
+                        Ok(Dialled { node })
+                    }
+                    (error, _) => Err(error),
+                }
+            }
+        }
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<Connection, ConnectionError> {
+        // A fresh port for each dial: an address translation that has gone stale for an old one does no harm.
+        let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        let endpoint = Endpoint::client(SocketAddr::new(any, 0)).map_err(ConnectionError::Socket)?;
+        let connecting = endpoint.connect_with(self.client_config.clone(), address, SERVER_NAME);
+        Ok(connecting.map_err(ConnectionError::Dial)?.await?)
+    }
+
+    /// The dialler's end of the handshake. `answered` is who welcomed us, whatever came of it.
+    async fn dial_until_agreed(
+        self: &Arc<Self>,
+        connection: &Connection,
+        address: SocketAddr,
+        replace: bool,
+        answered: &mut Option<NodeId>,
+    ) -> Result<Established, ConnectionError> {
+        let identity = PeerIdentity::of_connection(connection)?;
+        let facts = facts_of(&identity);
+        let mut control = Control::open(connection).await?;
+        let mut pending = Pending::new(self);
+        let number = pending.number;
+        let mut replaces = None;
+        let agreement = shake_hands(&mut control, true, self.hello(replace), facts, |peer| {
+            *answered = Some(peer.node.clone());
+            pending.node = Some(peer.node.clone());
+            match self.arbiter().welcomed(number, &peer.node) {
+                Ruling::Keep(other) => {
+                    replaces = other;
+                    Verdict::Admit(None)
+                }
+                Ruling::Refuse(code, text) => Verdict::Refuse(code, text),
+            }
+        })
+        .await?;
+        pending.stands();
+        let mut addresses = agreement.peer.advertised.clone();
+        addresses.push(address);
+        Ok(Established { number, connection: connection.clone(), control, agreement, addresses, replaces })
+    }
+
+    /// Accepts connections until the endpoint is closed.
+    pub(crate) async fn accept_all(self: Arc<Self>, endpoint: Endpoint) {
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        while let Some(incoming) = endpoint.accept().await {
+            if handshakes.available_permits() < MAX_HANDSHAKES / 2 && incoming.may_retry() {
+                // Under load, only who really is where it says that it is gets further.
+                drop(incoming.retry());
+                continue;
+            }
+            let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+                tracing::warn!(from = %incoming.remote_address(), "too many handshakes at once: refused");
+                incoming.refuse();
+                continue;
+            };
+            let mesh = self.clone();
+            tokio::spawn(async move {
+                let from = incoming.remote_address();
+                if let Err(error) = mesh.accept(incoming).await {
+                    match &error {
+                        ConnectionError::RefusedByUs(refusal) if refusal.code != RefusalCode::Duplicate => {
+                            tracing::warn!(%from, code = refusal.code.name(), reason = %error, "connection refused");
+                        }
+                        ConnectionError::RefusedByUs(_) | ConnectionError::RefusedByPeer(_) => {
+                            tracing::debug!(%from, reason = %error, "connection not used");
+                        }
+                        _ => tracing::warn!(%from, reason = %error, "connection refused"),
+                    }
+                }
+                drop(permit);
+            });
+        }
+    }
+
+    async fn accept(self: &Arc<Self>, incoming: Incoming) -> Result<(), ConnectionError> {
+        let limit = self.settings.handshake_timeout;
+        let deadline = tokio::time::Instant::now() + limit;
+        let connection = timeout_at(deadline, incoming.into_future()).await;
+        let connection = connection.map_err(|_| ConnectionError::HandshakeTimeout(limit))??;
+        let shaken = timeout_at(deadline, self.accept_until_agreed(&connection)).await;
+        let established = match shaken.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
+            Ok(established) => established,
+            Err(error) => {
+                farewell(&connection, &error).await;
+                return Err(error);
+            }
+        };
+        match established.agreement.session {
+            Some(session) => {
+                let name = established.agreement.peer.node.name().as_str().to_owned();
+                let client = session::driver::NewClient {
+                    session,
+                    name,
+                    connection: established.connection,
+                    control: established.control,
+                    agreement: established.agreement,
+                };
+                session::driver::open(self, client);
+            }
+            None => self.establish(established),
+        }
+        Ok(())
+    }
+
+    async fn accept_until_agreed(self: &Arc<Self>, connection: &Connection) -> Result<Established, ConnectionError> {
+        let identity = PeerIdentity::of_connection(connection)?;
+        let is_client = matches!(identity.role, CertificateRole::Client { .. });
+        let facts = facts_of(&identity);
+        let mut control = Control::accept(connection).await?;
+        let mut pending = Pending::new(self);
+        let number = pending.number;
+        let agreement = shake_hands(&mut control, false, self.hello(false), facts, |peer| {
+            if is_client {
+                return self.admit_client();
+            }
+            if let Some(reason) = &*self.leaving.borrow() {
+                return Verdict::Refuse(RefusalCode::Draining, format!("{} is leaving: {reason}", self.own()));
+            }
+            pending.node = Some(peer.node.clone());
+            match self.arbiter().asked(number, &peer.node, peer.replace) {
+                Ruling::Keep(_) => Verdict::Admit(None),
+                Ruling::Refuse(code, text) => Verdict::Refuse(code, text),
+            }
+        })
+        .await?;
+        let mut replaces = None;
+        if let Some(node) = &pending.node {
+            match self.arbiter().confirmed(number, node) {
+                Ruling::Keep(other) => replaces = other,
+                Ruling::Refuse(code, text) => {
+                    // It takes the connection for made, so it waits for no word of ours: it is to hear at once.
+                    connection.close(close_code::REFUSED, text.as_bytes());
+                    let by = Some(self.own().clone());
+                    return Err(ConnectionError::RefusedByUs(Refusal { code, text, by }));
+                }
+            }
+        }
+        pending.stands();
+        let remote = SocketAddr::new(connection.remote_address().ip().to_canonical(), agreement.peer.listen_port);
+        let mut addresses = agreement.peer.advertised.clone();
+        addresses.push(remote);
+        Ok(Established { number, connection: connection.clone(), control, agreement, addresses, replaces })
+    }
+
+    fn admit_client(&self) -> Verdict {
+        if let Some(reason) = &*self.leaving.borrow() {
+            return Verdict::Refuse(RefusalCode::Draining, format!("{} is leaving: {reason}", self.own()));
+        }
+        let clients = self.peers.client_count();
+        if clients >= self.max_clients {
+            let text = format!("{} has {clients} clients, as many as it may (max_clients)", self.own());
+            return Verdict::Refuse(RefusalCode::Busy, text);
+        }
+        match SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed)) {
+            Some(session) => Verdict::Admit(Some(session)),
+            None => Verdict::Refuse(RefusalCode::Busy, format!("{} has no session numbers left", self.own())),
+        }
+    }
+}
+
+/// Lets the other end hear why, and closes.
+async fn farewell(connection: &Connection, error: &ConnectionError) {
+    if matches!(error, ConnectionError::RefusedByUs(_)) {
+        // The refusal is on the control stream; the other end closes when it has read it.
+        drop(timeout(FAREWELL, connection.closed()).await);
+    }
+    connection.close(error.close_code(), error.to_string().as_bytes());
+}

@@ -1,0 +1,195 @@
+//! The life of a peer, from the handshake's end to the loss of its connection: its lanes and control stream, what it is
+//! told of others, and who is told that it is up and down (M5).
+
+use std::{sync::Arc, time::Instant};
+
+use rookery_protocol::{
+    ControlFrame, Signal, SignalBody, WireError,
+    control::{Goodbye, PeerAddresses},
+    handshake::{Agreement, Features},
+    limits::{MAX_ADDRESSES_PER_PEER, MAX_PEERS_PER_FRAME},
+};
+use rookery_runtime::net::{
+    control::{ConnectionError, Control, ControlReceiver, ControlSender, close_code},
+    lanes::{read_lanes, write_lane},
+    outbound::Outbound,
+};
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{
+    dialler::Hint,
+    driver::{FAREWELL, Mesh, told},
+    handshakes::Established,
+    inbox::PeerInbox,
+    peers::{Arrivals, Peer},
+};
+
+impl Mesh {
+    /// Makes a peer of an agreed connection.
+    pub(super) fn establish(self: &Arc<Self>, established: Established) {
+        let Established { number, connection, control, agreement, mut addresses, replaces } = established;
+        let node = agreement.peer.node.clone();
+        if let Some(old) = replaces
+            && let Some(peer) = self.peers.all().into_iter().find(|peer| peer.number == old)
+        {
+            let reason = "another connection, or a newer life of it, takes its place";
+            self.lost(&peer, reason);
+            peer.connection.close(close_code::REPLACED, reason.as_bytes());
+        }
+        addresses.dedup();
+        addresses.truncate(MAX_ADDRESSES_PER_PEER);
+        let outbound = Arc::new(Outbound::new(
+            self.own(),
+            &node,
+            usize::from(self.settings.lanes),
+            self.settings.outbound_budget_bytes,
+            agreement.peer.max_message_bytes,
+        ));
+        let peer = Arc::new(Peer {
+            number,
+            node: node.clone(),
+            outbound,
+            connection: connection.clone(),
+            addresses,
+            since: Instant::now(),
+            received: Arrivals::default(),
+        });
+        if agreement.features.has(Features::DIRECTORY) {
+            // First of all, so that whoever is told of a process can look up what it has.
+            self.runtime.directory_peer_up(&peer.outbound);
+        }
+        self.peers.insert(peer.clone());
+        tracing::info!(%node, address = %connection.remote_address(), rtt = ?connection.rtt(), "node up");
+        self.runtime.node_up(&node);
+        self.tell_clients(&SignalBody::NodeUp(node.clone()));
+        for &address in &peer.addresses {
+            self.hint(Hint::Connected(address, node.clone()));
+        }
+        let mesh = self.clone();
+        tokio::spawn(async move {
+            let end = mesh.serve(&peer, control, agreement).await;
+            mesh.lost(&peer, &end.to_string());
+            peer.connection.close(end.close_code(), end.to_string().as_bytes());
+        });
+    }
+
+    /// The life of a peer. Gives why it ended.
+    async fn serve(self: &Arc<Self>, peer: &Arc<Peer>, control: Control, agreement: Agreement) -> ConnectionError {
+        let (mut sender, mut receiver) = control.split();
+        let mut leaving = self.leaving.subscribe();
+        let mut writers = JoinSet::new();
+        for lane in 0..peer.outbound.lanes() {
+            let (connection, outbound) = (peer.connection.clone(), peer.outbound.clone());
+            writers.spawn(async move { write_lane(&connection, &outbound, lane).await });
+        }
+        let inbox = Arc::new(PeerInbox { runtime: self.runtime.clone(), peer: peer.clone() });
+        let reading = read_lanes(
+            &peer.connection,
+            self.own(),
+            &peer.node,
+            agreement.peer.lanes,
+            self.settings.max_message_bytes,
+            inbox,
+        );
+        tokio::pin!(reading);
+        if let Err(error) = self.gossip(peer, &mut sender).await {
+            return error;
+        }
+        tokio::select! {
+            ended = &mut reading => match ended {
+                // All lanes ended in good order: the goodbye is on its way.
+                Ok(()) => match timeout(FAREWELL, self.control_loop(&mut receiver)).await {
+                    Ok(end) => end,
+                    Err(_) => ConnectionError::StreamClosed("lane"),
+                },
+                Err(error) => error,
+            },
+            Some(ended) = writers.join_next() => match ended {
+                Ok(Err(error)) => error,
+                _ => ConnectionError::StreamClosed("lane"),
+            },
+            end = self.control_loop(&mut receiver) => match end {
+                // What it sent before it left comes before the end.
+                ConnectionError::Goodbye(reason) => {
+                    drop(timeout(FAREWELL, reading).await);
+                    ConnectionError::Goodbye(reason)
+                }
+                end => end,
+            },
+            reason = told(&mut leaving) => {
+                // Say all that is to be said, then goodbye; the peer closes when it has read it.
+                peer.outbound.finish();
+                let last = async {
+                    while writers.join_next().await.is_some() {}
+                    sender.send(&ControlFrame::Goodbye(Goodbye { reason: reason.clone() })).await?;
+                    drop(reading.await);
+                    peer.connection.closed().await;
+                    Ok::<(), ConnectionError>(())
+                };
+                drop(timeout(FAREWELL, last).await);
+                ConnectionError::Goodbye(format!("this node leaves: {reason}"))
+            }
+        }
+    }
+
+    /// Tells a new peer where the others are.
+    async fn gossip(&self, peer: &Peer, sender: &mut ControlSender) -> Result<(), ConnectionError> {
+        let known: Vec<PeerAddresses> = self
+            .peers
+            .all()
+            .iter()
+            .filter(|other| other.node != peer.node)
+            .map(|other| PeerAddresses { node: other.node.clone(), addresses: other.addresses.clone() })
+            .collect();
+        for part in known.chunks(MAX_PEERS_PER_FRAME) {
+            sender.send(&ControlFrame::Peers(part.to_vec())).await?;
+        }
+        Ok(())
+    }
+
+    async fn control_loop(&self, receiver: &mut ControlReceiver) -> ConnectionError {
+        loop {
+            match receiver.receive().await {
+                Ok(ControlFrame::Peers(peers)) => {
+                    for told in peers.iter().filter(|told| told.node != *self.own() && !self.knows(&told.node)) {
+                        for &address in &told.addresses {
+                            self.hint(Hint::Learned(address));
+                        }
+                    }
+                }
+                Ok(ControlFrame::Goodbye(goodbye)) => return ConnectionError::Goodbye(goodbye.reason),
+                Ok(_) => {
+                    let detail = "the handshake is over";
+                    return WireError::Unexpected { kind: "handshake", detail }.into();
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// A peer's connection is gone: tells everybody who must know, in the contract's order. Once.
+    fn lost(&self, peer: &Peer, reason: &str) {
+        self.arbiter().ended(peer.number, &peer.node);
+        if self.peers.remove(&peer.node, peer.number).is_none() {
+            return;
+        }
+        tracing::info!(node = %peer.node, reason, "node down");
+        let tied = peer.outbound.close();
+        self.runtime.node_lost(&peer.node, tied, reason);
+        for client in self.peers.clients() {
+            let told = client.edges().node_lost(&peer.node, self.own());
+            told.into_iter().for_each(|signal| self.runtime.signal(signal));
+        }
+        let reason = reason.to_owned();
+        self.tell_clients(&SignalBody::NodeDown { node: peer.node.clone(), reason });
+        self.hint(Hint::Disconnected(peer.node.clone()));
+    }
+
+    fn tell_clients(&self, body: &SignalBody) {
+        for client in self.peers.clients() {
+            let to =
+                rookery_protocol::Pid::new(self.own().clone(), rookery_protocol::Serial::of_client(client.session, 0));
+            self.runtime.signal(Signal { from: self.runtime.own_pid(), to: to.into(), body: body.clone() });
+        }
+    }
+}

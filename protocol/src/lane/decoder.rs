@@ -1,0 +1,209 @@
+//! The receiving end of a lane: bytes as they arrive become signals. Whatever breaks the protocol ends the lane, and is
+//! given again and again from then on.
+
+use bytes::Bytes;
+
+use crate::{
+    decoder::FrameDecoder,
+    error::WireError,
+    frame::{FLAG_SKIPPABLE, Frame, FrameKind},
+    group::Group,
+    id::{CallId, NodeId, Pid, ProcessName, Ref, Serial, UnlinkId},
+    lane::{BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_DEADLINE, HAS_REPLY, LINKED, fields::Fields},
+    limits::{MAX_INTERNED_NODES, MAX_LANES, MAX_SIGNAL_OVERHEAD_BYTES},
+    signal::{Destination, Recipient, ReplyRoute, Signal, SignalBody},
+};
+
+/// The receiving end of a lane.
+#[derive(Debug)]
+pub struct LaneDecoder {
+    frames: FrameDecoder,
+    /// This end: number 0 of `to`.
+    own: NodeId,
+    /// The other end: number 0 of `from`.
+    peer: NodeId,
+    /// Nodes 1, 2, …
+    nodes: Vec<NodeId>,
+    /// The lane's number, once it has said it.
+    lane: Option<u8>,
+    /// The largest payload accepted, in bytes.
+    max_message_bytes: usize,
+    /// An error ends the lane: it is given again and again.
+    failed: Option<WireError>,
+}
+
+impl LaneDecoder {
+    /// The receiving end of a lane from `peer` to `own`, for messages of at most `max_message_bytes`.
+    #[must_use]
+    pub fn new(own: NodeId, peer: NodeId, max_message_bytes: usize) -> Self {
+        let frames = FrameDecoder::new(max_message_bytes.saturating_add(MAX_SIGNAL_OVERHEAD_BYTES));
+        Self { frames, own, peer, nodes: Vec::new(), lane: None, max_message_bytes, failed: None }
+    }
+
+    /// Takes the next bytes of the lane's stream.
+    pub fn push(&mut self, chunk: Bytes) {
+        if self.failed.is_none() {
+            self.frames.push(chunk);
+        }
+    }
+
+    /// The next signal, or `None` until more bytes have arrived.
+    ///
+    /// # Errors
+    /// Whatever breaks the protocol; the connection is to be closed with it, and the lane gives nothing else any more.
+    pub fn next_signal(&mut self) -> Result<Option<Signal>, WireError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let next = self.advance();
+        if let Err(error) = &next {
+            self.failed = Some(error.clone());
+            // What is held of a broken lane is of no use any more.
+            self.frames = FrameDecoder::new(0);
+        }
+        next
+    }
+
+    fn advance(&mut self) -> Result<Option<Signal>, WireError> {
+        while let Some(frame) = self.frames.next_frame()? {
+            match frame.kind {
+                FrameKind::LaneOpen => self.open(&frame)?,
+                _ if self.lane.is_none() => {
+                    let detail = "a lane begins with LaneOpen";
+                    return Err(WireError::Unexpected { kind: frame.kind.name(), detail });
+                }
+                FrameKind::NodeDef => self.define(&frame)?,
+                _ => return self.signal(frame).map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells whether the stream may end here.
+    ///
+    /// # Errors
+    /// When it ended within a frame, and the error that broke the lane if one did.
+    pub fn finish(&self) -> Result<(), WireError> {
+        match &self.failed {
+            Some(error) => Err(error.clone()),
+            None => self.frames.finish(),
+        }
+    }
+
+    fn open(&mut self, frame: &Frame) -> Result<(), WireError> {
+        let mut fields = Fields::new(frame);
+        let lane = fields.u8("lane")?;
+        fields.end()?;
+        if self.lane.is_some() {
+            return Err(WireError::Unexpected { kind: "LaneOpen", detail: "the lane is open already" });
+        }
+        if usize::from(lane) >= MAX_LANES {
+            return Err(fields.invalid("lane", format!("{lane}; there are at most {MAX_LANES}")));
+        }
+        self.lane = Some(lane);
+        Ok(())
+    }
+
+    fn define(&mut self, frame: &Frame) -> Result<(), WireError> {
+        let mut fields = Fields::new(frame);
+        let number = fields.u16("number")?;
+        let node = fields.node("node")?;
+        fields.end()?;
+        if self.nodes.len() >= MAX_INTERNED_NODES {
+            return Err(WireError::TooManyNodes { limit: MAX_INTERNED_NODES });
+        }
+        if usize::from(number) != self.nodes.len() + 1 {
+            return Err(fields.invalid("number", format!("{number}; the next is {}", self.nodes.len() + 1)));
+        }
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    fn node(&self, index: u16, end: End) -> Result<&NodeId, WireError> {
+        match index {
+            0 if end == End::To => Ok(&self.own),
+            0 => Ok(&self.peer),
+            _ => self.nodes.get(usize::from(index) - 1).ok_or(WireError::UnknownNode { index }),
+        }
+    }
+
+    fn signal(&self, frame: Frame) -> Result<Signal, WireError> {
+        let mut fields = Fields::new(&frame);
+        let unknown = frame.flags & !known_flags(frame.kind);
+        if unknown != 0 {
+            return Err(fields.invalid("flags", format!("bits {unknown:#04x} mean nothing to this version")));
+        }
+        let to_node = fields.u16("to node")?;
+        let from_node = fields.u16("from node")?;
+        let to_serial = Serial(fields.u64("to serial")?);
+        let from_serial = Serial(fields.u64("from serial")?);
+        let to = match frame.flags & (BY_NAME | BY_CLUSTER_NAME | BY_GROUP) {
+            0 => Recipient::Serial(to_serial),
+            BY_NAME => Recipient::Name(fields.checked("name", |text| ProcessName::new(text))?),
+            BY_CLUSTER_NAME => Recipient::ClusterName(fields.checked("name", |text| ProcessName::new(text))?),
+            BY_GROUP => Recipient::Group(fields.checked("group", |text| Group::new(text))?),
+            several => return Err(fields.invalid("flags", format!("bits {several:#04x} exclude each other"))),
+        };
+        let to = Destination { node: self.node(to_node, End::To)?.clone(), to };
+        let from = Pid::new(self.node(from_node, End::From)?.clone(), from_serial);
+        let body = self.body(&frame, &mut fields)?;
+        fields.end()?;
+        Ok(Signal { from, to, body })
+    }
+
+    fn body(&self, frame: &Frame, fields: &mut Fields) -> Result<SignalBody, WireError> {
+        Ok(match frame.kind {
+            FrameKind::Message => {
+                let reply = if frame.flags & HAS_REPLY != 0 {
+                    let node = self.node(fields.u16("reply node")?, End::From)?.clone();
+                    let serial = Serial(fields.u64("reply serial")?);
+                    Some(ReplyRoute { to: Pid::new(node, serial), call: CallId(fields.u64("call")?) })
+                } else {
+                    None
+                };
+                let deadline_ms = if frame.flags & HAS_DEADLINE != 0 { Some(fields.u32("deadline")?) } else { None };
+                SignalBody::Message { payload: fields.payload(self.max_message_bytes)?, reply, deadline_ms }
+            }
+            FrameKind::Reply => {
+                let call = CallId(fields.u64("call")?);
+                SignalBody::Reply { call, outcome: fields.outcome(self.max_message_bytes)? }
+            }
+            FrameKind::Link => SignalBody::Link,
+            FrameKind::Unlink => SignalBody::Unlink(UnlinkId(fields.u64("unlink id")?)),
+            FrameKind::UnlinkAck => SignalBody::UnlinkAck(UnlinkId(fields.u64("unlink id")?)),
+            FrameKind::Exit => SignalBody::Exit { reason: fields.reason()?, linked: frame.flags & LINKED != 0 },
+            FrameKind::Monitor => SignalBody::Monitor(Ref(fields.u64("ref")?)),
+            FrameKind::Demonitor => SignalBody::Demonitor(Ref(fields.u64("ref")?)),
+            FrameKind::Down => SignalBody::Down { monitor: Ref(fields.u64("ref")?), reason: fields.reason()? },
+            FrameKind::Request => {
+                SignalBody::Request { call: CallId(fields.u64("call")?), body: Box::new(fields.bincode()?) }
+            }
+            FrameKind::Response => {
+                SignalBody::Response { call: CallId(fields.u64("call")?), body: Box::new(fields.bincode()?) }
+            }
+            FrameKind::NodeUp => SignalBody::NodeUp(fields.node("node")?),
+            FrameKind::NodeDown => {
+                SignalBody::NodeDown { node: fields.node("node")?, reason: fields.long_text("reason")? }
+            }
+            FrameKind::Directory => SignalBody::Directory(fields.bincode()?),
+            FrameKind::GroupChange => SignalBody::GroupChange(fields.bincode()?),
+            FrameKind::NameConflict => {
+                let (name, holder) = fields.bincode()?;
+                SignalBody::NameConflict { name, holder }
+            }
+            FrameKind::Refused => SignalBody::Refused { detail: fields.long_text("detail")? },
+            kind => return Err(WireError::Misplaced { kind: kind.name(), stream: "lane" }),
+        })
+    }
+}
+
+/// The flags that a signal of this kind may have. Any other may announce a field that this version does not know, so
+/// what follows could not be read rightly.
+fn known_flags(kind: FrameKind) -> u8 {
+    let own = match kind {
+        FrameKind::Message => HAS_REPLY | HAS_DEADLINE | BY_GROUP,
+        FrameKind::Exit => LINKED,
+        _ => 0,
+    };
+    own | BY_NAME | BY_CLUSTER_NAME | FLAG_SKIPPABLE
+}
