@@ -22,7 +22,7 @@ use std::{
 };
 
 use rookery_protocol::{
-    CallFailure, CallId, Codec, Destination, ExitReason, Payload, ReplyRoute, Signal, SignalBody, Tag,
+    CallFailure, CallId, Codec, Destination, ExitReason, Payload, Pid, ReplyRoute, Signal, SignalBody, Tag,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use thiserror::Error;
@@ -122,9 +122,25 @@ pub(crate) struct RemoteReply {
     pub(crate) codec: Codec,
     /// Until when the caller waits, as far as is known here.
     pub(crate) deadline: Option<Deadline>,
+    /// Whether a client sent the request or waits for its answer.
+    by_client: bool,
 }
 
 impl RemoteReply {
+    /// What came with a request of `from`. Who sends and who waits are not always one: a client can hand on what a member
+    /// has asked it, and must not get by it what it may not ask itself.
+    pub(crate) fn new(
+        runtime: Runtime,
+        from: &Pid,
+        route: ReplyRoute,
+        codec: Codec,
+        deadline: Option<Deadline>,
+    ) -> Self {
+        let of_client = |pid: &Pid| pid.serial().session().is_some() && !runtime.is_own(&pid.into());
+        let by_client = of_client(from) || of_client(&route.to);
+        Self { runtime, route, codec, deadline, by_client }
+    }
+
     pub(crate) fn answer(self, outcome: Result<Payload, CallFailure>) {
         let from = current::pid().unwrap_or_else(|| self.runtime.own_pid());
         let body = SignalBody::Reply { call: self.route.call, outcome };
@@ -150,6 +166,18 @@ impl<T: Send + 'static> ReplyTo<T> {
         match &self.to {
             To::Local(slot) => slot.is_awaited(),
             To::Remote(_) => true,
+            To::Nobody => false,
+        }
+    }
+
+    /// Whether it is a member that asks: a process of this runtime or of a node. For requests that clients may not make,
+    /// whatever their policy, of a process that answers them others (C3). False when nobody waits, since then it is not
+    /// known who has sent the message.
+    #[must_use]
+    pub fn asked_by_member(&self) -> bool {
+        match &self.to {
+            To::Local(_) => true,
+            To::Remote(remote) => !remote.by_client,
             To::Nobody => false,
         }
     }

@@ -203,7 +203,7 @@ impl Runtime {
                 let codec = payload.codec;
                 let deadline = deadline_ms
                     .and_then(|left| self.clock().deadline(Instant::now(), Duration::from_millis(left.into())));
-                let reply = reply.map(|route| RemoteReply { runtime: self.clone(), route, codec, deadline });
+                let reply = reply.map(|route| RemoteReply::new(self.clone(), &from, route, codec, deadline));
                 process.deliver(payload, reply);
             }
             None => {
@@ -384,7 +384,8 @@ impl Runtime {
         match encoded {
             Ok((payload, reply)) => {
                 dropping::within(dropping::Mode::Sent, message);
-                let remote = |(route, deadline)| RemoteReply { runtime: self.clone(), route, codec, deadline };
+                let from = current::pid().unwrap_or_else(|| self.own_pid());
+                let remote = |(route, deadline)| RemoteReply::new(self.clone(), &from, route, codec, deadline);
                 to.deliver(payload, reply.map(remote));
                 Ok(())
             }

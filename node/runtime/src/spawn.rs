@@ -124,8 +124,8 @@ impl SpawnOptions {
         self
     }
 
-    /// Out of reach of clients: what they send it is refused (C3). For processes that do more than a client may, as
-    /// supervisors, which start whatever they are told to.
+    /// Out of reach of clients: what they send it is refused (C3). For processes that do more than a client may. One that
+    /// lets clients ask but not change looks at [`ReplyTo::asked_by_member`](crate::ReplyTo::asked_by_member).
     #[must_use]
     pub fn members_only(mut self) -> Self {
         self.members_only = true;
@@ -354,6 +354,31 @@ impl Start {
         rookery_protocol::codec::append(arguments, &mut body)?;
         let tag = rookery_protocol::Tag::from_static(crate::tag_of::<T>());
         Ok(Self::payload(behaviour, Payload { tag, codec: rookery_protocol::Codec::Bincode, body: body.into() }))
+    }
+
+    /// What is started.
+    #[must_use]
+    pub fn behaviour(&self) -> &BehaviourName {
+        &self.behaviour
+    }
+
+    /// What it is started with.
+    #[must_use]
+    pub fn arguments(&self) -> &Payload {
+        &self.arguments
+    }
+
+    /// With other arguments.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: Payload) -> Self {
+        self.arguments = arguments;
+        self
+    }
+
+    /// The name that it gets, if one.
+    #[must_use]
+    pub fn registered_name(&self) -> Option<&ProcessName> {
+        self.name.as_ref()
     }
 
     /// Registered under this name on its node, before it runs.

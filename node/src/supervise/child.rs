@@ -19,6 +19,8 @@ pub(super) struct Child {
     pub(super) plan: ChildPlan,
     /// What it does now; changed by [`Family::set`](super::family::Family::set) alone.
     state: ChildState,
+    /// It is being stopped here to be started on another node.
+    pub(super) moving: bool,
     /// How often it has been started after its first start.
     pub(super) restarts: u64,
     /// Restarts in a row, for the backoff.
@@ -66,6 +68,7 @@ impl Child {
         Self {
             plan,
             state: ChildState::Stopped,
+            moving: false,
             restarts: 0,
             failures: 0,
             searches: 0,

@@ -25,6 +25,14 @@ pub const PLACE_WAIT_MIN: Duration = Duration::from_millis(100);
 /// The longest wait for a node, should its coming have been missed.
 pub const PLACE_WAIT_MAX: Duration = Duration::from_secs(5);
 
+/// How often a child that spreads moves to a node that has fewer: ten a second. A tree of a thousand fills a new node in
+/// minutes, and no service loses more than one child at a time to it.
+pub const SPREAD_MOVE_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a start waits to hear what is known of the nodes; without, it chooses by who is up. A quarter of the second
+/// within which the children of a lost node are started elsewhere.
+pub const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// Requests to start, stop or restart a child that wait at a time for their child; more are refused. Each waits for a
 /// process of somebody else's, who may be slow.
 pub const MAX_PENDING_COMMANDS: usize = 1_024;

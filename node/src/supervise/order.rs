@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rookery_runtime::ExitReason;
 
 use crate::supervise::{
-    child::{ChildState, StartCommand},
+    child::{Child, ChildState, StartCommand},
     effect::{Attempt, Cause, CommandError, Effect, Report, TimerToken},
     family::Place,
-    policy::{Restart, Shutdown, Strategy},
+    policy::{AutoShutdown, Restart, Shutdown, Strategy},
     strategy::{Phase, Stage, StrategyMachine},
 };
 
@@ -100,16 +100,23 @@ impl StrategyMachine {
     /// Restarts the child at `at`, which is stopped, and those that go with it; unless that is one too many (V3).
     pub(super) fn restart(&mut self, at: Place, cause: Cause, now: Instant) {
         let id = self.family[at].id().clone();
-        let Ok(restarts) = self.intensity.add(now) else {
+        let counted = match &cause {
+            Cause::Lost { pid } if self.counted_loss.as_ref() == Some(pid.node()) => Ok(self.intensity.count(now)),
+            _ => self.intensity.add(now),
+        };
+        let Ok(restarts) = counted else {
             self.effects.push_back(Effect::Report(Report::IntensityReached { child: id, cause }));
             return self.begin_end(ExitReason::Shutdown);
         };
+        if let Cause::Lost { pid } = &cause {
+            self.counted_loss = Some(pid.node().clone());
+        }
         let delay = self.next_delay(at, now);
         self.effects.push_back(Effect::Report(Report::Restarting { child: id, cause, restarts, delay }));
         self.family[at].delay = delay;
         self.family[at].restarts += 1;
         let from = match self.strategy {
-            Strategy::OneForOne => return self.launch(at),
+            Strategy::OneForOne | Strategy::SimpleOneForOne => return self.launch(at),
             Strategy::OneForAll => None,
             Strategy::RestForOne => Some(at),
         };
@@ -184,14 +191,37 @@ impl StrategyMachine {
         self.stopped(at);
     }
 
+    /// The child at `at`, which ran, has ended by itself and is not started again; a significant one may have been what the
+    /// supervisor was for (V5).
+    pub(super) fn ended_for_good(&mut self, at: Place, reason: ExitReason) {
+        let id = self.family[at].id().clone();
+        let significant = self.family[at].plan.significant;
+        self.effects.push_back(Effect::Report(Report::Ended { child: id.clone(), reason }));
+        self.stopped(at);
+        let left =
+            |place, child: &Child| child.plan.significant && (!child.is_stopped() || self.family.in_group(place));
+        let over = match self.auto_shutdown {
+            AutoShutdown::Never => false,
+            AutoShutdown::AnySignificant => true,
+            AutoShutdown::AllSignificant => !self.family.iter().any(|(place, child)| left(place, child)),
+        };
+        if significant && over {
+            self.effects.push_back(Effect::Report(Report::AutoShutdown(id)));
+            self.begin_end(ExitReason::Shutdown);
+        }
+    }
+
     /// The child at `at` does nothing any more.
     pub(super) fn stopped(&mut self, at: Place) {
         self.family.set(at, ChildState::Stopped);
         let child = &mut self.family[at];
+        let moves = std::mem::take(&mut child.moving);
         for command in std::mem::take(&mut child.awaiting_stop) {
             self.effects.push_back(Effect::Answer { command, outcome: Ok(None) });
         }
-        if child.plan.restart == Restart::Temporary {
+        if moves && self.phase == Phase::Up && !self.family.in_group(at) {
+            self.launch_now(at, None);
+        } else if self.strategy == Strategy::SimpleOneForOne || self.family[at].plan.restart == Restart::Temporary {
             self.remove(at);
         }
     }
@@ -208,6 +238,10 @@ impl StrategyMachine {
             self.phase = Phase::Ending(reason);
             self.group = None;
             self.family.ungroup_all();
+            // Dynamic children have no order: they are told all at once.
+            if self.strategy == Strategy::SimpleOneForOne {
+                self.family.alive().collect::<Vec<_>>().into_iter().for_each(|at| self.begin_stop(at));
+            }
         }
     }
 }

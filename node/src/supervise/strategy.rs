@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rookery_runtime::{ExitReason, Pid};
+use rookery_runtime::{ExitReason, NodeId, Pid};
 
 use crate::supervise::{
     child::ChildState,
@@ -22,7 +22,7 @@ use crate::supervise::{
     family::{Family, Place},
     intensity::Intensity,
     limits::{PLACE_WAIT_MAX, PLACE_WAIT_MIN},
-    policy::{Backoff, Strategy},
+    policy::{AutoShutdown, Backoff, Strategy},
 };
 
 /// The decisions of one supervisor.
@@ -30,6 +30,8 @@ use crate::supervise::{
 pub struct StrategyMachine {
     /// Which children go with one that has to be restarted.
     pub(super) strategy: Strategy,
+    /// Whether the end of significant children ends the supervisor.
+    pub(super) auto_shutdown: AutoShutdown,
     /// How long restarts wait.
     pub(super) backoff: Option<Backoff>,
     /// The restarts of the last period.
@@ -38,6 +40,8 @@ pub struct StrategyMachine {
     pub(super) phase: Phase,
     /// What is done with the family's group; `None` when there is none.
     pub(super) group: Option<Stage>,
+    /// The node whose loss was counted last.
+    pub(super) counted_loss: Option<NodeId>,
     /// What is to be done and was not taken yet.
     pub(super) effects: VecDeque<Effect>,
     /// The next attempt's or timer's number.
@@ -76,14 +80,23 @@ impl StrategyMachine {
         }
         Self {
             strategy,
+            auto_shutdown: AutoShutdown::Never,
             backoff,
             intensity,
             family,
             phase: Phase::New,
             group: None,
+            counted_loss: None,
             effects: VecDeque::new(),
             next_number: 0,
         }
+    }
+
+    /// Shuts down by itself when significant children have ended (V5).
+    #[must_use]
+    pub fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> Self {
+        self.auto_shutdown = auto_shutdown;
+        self
     }
 
     /// The next thing to do.
@@ -170,6 +183,16 @@ impl StrategyMachine {
 
     /// A process has ended. One that is no child's is ignored, as one that is told of twice.
     pub fn handle_down(&mut self, pid: &Pid, reason: ExitReason, now: Instant) {
+        self.down(pid, reason, |reason| Cause::Exit { pid: pid.clone(), reason }, now);
+    }
+
+    /// The node of a process is lost, and the process with it. However many children that is, it is one restart for the
+    /// intensity: they have not failed, but who brings down node after node shall come to an end.
+    pub fn handle_lost(&mut self, pid: &Pid, now: Instant) {
+        self.down(pid, ExitReason::NoConnection, |_| Cause::Lost { pid: pid.clone() }, now);
+    }
+
+    fn down(&mut self, pid: &Pid, reason: ExitReason, cause: impl FnOnce(ExitReason) -> Cause, now: Instant) {
         let Some(at) = self.family.by_pid(pid) else { return };
         let child = &mut self.family[at];
         let was_running = matches!(child.state(), ChildState::Running { .. });
@@ -179,11 +202,9 @@ impl StrategyMachine {
             self.stopped(at);
         } else if restarts {
             self.family.set(at, ChildState::Stopped);
-            self.restart(at, Cause::Exit { pid: pid.clone(), reason }, now);
+            self.restart(at, cause(reason), now);
         } else {
-            let ended = Report::Ended { child: self.family[at].id().clone(), reason };
-            self.effects.push_back(Effect::Report(ended));
-            self.stopped(at);
+            self.ended_for_good(at, reason);
         }
         self.advance();
     }
@@ -208,7 +229,8 @@ impl StrategyMachine {
     }
 
     /// A node has come up: children that wait for a place look again.
-    pub fn handle_place_changed(&mut self) {
+    pub fn handle_node_up(&mut self, node: &NodeId) {
+        self.counted_loss.take_if(|lost| lost.name() == node.name());
         for at in self.family.alive().collect::<Vec<_>>() {
             if matches!(self.family[at].state(), ChildState::Waiting { for_place: true, .. }) {
                 self.launch(at);
