@@ -146,7 +146,7 @@ impl Mesh {
                     replaces = other;
                     Verdict::Admit(None)
                 }
-                Ruling::Refuse(code, text) => Verdict::Refuse(code, text),
+                Ruling::Refuse(code, text) => Verdict::Refuse(code, self.located(connection, &peer.node, code, text)),
             }
         })
         .await?;
@@ -236,7 +236,7 @@ impl Mesh {
             pending.node = Some(peer.node.clone());
             match self.arbiter().asked(number, &peer.node, peer.replace) {
                 Ruling::Keep(_) => Verdict::Admit(None),
-                Ruling::Refuse(code, text) => Verdict::Refuse(code, text),
+                Ruling::Refuse(code, text) => Verdict::Refuse(code, self.located(connection, &peer.node, code, text)),
             }
         })
         .await?;
@@ -245,6 +245,7 @@ impl Mesh {
             match self.arbiter().confirmed(number, node) {
                 Ruling::Keep(other) => replaces = other,
                 Ruling::Refuse(code, text) => {
+                    let text = self.located(connection, node, code, text);
                     // It takes the connection for made, so it waits for no word of ours: it is to hear at once.
                     connection.close(close_code::REFUSED, text.as_bytes());
                     let by = Some(self.own().clone());
@@ -257,6 +258,23 @@ impl Mesh {
         let mut addresses = agreement.peer.advertised.clone();
         addresses.push(remote);
         Ok(Established { number, connection: connection.clone(), control, agreement, addresses, replaces })
+    }
+
+    /// Adds to a refusal for the sake of a name where the other one of that name is: somebody has to find it.
+    fn located(&self, connection: &Connection, peer: &NodeId, code: RefusalCode, text: String) -> String {
+        if code != RefusalCode::OlderIncarnation {
+            return text;
+        }
+        let other = if peer.name() == self.own().name() {
+            connection.local_ip().map(|ip| (self.own().clone(), SocketAddr::new(ip.to_canonical(), self.listen_port)))
+        } else {
+            let known = self.peers.all().into_iter().find(|known| known.node.name() == peer.name());
+            known.and_then(|known| Some((known.node.clone(), *known.addresses.last()?)))
+        };
+        match other {
+            Some((node, address)) => format!("{text} ({node} is at {address})"),
+            None => text,
+        }
     }
 
     fn admit_client(&self) -> Verdict {

@@ -32,8 +32,12 @@ impl Mesh {
         if let Some(old) = replaces
             && let Some(peer) = self.peers.all().into_iter().find(|peer| peer.number == old)
         {
-            let reason = "another connection, or a newer life of it, takes its place";
-            self.lost(&peer, reason);
+            let reason = if peer.node == node {
+                format!("another connection of {node} takes its place")
+            } else {
+                format!("{node}, a newer life of it, takes its place")
+            };
+            self.lost(&peer, &reason);
             peer.connection.close(close_code::REPLACED, reason.as_bytes());
         }
         addresses.dedup();
