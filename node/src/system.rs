@@ -3,16 +3,14 @@
 
 use std::time::Instant;
 
-use rookery_runtime::{Context, NodeId, Pid, ProcessInfo, ProcessName, Received, ReplyTo, RequestError, SpawnOptions};
+use rookery_runtime::{Context, NodeId, Pid, ProcessName, Received, ReplyTo, RequestError, SpawnOptions};
+pub use rookery_runtime::{Load, MAX_LISTED, ProcessDetails, ProcessInfo, ProcessList, ProcessQuery, SortBy};
 use serde::{Deserialize, Serialize};
 
-use crate::{Insight, PeerInfo, ask::Ask};
+use crate::{Insight, PeerInfo, ask::Ask, status::Labels};
 
 /// The name of the process on every node.
 pub const SYSTEM_NAME: &str = "rookery:node";
-
-/// How many processes one answer lists at most; more are counted only.
-pub const MAX_LISTED: u32 = 10_000;
 
 /// What the node answers.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,8 +18,10 @@ pub const MAX_LISTED: u32 = 10_000;
 pub enum System {
     /// What the node is and has.
     Info(ReplyTo<NodeInfo>),
-    /// Its processes, at most so many of them, longest mailbox first.
-    Processes(Ask<u32, ProcessList>),
+    /// Its processes, sorted, filtered and in pages.
+    Processes(Ask<ProcessQuery, ProcessList>),
+    /// Everything about one process of this node; none if it does not live.
+    Inspect(Ask<Pid, Option<ProcessDetails>>),
     /// Its names.
     Names(ReplyTo<Vec<(ProcessName, Pid)>>),
 }
@@ -33,27 +33,30 @@ pub struct NodeInfo {
     pub node: NodeId,
     /// The version of its program.
     pub version: String,
+    /// Its labels.
+    pub labels: Labels,
     /// For how long it has run, in milliseconds.
     pub uptime_ms: u64,
     /// How many processes live on it.
     pub processes: u64,
+    /// How many may live on it.
+    pub max_processes: u64,
+    /// How busy it is.
+    pub load: Load,
+    /// Whether it is about to leave, and takes no new processes.
+    pub draining: bool,
+    /// How many names it has given.
+    pub names: u64,
     /// How many clients are connected to it.
     pub clients: u64,
+    /// How often something that clients asked for was refused by policy.
+    pub refused_to_clients: u64,
     /// How many messages found no receiver, or one that did not understand them.
     pub dead_letters: u64,
     /// What can be started on it by name.
     pub behaviours: Vec<String>,
     /// The nodes that it is connected with.
     pub peers: Vec<PeerInfo>,
-}
-
-/// Processes of a node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ProcessList {
-    /// How many there are.
-    pub total: u64,
-    /// Those that are listed.
-    pub processes: Vec<ProcessInfo>,
 }
 
 struct SystemServer {
@@ -70,7 +73,7 @@ pub(crate) fn start(insight: Insight) -> Result<(), RequestError> {
         let mut server = SystemServer { insight, since: Instant::now() };
         while !server.insight.runtime().is_closed() {
             if let Received::Message(message) = context.receive().await {
-                server.answer(message);
+                server.answer(message).await;
             }
         }
     })?;
@@ -78,28 +81,44 @@ pub(crate) fn start(insight: Insight) -> Result<(), RequestError> {
 }
 
 impl SystemServer {
-    fn answer(&mut self, message: System) {
+    async fn answer(&mut self, message: System) {
         let runtime = self.insight.runtime();
         // An answer that cannot be sent has been told to whoever asked.
         match message {
             System::Info(reply) => drop(reply.send(NodeInfo {
                 node: runtime.node().clone(),
+                labels: self.insight.labels(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 uptime_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 processes: runtime.process_count() as u64,
+                max_processes: runtime.max_processes() as u64,
+                load: runtime.load(),
+                draining: runtime.is_draining(),
+                names: runtime.names_here().len() as u64,
                 clients: self.insight.clients() as u64,
+                refused_to_clients: self.insight.refused_to_clients(),
                 dead_letters: runtime.dead_letters(),
                 behaviours: runtime.behaviours().names().map(ToString::to_string).collect(),
                 peers: self.insight.peers(),
             })),
-            System::Processes(Ask { value: most, reply }) => {
-                let mut processes = runtime.processes();
-                let total = processes.len() as u64;
-                processes.sort_by(|a, b| b.mailbox.cmp(&a.mailbox).then_with(|| a.pid.cmp(&b.pid)));
-                processes.truncate(most.min(MAX_LISTED) as usize);
-                drop(reply.send(ProcessList { total, processes }));
+            // One list after the other: many who ask at once share the node with all else.
+            System::Processes(Ask { value: query, reply }) => {
+                let list = runtime.list_processes(&query).await;
+                drop(reply.send(list));
             }
+            System::Inspect(Ask { value: pid, reply }) => match elsewhere(runtime.node(), &pid) {
+                Some(why) => reply.refuse(why),
+                None => drop(reply.send(runtime.inspect(&pid))),
+            },
             System::Names(reply) => drop(reply.send(runtime.names_here())),
         }
     }
+}
+
+/// Why this node cannot tell about a process, if it cannot.
+fn elsewhere(own: &NodeId, pid: &Pid) -> Option<String> {
+    if pid.node().name() != own.name() {
+        return Some(format!("{pid} is not on {}: ask {SYSTEM_NAME} of its own node", own.name()));
+    }
+    pid.serial().session().map(|_| format!("{pid} is a client's process: it lives in the client, which alone can tell"))
 }

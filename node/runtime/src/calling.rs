@@ -7,17 +7,29 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use rookery_protocol::{Destination, Payload, ReplyRoute, Signal, SignalBody};
+use tokio::time::Instant;
 
 use crate::{
-    process::current,
+    process::{AnyProcess, current, deadline::FAR},
     reply::{CallError, RawReply, RawSlot, Slot},
     runtime::Runtime,
 };
 
 /// Closes the slot, and takes the call out of the table, however the wait ends.
-struct Waiting<'a, T: Send + 'static> {
+pub(crate) struct Waiting<'a, T: Send + 'static> {
     runtime: &'a Runtime,
-    slot: Arc<Slot<T>>,
+    pub(crate) slot: Arc<Slot<T>>,
+}
+
+impl<'a, T: Send + 'static> Waiting<'a, T> {
+    pub(crate) fn new(runtime: &'a Runtime, slot: Arc<Slot<T>>) -> Self {
+        Self { runtime, slot }
+    }
+
+    /// What comes into the slot; waits for it.
+    pub(crate) async fn outcome(&self) -> Result<T, CallError> {
+        poll_fn(|cx| self.slot.poll_take(cx)).await.map_err(CallError::from)
+    }
 }
 
 impl<T: Send + 'static> Drop for Waiting<'_, T> {
@@ -28,22 +40,62 @@ impl<T: Send + 'static> Drop for Waiting<'_, T> {
     }
 }
 
+/// Lets the calling process be asked whom it waits for, while it waits.
+struct Noted {
+    since: Instant,
+    /// The process that has noted it.
+    caller: Option<Arc<dyn AnyProcess>>,
+}
+
+impl Noted {
+    fn waits_for(&mut self, to: impl Fn() -> Destination) {
+        if self.caller.is_none() {
+            self.caller = current::process().filter(|process| process.begin_call(to(), self.since.into_std()));
+        }
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        if let Some(caller) = &self.caller {
+            caller.end_call();
+        }
+    }
+}
+
 impl Runtime {
-    /// Sends by `send` and waits for what comes into the slot.
+    /// Sends by `send` and waits for what comes into the slot, from `to`.
     pub(crate) async fn call_slot<T: Send + 'static>(
         &self,
+        to: impl Fn() -> Destination,
         timeout: Duration,
         send: impl AsyncFnOnce(&Arc<Slot<T>>) -> Result<(), CallError>,
     ) -> Result<T, CallError> {
-        let waiting = Waiting { runtime: self, slot: Slot::new() };
+        let since = Instant::now();
+        let timeout = self.patience(timeout, since);
+        let waiting = Waiting::new(self, Slot::new(self.clock(), self.clock().deadline(since, timeout)));
         let answered = async {
             send(&waiting.slot).await?;
-            poll_fn(|cx| waiting.slot.poll_take(cx)).await.map_err(CallError::from)
+            let mut noted = Noted { since, caller: None };
+            let answer = poll_fn(|cx| {
+                let polled = waiting.slot.poll_take(cx);
+                if polled.is_pending() {
+                    noted.waits_for(&to);
+                }
+                polled
+            });
+            answer.await.map_err(CallError::from)
         };
-        match tokio::time::timeout(timeout, answered).await {
+        match tokio::time::timeout_at(since + timeout, answered).await {
             Ok(outcome) => outcome,
             Err(_) => Err(CallError::Timeout),
         }
+    }
+
+    /// How long a call may wait from `now`: no longer than whoever this process works for (A4).
+    pub(crate) fn patience(&self, timeout: Duration, now: Instant) -> Duration {
+        let inherited = current::inherited().map_or(FAR, |deadline| self.clock().left(deadline, now));
+        timeout.min(inherited)
     }
 
     /// Sends a payload as it is, as one typed by hand. Waits for room in the buffer to its node.
@@ -75,15 +127,20 @@ impl Runtime {
         self.check_size(to, &payload)?;
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let reply = self
-            .call_slot(timeout, async |slot: &Arc<Slot<RawReply>>| {
-                self.room_if_remote(to).await;
-                let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
-                slot.set_call(call);
-                let reply = Some(ReplyRoute { to: from.clone(), call });
-                let body = SignalBody::Message { payload, reply, deadline_ms: None };
-                self.signal(Signal { from: from.clone(), to: to.clone(), body });
-                Ok(())
-            })
+            .call_slot(
+                || to.clone(),
+                timeout,
+                async |slot: &Arc<Slot<RawReply>>| {
+                    self.room_if_remote(to).await;
+                    let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
+                    slot.set_call(call);
+                    let reply = Some(ReplyRoute { to: from.clone(), call });
+                    let deadline_ms = slot.deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
+                    let body = SignalBody::Message { payload, reply, deadline_ms };
+                    self.signal(Signal { from: from.clone(), to: to.clone(), body });
+                    Ok(())
+                },
+            )
             .await?;
         Ok(reply.0)
     }

@@ -8,7 +8,10 @@ mod behaviour;
 mod calling;
 mod directory;
 mod group;
+mod listing;
+mod load;
 mod message;
+mod multi_call;
 pub mod net;
 mod process;
 mod reply;
@@ -22,13 +25,17 @@ pub mod tls;
 pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
 pub use behaviour::{
     registry::Behaviours,
-    server::{Server, Starting},
+    server::{Next, Server, Starting},
 };
 pub use group::GroupAddress;
+pub use listing::{MAX_LISTED, ProcessList, ProcessQuery, SortBy};
+pub use load::Load;
 pub use message::{Message, tag_of};
 pub use process::{
     context::Context,
-    event::{Down, Event, ProcessInfo, Received},
+    event::{Down, Event, Received},
+    info::{CallInfo, MAX_TIES_TOLD, ProcessDetails, ProcessInfo, ProcessState},
+    send_timer::SendTimer,
     timers::TimerRef,
 };
 pub use reply::{CallError, ReplyError, ReplyTo};

@@ -270,7 +270,7 @@ impl Runtime {
         if self.is_draining() {
             return self.respond(&self.own_pid(), from, call, ResponseBody::Failed(RequestError::Draining));
         }
-        let mut options = SpawnOptions::new().asked_for();
+        let mut options = SpawnOptions::new().asked_for(from);
         if request.link {
             options = options.link_to(from);
         }

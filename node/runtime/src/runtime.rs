@@ -16,6 +16,7 @@ use std::{
         Arc, Mutex, OnceLock, RwLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use rookery_protocol::{
@@ -32,7 +33,9 @@ use crate::{
     net::outbound::Outbound,
     process::{
         AnyProcess,
-        event::{Event, ProcessInfo},
+        deadline::Clock,
+        event::Event,
+        info::ProcessInfo,
         mailbox::Process,
         relations::Lost,
         table::{Layout, Table},
@@ -90,6 +93,8 @@ pub struct Runtime(Arc<Inner>);
 struct Inner {
     node: NodeId,
     session: Option<SessionId>,
+    /// When it was made; what its processes' ages are counted from.
+    since: Instant,
     table: Table,
     max_processes: usize,
     /// The largest payload from elsewhere.
@@ -112,6 +117,8 @@ struct Inner {
     /// Takes no new processes for others (R2).
     draining: AtomicBool,
     tokio: Handle,
+    /// What deadlines are relative to.
+    clock: Clock,
 }
 
 #[derive(Default)]
@@ -147,6 +154,7 @@ impl Runtime {
             client_claims: AtomicUsize::new(0),
             node: config.node,
             session: config.session,
+            since: Instant::now(),
             max_processes: config.max_processes,
             max_message_bytes: config.max_message_bytes,
             names: RwLock::default(),
@@ -160,6 +168,7 @@ impl Runtime {
             closed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             tokio: Handle::try_current()?,
+            clock: Clock::start(),
         })))
     }
 
@@ -236,7 +245,8 @@ impl Runtime {
         self.0.table.len()
     }
 
-    /// Every process that lives now, for people: it looks at each of them.
+    /// Every process that lives now, for tests and small runtimes: it looks at each of them at once.
+    /// [`list_processes`](Self::list_processes) is for the others.
     #[must_use]
     pub fn processes(&self) -> Vec<ProcessInfo> {
         let mut infos: Vec<ProcessInfo> = self.0.table.all().iter().map(|process| process.info()).collect();
@@ -273,6 +283,11 @@ impl Runtime {
             }
     }
 
+    /// For how long the runtime has been there, in microseconds.
+    pub(crate) fn uptime_us(&self) -> u64 {
+        u64::try_from(self.0.since.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn table(&self) -> &Table {
         &self.0.table
     }
@@ -297,7 +312,13 @@ impl Runtime {
         &self.0.tokio
     }
 
-    pub(crate) fn max_processes(&self) -> usize {
+    pub(crate) fn clock(&self) -> Clock {
+        self.0.clock
+    }
+
+    /// How many processes may live.
+    #[must_use]
+    pub fn max_processes(&self) -> usize {
         self.0.max_processes
     }
 

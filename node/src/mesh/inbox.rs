@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use rookery_protocol::{Recipient, Signal, SignalBody, WireError};
-use rookery_runtime::{Runtime, net::lanes::Inbox};
+use rookery_runtime::{
+    Runtime,
+    net::{lanes::Inbox, outbound::Traffic},
+};
 
 use super::peers::Peer;
 
@@ -46,5 +49,9 @@ impl Inbox for PeerInbox {
             self.runtime.signal(signal);
         }
         Ok(())
+    }
+
+    fn arrived(&self, more: Traffic) {
+        self.peer.received.add(more);
     }
 }

@@ -21,7 +21,7 @@ use super::{
     driver::{FAREWELL, Mesh, told},
     handshakes::Established,
     inbox::PeerInbox,
-    peers::Peer,
+    peers::{Arrivals, Peer},
 };
 
 impl Mesh {
@@ -61,6 +61,7 @@ impl Mesh {
             connection: connection.clone(),
             addresses,
             since: Instant::now(),
+            received: Arrivals::default(),
         });
         if agreement.features.has(Features::DIRECTORY) {
             // First of all, so that whoever is told of a process can look up what it has.

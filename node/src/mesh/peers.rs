@@ -4,12 +4,18 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
 use rookery_protocol::{Destination, NodeId, NodeName, Recipient, SessionId};
-use rookery_runtime::{Uplink, net::outbound::Outbound};
+use rookery_runtime::{
+    Uplink,
+    net::outbound::{LaneInfo, Outbound, Traffic},
+};
 use serde::{Deserialize, Serialize};
 
 use super::arbiter::ConnectionNumber;
@@ -24,6 +30,25 @@ pub(crate) struct Peer {
     /// Where it can be dialled.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) since: Instant,
+    pub(crate) received: Arrivals,
+}
+
+/// Counts what arrives, on all lanes.
+#[derive(Default)]
+pub(crate) struct Arrivals {
+    signals: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Arrivals {
+    pub(crate) fn add(&self, more: Traffic) {
+        self.signals.fetch_add(more.signals, Ordering::Relaxed);
+        self.bytes.fetch_add(more.bytes, Ordering::Relaxed);
+    }
+
+    fn so_far(&self) -> Traffic {
+        Traffic { signals: self.signals.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
 }
 
 /// What can be told about a connected node.
@@ -39,6 +64,45 @@ pub struct PeerInfo {
     pub connected_ms: u64,
     /// Bytes that wait to be sent to it.
     pub queued_bytes: u64,
+    /// The lanes to it.
+    pub lanes: Vec<LaneInfo>,
+    /// What came from it.
+    pub received: Traffic,
+    /// Packets that were sent to it; what was lost of them was sent again.
+    pub sent_packets: u64,
+    /// Packets to it that were lost.
+    pub lost_packets: u64,
+    /// How many bytes QUIC has under way to it at most just now.
+    pub congestion_window_bytes: u64,
+}
+
+impl PeerInfo {
+    /// What was sent to it, on all lanes.
+    #[must_use]
+    pub fn sent(&self) -> Traffic {
+        self.lanes.iter().fold(Traffic::default(), |sum, lane| Traffic {
+            signals: sum.signals + lane.sent.signals,
+            bytes: sum.bytes + lane.sent.bytes,
+        })
+    }
+}
+
+impl Peer {
+    fn info(&self) -> PeerInfo {
+        let path = self.connection.stats().path;
+        PeerInfo {
+            node: self.node.clone(),
+            addresses: self.addresses.clone(),
+            rtt_us: u64::try_from(path.rtt.as_micros()).unwrap_or(u64::MAX),
+            connected_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            queued_bytes: self.outbound.queued_bytes() as u64,
+            lanes: self.outbound.lane_infos(),
+            received: self.received.so_far(),
+            sent_packets: path.sent_packets,
+            lost_packets: path.lost_packets,
+            congestion_window_bytes: path.cwnd,
+        }
+    }
 }
 
 /// A client that is connected.
@@ -96,17 +160,7 @@ impl Peers {
     }
 
     pub(crate) fn infos(&self) -> Vec<PeerInfo> {
-        let mut infos: Vec<PeerInfo> = self
-            .all()
-            .iter()
-            .map(|peer| PeerInfo {
-                node: peer.node.clone(),
-                addresses: peer.addresses.clone(),
-                rtt_us: u64::try_from(peer.connection.rtt().as_micros()).unwrap_or(u64::MAX),
-                connected_ms: u64::try_from(peer.since.elapsed().as_millis()).unwrap_or(u64::MAX),
-                queued_bytes: peer.outbound.queued_bytes() as u64,
-            })
-            .collect();
+        let mut infos: Vec<PeerInfo> = self.all().iter().map(|peer| peer.info()).collect();
         infos.sort_by(|a, b| a.node.cmp(&b.node));
         infos
     }

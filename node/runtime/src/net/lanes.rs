@@ -13,7 +13,10 @@ use quinn::{Connection, RecvStream};
 use rookery_protocol::{LaneDecoder, NodeId, Signal, WireError};
 use tokio::task::JoinSet;
 
-use crate::net::{control::ConnectionError, outbound::Outbound};
+use crate::net::{
+    control::ConnectionError,
+    outbound::{Outbound, Traffic},
+};
 
 /// How many bytes are read at once: what a stream may have under way.
 const READ_BYTES: usize = 256 * 1024;
@@ -22,6 +25,8 @@ const READ_BYTES: usize = 256 * 1024;
 pub trait Inbox: Send + Sync + 'static {
     /// Takes one. May wait, which holds up its lane.
     fn take(&self, signal: Signal) -> impl Future<Output = Result<(), WireError>> + Send;
+    /// Is told how much has arrived since it was told last.
+    fn arrived(&self, _more: Traffic) {}
 }
 
 /// Writes what is queued for one lane until it is closed and empty; then ends its stream.
@@ -95,12 +100,18 @@ async fn read_lane<I: Inbox>(
     mut decoder: LaneDecoder,
     inbox: Arc<I>,
 ) -> Result<(), ConnectionError> {
+    let mut arrived = Traffic::default();
     loop {
         while let Some(signal) = decoder.next_signal()? {
+            arrived.signals += 1;
             inbox.take(signal).await?;
         }
+        inbox.arrived(std::mem::take(&mut arrived));
         match stream.read_chunk(READ_BYTES, true).await {
-            Ok(Some(chunk)) => decoder.push(chunk.bytes),
+            Ok(Some(chunk)) => {
+                arrived.bytes = chunk.bytes.len() as u64;
+                decoder.push(chunk.bytes);
+            }
             Ok(None) => return Ok(decoder.finish()?),
             Err(quinn::ReadError::ConnectionLost(error)) => return Err(error.into()),
             Err(_) => return Err(ConnectionError::StreamClosed("lane")),

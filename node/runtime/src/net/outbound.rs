@@ -19,6 +19,7 @@ use rookery_protocol::{
     LaneEncoder, NodeId, Recipient, ReplyRoute, Serial, Signal, SignalBody, WireError, lane::MessageHead,
     request::RequestBody,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::sync::lock;
@@ -66,6 +67,24 @@ pub trait Tap: Send + Sync + 'static {
     fn call(&self, to: Serial, reply: &ReplyRoute);
 }
 
+/// What went one way over a connection, or one lane of it, since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Signals: messages, replies, links, exits and all others.
+    pub signals: u64,
+    /// Their bytes, before encryption.
+    pub bytes: u64,
+}
+
+/// What can be told about one lane of the sending side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LaneInfo {
+    /// Bytes that wait for its writer. What the writer has taken and QUIC not is not among them.
+    pub queued_bytes: u64,
+    /// What was queued so far.
+    pub sent: Traffic,
+}
+
 struct Lane {
     state: Mutex<LaneState>,
 }
@@ -76,6 +95,8 @@ struct LaneState {
     batch: Vec<u8>,
     /// Chunks that go before `batch`.
     apart: Vec<Bytes>,
+    /// Signals that were queued, and their bytes with all that the lane needs around them.
+    sent: Traffic,
     /// The writer, while it has nothing to write.
     writer: Option<Waker>,
     closed: bool,
@@ -123,6 +144,7 @@ impl Outbound {
                         encoder: LaneEncoder::new(own.clone(), peer.clone()),
                         batch,
                         apart: Vec::new(),
+                        sent: Traffic::default(),
                         writer: None,
                         closed: false,
                         broken: None,
@@ -174,6 +196,17 @@ impl Outbound {
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
+    }
+
+    /// What can be told about each lane.
+    #[must_use]
+    pub fn lane_infos(&self) -> Vec<LaneInfo> {
+        let info = |lane: &Lane| {
+            let state = lock(&lane.state);
+            let queued = state.batch.len() + state.apart.iter().map(Bytes::len).sum::<usize>();
+            LaneInfo { queued_bytes: queued as u64, sent: state.sent }
+        };
+        self.lanes.iter().map(info).collect()
     }
 
     /// Queues a signal of any kind. Never waits; a message may go beyond the budget by this way.
@@ -260,6 +293,8 @@ impl Outbound {
             state.apart.push(Bytes::from(batch));
             state.apart.push(apart);
         }
+        state.sent.signals += 1;
+        state.sent.bytes += more as u64;
         self.queued.fetch_add(more, Ordering::Relaxed);
         if let Some(writer) = state.writer.take() {
             writer.wake();

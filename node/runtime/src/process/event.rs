@@ -1,10 +1,7 @@
-//! What a process receives beside messages, and what can be told about one.
-//!
-//! Events come in the same order as messages (S1), from `mailbox.rs`; nobody can send one as a message. What is told
-//! about a process is for people and tools: it is true of one moment.
+//! What a process receives beside messages. Events come in the same order as messages (S1), from `mailbox.rs`; nobody
+//! can send one as a message.
 
 use rookery_protocol::{Destination, ExitReason, GroupChange, NodeId, Pid, ProcessName, Recipient, Ref};
-use serde::{Deserialize, Serialize};
 
 /// What [`Context::receive`](crate::Context::receive) gives.
 #[derive(Debug)]
@@ -72,25 +69,4 @@ impl Down {
             _ => None,
         }
     }
-}
-
-/// What can be told about a process without asking it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessInfo {
-    /// Its pid.
-    pub pid: Pid,
-    /// Its names on its node.
-    pub names: Vec<ProcessName>,
-    /// Which behaviour or function it runs.
-    pub behaviour: String,
-    /// Messages and events that wait in its mailbox.
-    pub mailbox: u64,
-    /// Its links.
-    pub links: u64,
-    /// The monitors that it has on others.
-    pub monitors: u64,
-    /// The monitors that others have on it.
-    pub watchers: u64,
-    /// Whether it traps exits.
-    pub traps_exits: bool,
 }

@@ -7,20 +7,27 @@
 
 pub(crate) mod context;
 pub(crate) mod current;
+pub(crate) mod deadline;
 pub(crate) mod event;
+pub(crate) mod info;
 pub(crate) mod mailbox;
 pub(crate) mod relations;
+pub(crate) mod send_timer;
 pub(crate) mod table;
 pub(crate) mod task;
 pub(crate) mod timers;
 
-use std::{any::Any, sync::Arc, task::Waker};
+use std::{any::Any, sync::Arc, task::Waker, time::Instant};
 
 use rookery_protocol::{Destination, ExitReason, Payload, Pid, ProcessName, Ref, UnlinkId};
 
 use crate::{
-    process::relations::{Lost, Relations},
-    reply::RemoteReply,
+    behaviour::system::SystemRequest,
+    process::{
+        info::{ProcessDetails, ProcessInfo, Vitals},
+        relations::{Lost, Relations},
+    },
+    reply::{CallError, RemoteReply},
     runtime::Runtime,
 };
 
@@ -29,8 +36,12 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn pid(&self) -> &Pid;
     fn runtime(&self) -> &Runtime;
     fn label(&self) -> &'static str;
+    /// What it notes of itself as it runs.
+    fn vitals(&self) -> &Vitals;
     /// Whether clients are refused.
     fn members_only(&self) -> bool;
+    /// The deadline that it works under.
+    fn inherited(&self) -> &deadline::Inherited;
     /// For sending a value to a process that is known by its pid.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
@@ -40,6 +51,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn exit(&self, from: &Pid, reason: ExitReason);
     /// An exit signal from a link.
     fn link_exit(&self, from: &Pid, reason: ExitReason);
+    /// Something that a server does beside its messages; refused by processes that have not opted in.
+    fn system_request(&self, request: SystemRequest) -> Result<(), CallError>;
     /// Something for the mailbox that is no message.
     fn event(&self, event: event::Event);
 
@@ -81,5 +94,14 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn end(&self, reason: &ExitReason) -> Option<Relations>;
     /// Drops what is left in its mailbox.
     fn drain(&self, reason: &ExitReason);
-    fn info(&self) -> event::ProcessInfo;
+    /// It begins to wait for an answer from `to`; false if it waits for another already.
+    fn begin_call(&self, to: Destination, since: Instant) -> bool;
+    /// It does not wait any more.
+    fn end_call(&self);
+    /// Messages and events that it has not received.
+    fn mailbox_len(&self) -> usize;
+    /// What [`ProcessInfo::memory_bytes`] says.
+    fn memory_bytes(&self) -> usize;
+    fn info(&self) -> ProcessInfo;
+    fn details(&self) -> ProcessDetails;
 }

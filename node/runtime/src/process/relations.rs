@@ -1,10 +1,13 @@
-//! What ties one process to others: links, monitors in both directions, names. Plain data; most processes have none,
-//! so it is allocated when the first tie is made.
+//! What ties one process to others: links, monitors in both directions, names, the call that it waits for. Plain data;
+//! most processes have none, so it is allocated when the first tie is made.
 //!
 //! A link is removed with an acknowledgement (L4): until it has come, exit signals of the old link are dropped, and a
 //! new link may already stand. Erlang's distribution protocol does the same ("link protocol", OTP 23.3 and later).
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
 
 use rookery_protocol::{Destination, NodeId, Pid, ProcessName, Recipient, Ref, SessionId, UnlinkId};
 
@@ -18,6 +21,8 @@ pub(crate) struct Relations {
     pub(crate) watchers: HashSet<(Pid, Ref)>,
     /// Its names.
     pub(crate) names: Vec<ProcessName>,
+    /// Whom it waits for, and since when.
+    pub(crate) call: Option<(Destination, Instant)>,
     /// Whether a connection knows that this process has ties over it.
     pub(crate) tied_over_connection: bool,
     /// Whether the cluster's directory knows this process.
@@ -77,6 +82,15 @@ impl Relations {
             Some(Link { linked: true, unlinking: None }) => self.links.remove(from).is_some(),
             _ => false,
         }
+    }
+
+    /// What it takes in memory, in bytes; near enough.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.links.capacity() * size_of::<(Pid, Link)>()
+            + self.monitors.capacity() * size_of::<(Ref, Destination)>()
+            + self.watchers.capacity() * size_of::<(Pid, Ref)>()
+            + self.names.capacity() * size_of::<ProcessName>()
     }
 
     /// The other ends of links that stand.

@@ -16,6 +16,13 @@ use crate::{
 /// Shards, so that threads that spawn and look up seldom wait for each other.
 const SHARDS: usize = 64;
 
+/// Where a walk through a table goes on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    shard: usize,
+    index: usize,
+}
+
 /// How a table lays out its serials.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
@@ -145,6 +152,18 @@ impl Table {
             .iter()
             .flat_map(|shard| read(&shard.slots).iter().filter_map(|slot| slot.process.clone()).collect::<Vec<_>>())
             .collect()
+    }
+
+    /// Adds the processes of the next `slots` slots from `cursor` on to `page`; gives where to go on, `None` at the end.
+    pub(crate) fn page(&self, cursor: Cursor, slots: usize, page: &mut Vec<Arc<dyn AnyProcess>>) -> Option<Cursor> {
+        let shard = read(&self.shards.get(cursor.shard)?.slots);
+        let end = cursor.index.saturating_add(slots).min(shard.len());
+        let some = shard.get(cursor.index..end).unwrap_or_default();
+        page.extend(some.iter().filter_map(|slot| slot.process.clone()));
+        match end < shard.len() {
+            true => Some(Cursor { index: end, ..cursor }),
+            false => (cursor.shard + 1 < self.shards.len()).then_some(Cursor { shard: cursor.shard + 1, index: 0 }),
+        }
     }
 
     fn place(&self, serial: Serial) -> Option<(usize, usize, u32)> {

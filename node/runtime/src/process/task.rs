@@ -64,12 +64,14 @@ impl<F: Future<Output = ExitReason>> Future for ProcessTask<F> {
             finish(&process, reason, Vec::new(), || this.future.set(None));
             return Poll::Ready(());
         }
+        process.vitals().step();
         let (outcome, process, orphans) = current::run(process, || {
             catch_unwind(AssertUnwindSafe(|| match this.future.as_mut().as_pin_mut() {
                 Some(future) => future.poll(cx),
                 None => Poll::Ready(ExitReason::Normal),
             }))
         });
+        process.vitals().step();
         let reason = match outcome {
             Ok(Poll::Pending) => {
                 *this.process = Some(if orphans.is_empty() {

@@ -42,6 +42,24 @@ pub(crate) fn table(headings: &[&str], right: &[usize], rows: Vec<Vec<String>>) 
     Ok(())
 }
 
+/// A size for people: `640 B`, `1.2 KiB`, `3.0 GiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut size = bytes as f64 / 1024.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next();
+    while size >= 1000.0
+        && let Some(larger) = units.next()
+    {
+        size /= 1024.0;
+        unit = Some(larger);
+    }
+    format!("{size:.1} {}", unit.unwrap_or(&"KiB"))
+}
+
 /// A time span for people: `12.3 s`, `4 min`, `3.2 h`, `5.0 d`.
 pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs_f64();

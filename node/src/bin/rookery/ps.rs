@@ -1,7 +1,13 @@
-//! `rookery ps`: the processes of the cluster, or of one node.
+//! `rookery ps`: the processes of the cluster, or of one node, each node's sorted and cut there.
 
-use clap::Args;
-use rookery_node::{ask::Ask, system::System};
+use std::{cmp::Reverse, time::Duration};
+
+use clap::{Args, ValueEnum};
+use rookery_node::{
+    NodeId,
+    ask::Ask,
+    system::{MAX_LISTED, ProcessInfo, ProcessList, ProcessQuery, SortBy, System},
+};
 
 use super::{
     connect::{CommandError, Session, system_of},
@@ -13,9 +19,76 @@ pub(crate) struct PsArgs {
     /// Only those of this node.
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
-    /// At most so many of each node, longest mailbox first.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// What to sort by.
+    #[arg(long, value_enum, default_value_t = Sort::Mailbox)]
+    sort: Sort,
+    /// Sort the other way round.
+    #[arg(long)]
+    reverse: bool,
+    /// Only those with this text, in either case, in their pid, behaviour or a name.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
+    /// At most so many of each node.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LISTED)))]
     limit: u32,
+}
+
+/// [`SortBy`], as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// Longest mailbox first.
+    Mailbox,
+    /// Most messages received first.
+    Handled,
+    /// Most often run first.
+    Steps,
+    /// Most memory first.
+    Memory,
+    /// Oldest first.
+    Age,
+    /// By the behaviour's name.
+    Behaviour,
+    /// By node and number.
+    Pid,
+}
+
+impl From<Sort> for SortBy {
+    fn from(sort: Sort) -> Self {
+        match sort {
+            Sort::Mailbox => Self::Mailbox,
+            Sort::Handled => Self::Handled,
+            Sort::Steps => Self::Steps,
+            Sort::Memory => Self::Memory,
+            Sort::Age => Self::Age,
+            Sort::Behaviour => Self::Behaviour,
+            Sort::Pid => Self::Pid,
+        }
+    }
+}
+
+/// Sorts the lists of several nodes as each node has sorted its own.
+pub(crate) fn sort(processes: &mut [ProcessInfo], sort: SortBy, reverse: bool) {
+    match sort {
+        SortBy::Mailbox => processes.sort_by_key(|info| Reverse(info.mailbox)),
+        SortBy::Handled => processes.sort_by_key(|info| Reverse(info.handled)),
+        SortBy::Steps => processes.sort_by_key(|info| Reverse(info.steps)),
+        SortBy::Memory => processes.sort_by_key(|info| Reverse(info.memory_bytes)),
+        SortBy::Age => processes.sort_by_key(|info| Reverse(info.age_ms)),
+        SortBy::Behaviour => processes.sort_by(|a, b| a.behaviour.cmp(&b.behaviour)),
+        SortBy::Pid => processes.sort_by(|a, b| a.pid.cmp(&b.pid)),
+    }
+    if reverse {
+        processes.reverse();
+    }
+}
+
+impl Session {
+    /// The processes of `node` that `query` names.
+    pub(crate) async fn processes(&self, node: &NodeId, query: &ProcessQuery) -> Result<ProcessList, CommandError> {
+        let system = self.runtime.address::<System>(system_of(node)?);
+        let asked = system.call_within(self.timeout, |reply| System::Processes(Ask::new(query.clone(), reply))).await;
+        asked.map_err(|error| CommandError::call(node.name(), error))
+    }
 }
 
 pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), CommandError> {
@@ -23,41 +96,68 @@ pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), CommandE
         Some(name) => vec![session.node(Some(name)).await?],
         None => session.nodes().await?,
     };
-    let (mut processes, mut total, mut silent) = (Vec::new(), 0, Vec::new());
+    let query = ProcessQuery {
+        sort: args.sort.into(),
+        reverse: args.reverse,
+        offset: 0,
+        limit: args.limit,
+        filter: args.filter.clone(),
+    };
+    let (mut processes, mut matching, mut silent) = (Vec::new(), 0, Vec::new());
     for node in &nodes {
-        let system = session.runtime.address::<System>(system_of(node)?);
-        let asked = system.call_within(session.timeout, |reply| System::Processes(Ask::new(args.limit, reply))).await;
-        match asked {
+        match session.processes(node, &query).await {
             Ok(list) => {
-                total += list.total;
+                matching += list.matching;
                 processes.extend(list.processes);
             }
-            Err(error) => silent.push(format!("{}: {error}", node.name())),
+            Err(error) => silent.push(error.to_string()),
         }
     }
-    let listed = processes.len() as u64;
+    sort(&mut processes, query.sort, query.reverse);
     if session.json {
         session.print_json(&processes)?;
     } else {
-        let rows = processes.iter().map(|process| {
-            vec![
-                process.pid.to_string(),
-                process.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
-                process.behaviour.rsplit("::").next().unwrap_or_default().to_owned(),
-                process.mailbox.to_string(),
-                process.links.to_string(),
-                process.monitors.to_string(),
-                process.watchers.to_string(),
-            ]
-        });
-        let headings = ["PID", "NAMES", "BEHAVIOUR", "MAILBOX", "LINKS", "MONITORS", "MONITORED"];
-        out::table(&headings, &[3, 4, 5, 6], rows.collect())?;
-        if listed < total {
-            out::line(&format!("… {listed} of {total}; --limit shows more"))?;
+        let headings = ["PID", "NAMES", "BEHAVIOUR", "STATE", "MAILBOX", "HANDLED", "MEMORY", "AGE", "TIES"];
+        out::table(&headings, &[4, 5, 6, 7, 8], processes.iter().map(row).collect())?;
+        if (processes.len() as u64) < matching {
+            out::line(&format!("… {} of {matching}; --limit shows more", processes.len()))?;
         }
     }
     match silent.is_empty() {
         true => Ok(()),
         false => Err(CommandError::NotDone(format!("did not answer: {}", silent.join("; ")))),
+    }
+}
+
+fn row(info: &ProcessInfo) -> Vec<String> {
+    vec![
+        info.pid.to_string(),
+        names(info),
+        short(&info.behaviour).to_owned(),
+        state(info),
+        info.mailbox.to_string(),
+        info.handled.to_string(),
+        out::bytes(info.memory_bytes),
+        out::span(Duration::from_millis(info.age_ms)),
+        (info.links + info.monitors + info.watchers).to_string(),
+    ]
+}
+
+pub(crate) fn names(info: &ProcessInfo) -> String {
+    info.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// A behaviour without its path.
+pub(crate) fn short(behaviour: &str) -> &str {
+    // The path ends where type parameters begin.
+    let path = behaviour.split('<').next().unwrap_or_default();
+    path.rfind("::").map_or(behaviour, |at| &behaviour[at + 2..])
+}
+
+/// What the process does; a call that it waits for says more than that it waits.
+pub(crate) fn state(info: &ProcessInfo) -> String {
+    match &info.call {
+        Some(_) => format!("{} (call)", info.state.as_str()),
+        None => info.state.as_str().to_owned(),
     }
 }

@@ -1,0 +1,183 @@
+//! Lists processes: the first so many of perhaps a million, in some order.
+//!
+//! It walks the table a few slots at a time and lets others run in between, keeps the best it has seen in a heap of the
+//! size that is asked for, and looks closely at those alone. What comes or goes meanwhile may be in the list or not.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+    sync::Arc,
+};
+
+use rookery_protocol::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    process::{
+        AnyProcess,
+        info::{ProcessDetails, ProcessInfo},
+        table::Cursor,
+    },
+    runtime::Runtime,
+};
+
+/// How many processes one answer lists at most; more are counted only. An answer of so many is some megabytes.
+pub const MAX_LISTED: u32 = 10_000;
+
+/// How many slots of the table are looked at in one step: some tens of microseconds.
+const SLOTS_A_STEP: usize = 512;
+
+/// What a list of processes is sorted by. Figures go from the largest to the smallest, texts and pids upwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SortBy {
+    /// What waits in the mailbox.
+    #[default]
+    Mailbox,
+    /// What was received so far.
+    Handled,
+    /// How often its code was run.
+    Steps,
+    /// Memory that is known.
+    Memory,
+    /// How long it has lived.
+    Age,
+    /// The behaviour's name.
+    Behaviour,
+    /// The number on its node, so by about when it was started.
+    Pid,
+}
+
+/// Which processes are listed. In JSON each field may be left out: `{"sort":"handled","limit":10}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProcessQuery {
+    /// The order.
+    pub sort: SortBy,
+    /// The other way round.
+    pub reverse: bool,
+    /// How many of the first are left out.
+    pub offset: u32,
+    /// How many are listed at most; with `offset` no more than [`MAX_LISTED`].
+    pub limit: u32,
+    /// Only those with this text, in either case, in pid, behaviour or a name; all, if it is empty.
+    pub filter: String,
+}
+
+impl Default for ProcessQuery {
+    fn default() -> Self {
+        Self { sort: SortBy::default(), reverse: false, offset: 0, limit: 100, filter: String::new() }
+    }
+}
+
+/// Processes of a node, or of a client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessList {
+    /// How many there are.
+    pub total: u64,
+    /// How many of them the filter lets through.
+    pub matching: u64,
+    /// Those that are listed.
+    pub processes: Vec<ProcessInfo>,
+}
+
+/// A process by what it is sorted by; the greater, the further in front.
+struct Ranked {
+    key: Key,
+    reverse: bool,
+    process: Arc<dyn AnyProcess>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Figure(u64),
+    Text(Reverse<&'static str>),
+}
+
+impl Ranked {
+    fn new(process: Arc<dyn AnyProcess>, query: &ProcessQuery, now_us: u64) -> Self {
+        let key = match query.sort {
+            SortBy::Mailbox => Key::Figure(process.mailbox_len() as u64),
+            SortBy::Handled => Key::Figure(process.vitals().handled()),
+            SortBy::Steps => Key::Figure(process.vitals().steps()),
+            SortBy::Memory => Key::Figure(process.memory_bytes() as u64),
+            SortBy::Age => Key::Figure(process.vitals().age_us(now_us)),
+            SortBy::Behaviour => Key::Text(Reverse(process.label())),
+            SortBy::Pid => Key::Figure(!process.pid().serial().0),
+        };
+        Self { key, reverse: query.reverse, process }
+    }
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_key = self.key.cmp(&other.key);
+        let by_key = if self.reverse { by_key.reverse() } else { by_key };
+        by_key.then_with(|| other.process.pid().serial().cmp(&self.process.pid().serial()))
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Ranked {}
+
+/// Whether the process has `text`, which is in lower case, in its pid, behaviour or a name.
+fn has_text(process: &dyn AnyProcess, text: &str) -> bool {
+    let has = |what: &str| what.to_lowercase().contains(text);
+    has(process.label())
+        || has(&process.pid().to_string())
+        || process.info().names.iter().any(|name| has(name.as_str()))
+}
+
+impl Runtime {
+    /// The processes that `query` names, of this node or this client. Waits now and then to let others run; of a million
+    /// processes it takes some tenths of a second.
+    pub async fn list_processes(&self, query: &ProcessQuery) -> ProcessList {
+        let wanted = query.offset.saturating_add(query.limit).min(MAX_LISTED) as usize;
+        let filter = query.filter.to_lowercase();
+        let mut best: BinaryHeap<Reverse<Ranked>> = BinaryHeap::new();
+        let (mut total, mut matching) = (0, 0);
+        let mut cursor = Some(Cursor::default());
+        // One moment for all, or ages could not be compared.
+        let now_us = self.uptime_us();
+        let mut page = Vec::with_capacity(SLOTS_A_STEP);
+        while let Some(from) = cursor {
+            cursor = self.table().page(from, SLOTS_A_STEP, &mut page);
+            for process in page.drain(..) {
+                total += 1;
+                if !filter.is_empty() && !has_text(&*process, &filter) {
+                    continue;
+                }
+                matching += 1;
+                let ranked = Reverse(Ranked::new(process, query, now_us));
+                if best.len() < wanted {
+                    best.push(ranked);
+                } else if let Some(mut last) = best.peek_mut()
+                    && ranked < *last
+                {
+                    *last = ranked;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        let first = best.into_sorted_vec();
+        let listed = first.iter().skip(query.offset as usize);
+        ProcessList { total, matching, processes: listed.map(|ranked| ranked.0.process.info()).collect() }
+    }
+
+    /// Everything that is known of a process of this node, or of this client; `None` if it does not live here.
+    #[must_use]
+    pub fn inspect(&self, pid: &Pid) -> Option<ProcessDetails> {
+        Some(self.process(pid)?.details())
+    }
+}
