@@ -7,35 +7,29 @@
 use std::{error::Error, time::Duration};
 
 use rookery_node::{
-    Context, Node, NodeConfig, NodeName, Received, ReplyTo,
+    Context, Node, NodeConfig, NodeName, ReplyTo,
     tls::{Authority, ClusterName, Identity},
 };
 use serde::{Deserialize, Serialize};
 
-// README: begin
-#[derive(Serialize, Deserialize)]
-enum Counter {
-    Add(i64),
-    Get(ReplyTo<i64>),
-}
+/// A process on `there`, called from `here`.
+async fn count(here: &Node, there: &Node) -> Result<i64, Box<dyn Error>> {
+    // README: begin
+    #[derive(Serialize, Deserialize)]
+    struct Add(i64, ReplyTo<i64>);
 
-async fn count(mut context: Context<Counter>) {
-    let mut sum = 0;
-    while let Received::Message(message) = context.receive().await {
-        match message {
-            Counter::Add(number) => sum += number,
-            Counter::Get(reply) => drop(reply.send(sum)),
+    let counter = there.spawn(async |mut context: Context<Add>| {
+        let mut sum = 0;
+        while let Some(Add(number, reply)) = context.message().await {
+            sum += number;
+            reply.answer(sum);
         }
-    }
+    })?;
+    let counter = here.address::<Add>(&counter); // the same process, from the other node
+    let sum = counter.call(|reply| Add(5, reply)).await?;
+    // README: end
+    Ok(sum)
 }
-
-async fn from_another_node(here: &Node, there: &Node) -> Result<i64, Box<dyn Error>> {
-    let counter = there.spawn(count)?;
-    let counter = here.address::<Counter>(counter.destination());
-    counter.send(Counter::Add(5)).await?;
-    Ok(counter.call(Counter::Get).await?)
-}
-// README: end
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -48,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), meshed).await?;
-    let sum = from_another_node(&here, &there).await?;
+    let sum = count(&here, &there).await?;
     println!("{} counted to {sum}", there.node());
     there.shut_down("the example is over").await;
     here.shut_down("the example is over").await;

@@ -11,6 +11,7 @@ pub mod json;
 mod mesh;
 mod node;
 pub mod session;
+pub mod status;
 pub mod stock;
 pub mod supervise;
 pub mod system;

@@ -30,6 +30,7 @@ use crate::{
         peers::Peers,
     },
     session::policy::Policy,
+    status::Labels,
 };
 
 /// The port that a node listens on unless told.
@@ -53,6 +54,8 @@ pub struct NodeConfig {
     pub discovery: DiscoveryConfig,
     /// Its connections.
     pub connections: ConnectionSettings,
+    /// What it is, for placements by label (V7).
+    pub labels: Labels,
     /// What can be started on it by name.
     pub behaviours: Behaviours,
     /// What clients may do: the first policy that names a client counts.
@@ -78,6 +81,7 @@ impl NodeConfig {
             advertise: Vec::new(),
             discovery: DiscoveryConfig::new(DEFAULT_PORT),
             connections: ConnectionSettings::default(),
+            labels: Labels::new(),
             behaviours: Behaviours::new(),
             policies: Vec::new(),
             default_policy: Policy::new("*"),
@@ -85,6 +89,20 @@ impl NodeConfig {
             max_processes: DEFAULT_MAX_PROCESSES,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
+    }
+
+    /// Whether a node of this name may be started with this identity. Touches no network; [`Node::start`] begins with it.
+    ///
+    /// # Errors
+    /// The identity is a client's, or of a node of another name.
+    pub fn check(&self) -> Result<(), StartError> {
+        // First: a client's certificate has no names that the next complaint could list.
+        self.identity.server_config()?;
+        let own = self.identity.own();
+        if own.may_be_node(self.name.as_str()) {
+            return Ok(());
+        }
+        Err(StartError::NameNotInCertificate { name: self.name.clone(), names: own.dns_names.clone() })
     }
 }
 
@@ -120,8 +138,8 @@ pub enum StartError {
     /// Discovery's settings.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    /// The node's own process.
-    #[error("cannot start the process `rookery:node`: {0}")]
+    /// The node's own processes.
+    #[error("cannot start the node's own processes: {0}")]
     System(#[from] rookery_runtime::RequestError),
     /// Not called from a tokio runtime.
     #[error("a node is started within a tokio runtime: {0}")]
@@ -133,6 +151,7 @@ pub enum StartError {
 pub struct Node {
     runtime: Runtime,
     mesh: Arc<Mesh>,
+    labels: Labels,
     endpoint: Endpoint,
     address: SocketAddr,
     drain_timeout: Duration,
@@ -147,14 +166,10 @@ impl Node {
     /// # Errors
     /// The settings cannot work, or the address cannot be listened on.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let own = config.identity.own();
+        config.check()?;
         let transport = config.connections.transport();
-        // First: it tells a client's certificate, which has no names that the next complaint could list.
         let server_config = config.identity.quinn_server_config(transport.clone())?;
-        if !own.may_be_node(config.name.as_str()) {
-            return Err(StartError::NameNotInCertificate { name: config.name, names: own.dns_names.clone() });
-        }
-        let cluster = own.cluster.clone();
+        let cluster = config.identity.own().cluster.clone();
         let id = NodeId::new(config.name, new_incarnation());
         let client_config = config.identity.quinn_client_config(transport)?;
         let io = IoThread::start("rookery-io").map_err(StartError::Thread)?;
@@ -199,9 +214,14 @@ impl Node {
             dialler::run(dialling, seed, discovered, hinted).await;
             drop(discovery);
         });
-        crate::system::start(Insight { runtime: runtime.clone(), mesh: Arc::downgrade(&mesh) })?;
+        crate::status::start(&runtime, config.labels.clone())?;
+        crate::system::start(Insight {
+            runtime: runtime.clone(),
+            mesh: Arc::downgrade(&mesh),
+            labels: config.labels.clone(),
+        })?;
         tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
-        Ok(Self { runtime, mesh, endpoint, address, drain_timeout: config.drain_timeout, io })
+        Ok(Self { runtime, mesh, labels: config.labels, endpoint, address, drain_timeout: config.drain_timeout, io })
     }
 
     /// Its processes.
@@ -243,7 +263,7 @@ impl Node {
     /// A handle for what asks about the node from inside one of its processes.
     #[must_use]
     pub fn insight(&self) -> Insight {
-        Insight { runtime: self.runtime.clone(), mesh: Arc::downgrade(&self.mesh) }
+        Insight { runtime: self.runtime.clone(), mesh: Arc::downgrade(&self.mesh), labels: self.labels.clone() }
     }
 
     /// Ends the node in good order: takes no new processes, ends those that are there with `Shutdown` and waits for them,
@@ -303,6 +323,7 @@ impl fmt::Debug for Node {
 pub struct Insight {
     runtime: Runtime,
     mesh: std::sync::Weak<Mesh>,
+    labels: Labels,
 }
 
 impl Insight {
@@ -316,6 +337,12 @@ impl Insight {
     #[must_use]
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.mesh.upgrade().map(|mesh| mesh.peers.infos()).unwrap_or_default()
+    }
+
+    /// The node's labels.
+    #[must_use]
+    pub fn labels(&self) -> Labels {
+        self.labels.clone()
     }
 
     /// How many things that clients asked for were refused by policy (C3).

@@ -10,7 +10,7 @@ pub use rookery_runtime::{
 use rookery_runtime::{Context, NodeId, Pid, ProcessName, Received, ReplyTo, RequestError, SpawnOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::{Insight, PeerInfo, ask::Ask};
+use crate::{Insight, PeerInfo, ask::Ask, status::Labels};
 
 /// The name of the process on every node.
 pub const SYSTEM_NAME: &str = "rookery:node";
@@ -40,6 +40,8 @@ pub struct NodeInfo {
     pub node: NodeId,
     /// The version of its program.
     pub version: String,
+    /// Its labels.
+    pub labels: Labels,
     /// For how long it has run, in milliseconds.
     pub uptime_ms: u64,
     /// How many processes live on it.
@@ -96,6 +98,7 @@ impl SystemServer {
         match message {
             System::Info(reply) => drop(reply.send(NodeInfo {
                 node: runtime.node().clone(),
+                labels: self.insight.labels(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 uptime_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
                 processes: runtime.process_count() as u64,

@@ -115,6 +115,32 @@ async fn a_client_without_a_policy_may_call_and_monitor_and_no_more() {
 }
 
 #[test]
+fn the_exit_status_says_whether_anything_was_tried() {
+    let status = |arguments: &[&str]| run(arguments).status.code();
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    assert!(help.contains("Exit status: 0 if what was asked has happened; 1 if it has not"), "{help}");
+    // What was typed, or set, is wrong.
+    for arguments in [
+        &["start", "--lanes", "0"][..],
+        &["start", "--no-such-flag"],
+        &["start", "--config", "/nowhere/rookery.toml"],
+        &["config", "check", "--lanes", "0"],
+        &["nodes", "--timeout-ms", "soon"],
+        &["nodes"],
+    ] {
+        assert_eq!(status(arguments), Some(2), "{arguments:?}");
+    }
+    // It was tried.
+    for arguments in [
+        &["start", "--name", "one", "--identity", "/nowhere"][..],
+        &["config", "check", "--name", "one", "--identity", "/nowhere"],
+        &["nodes", "--identity", "/nowhere"],
+    ] {
+        assert_eq!(status(arguments), Some(1), "{arguments:?}");
+    }
+}
+
+#[test]
 fn the_demo_goes_as_it_should() {
     let output = run(&["demo"]);
     let told = String::from_utf8(output.stdout).unwrap();

@@ -19,7 +19,9 @@ fn the_readmes_code_is_the_example_that_runs() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let example = std::fs::read_to_string(root().join("node/examples/counter.rs")).unwrap();
     let shown = between(&readme, "```rust\n", "```\n");
-    assert_eq!(shown, between(&example, "// README: begin\n", "// README: end\n"));
+    let run = between(&example, "    // README: begin\n", "    // README: end\n");
+    let run: String = run.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect();
+    assert_eq!(shown, run);
 }
 
 #[test]

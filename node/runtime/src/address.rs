@@ -16,6 +16,7 @@ use crate::{
     message::{self, Message},
     process::{
         AnyProcess,
+        deadline::Deadline,
         info::Callee,
         mailbox::{Process, Pushed},
     },
@@ -140,9 +141,14 @@ impl<M: Message> Address<M> {
     /// # Errors
     /// The message is too large, or cannot be encoded; both only towards another node or client.
     pub async fn send(&self, message: M) -> Result<(), SendError<M>> {
+        self.send_until(message, None).await
+    }
+
+    /// As [`send`](Self::send); beside the message lies until when its sender waits for the answer.
+    pub(crate) async fn send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
         let mut message = message;
         loop {
-            message = match self.try_send(message) {
+            message = match self.try_send_until(message, deadline) {
                 Err(SendError::Full { message }) => message,
                 done => return done,
             };
@@ -159,7 +165,7 @@ impl<M: Message> Address<M> {
     }
 
     /// Waits until there may be room for a message.
-    async fn room(&self) {
+    pub(crate) async fn room(&self) {
         let (runtime, to) = match &self.target {
             Target::Local(process) => return process.room().await,
             Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
@@ -181,14 +187,19 @@ impl<M: Message> Address<M> {
     /// # Errors
     /// As `send`, and [`SendError::Full`].
     pub fn try_send(&self, message: M) -> Result<(), SendError<M>> {
+        self.try_send_until(message, None)
+    }
+
+    /// What goes as bytes has the deadline in its [`ReplyTo`].
+    pub(crate) fn try_send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
         let (runtime, to) = match &self.target {
-            Target::Local(process) => return push(process, message),
+            Target::Local(process) => return push(process, message, deadline),
             Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
         };
         if runtime.is_own(to) {
             return match runtime.recipient(&to.to) {
                 Some(process) => match process.clone().as_any().downcast::<Process<M>>() {
-                    Ok(process) => push(&process, message),
+                    Ok(process) => push(&process, message, deadline),
                     Err(_) => runtime.send_as_bytes(&*process, message, Codec::Bincode),
                 },
                 None => match runtime.client_of(&to.to) {
@@ -215,7 +226,8 @@ impl<M: Message> Address<M> {
         self.call_within(DEFAULT_CALL_TIMEOUT, make).await
     }
 
-    /// As [`call`](Self::call), waiting at most `timeout`.
+    /// As [`call`](Self::call), waiting at most `timeout`; less if the calling process itself works on a call whose caller
+    /// waits less (A4): see [`Context::time_left`](crate::Context::time_left).
     ///
     /// # Errors
     /// As `call`.
@@ -228,7 +240,7 @@ impl<M: Message> Address<M> {
         runtime
             .call_slot(self.callee(), timeout, async |slot| {
                 let message = make(ReplyTo::local(slot.clone()));
-                match self.send(message).await {
+                match self.send_until(message, slot.deadline()).await {
                     Ok(()) => Ok(()),
                     Err(error) => {
                         let text = error.to_string();
@@ -257,8 +269,8 @@ impl<M: Message> Address<M> {
     }
 }
 
-fn push<M: Message>(process: &Arc<Process<M>>, message: M) -> Result<(), SendError<M>> {
-    match process.push(message) {
+fn push<M: Message>(process: &Arc<Process<M>>, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
+    match process.push(message, deadline) {
         Pushed::Queued => Ok(()),
         Pushed::Full(message) => Err(SendError::Full { message }),
         Pushed::Ended(message) => {
@@ -278,6 +290,14 @@ impl<M: Message> Clone for Address<M> {
             }
         };
         Self { target }
+    }
+}
+
+/// What is addressed: for [`Context::monitor`](crate::Context::monitor), and for the same process as another node or client
+/// of this program reaches it, [`Runtime::address`].
+impl<M: Message> From<&Address<M>> for Destination {
+    fn from(address: &Address<M>) -> Self {
+        address.destination()
     }
 }
 

@@ -10,18 +10,26 @@ use rookery_protocol::{Destination, Payload, ReplyRoute, Signal, SignalBody};
 use tokio::time::Instant;
 
 use crate::{
-    process::{AnyProcess, current, info::Callee},
+    process::{AnyProcess, current, deadline::FAR, info::Callee},
     reply::{CallError, RawReply, RawSlot, Slot},
     runtime::Runtime,
 };
 
-/// Far enough for a timeout that overflows the clock.
-const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
-
 /// Closes the slot, and takes the call out of the table, however the wait ends.
-struct Waiting<'a, T: Send + 'static> {
+pub(crate) struct Waiting<'a, T: Send + 'static> {
     runtime: &'a Runtime,
-    slot: Arc<Slot<T>>,
+    pub(crate) slot: Arc<Slot<T>>,
+}
+
+impl<'a, T: Send + 'static> Waiting<'a, T> {
+    pub(crate) fn new(runtime: &'a Runtime, slot: Arc<Slot<T>>) -> Self {
+        Self { runtime, slot }
+    }
+
+    /// What comes into the slot; waits for it.
+    pub(crate) async fn outcome(&self) -> Result<T, CallError> {
+        poll_fn(|cx| self.slot.poll_take(cx)).await.map_err(CallError::from)
+    }
 }
 
 impl<T: Send + 'static> Drop for Waiting<'_, T> {
@@ -63,8 +71,9 @@ impl Runtime {
         timeout: Duration,
         send: impl AsyncFnOnce(&Arc<Slot<T>>) -> Result<(), CallError>,
     ) -> Result<T, CallError> {
-        let waiting = Waiting { runtime: self, slot: Slot::new() };
         let since = Instant::now();
+        let timeout = self.patience(timeout, since);
+        let waiting = Waiting::new(self, Slot::new(self.clock(), self.clock().deadline(since, timeout)));
         let answered = async {
             send(&waiting.slot).await?;
             let mut noted = Noted { since, caller: None };
@@ -77,10 +86,16 @@ impl Runtime {
             });
             answer.await.map_err(CallError::from)
         };
-        match tokio::time::timeout_at(since + timeout.min(LONGEST_WAIT), answered).await {
+        match tokio::time::timeout_at(since + timeout, answered).await {
             Ok(outcome) => outcome,
             Err(_) => Err(CallError::Timeout),
         }
+    }
+
+    /// How long a call may wait from `now`: no longer than whoever this process works for (A4).
+    pub(crate) fn patience(&self, timeout: Duration, now: Instant) -> Duration {
+        let inherited = current::inherited().map_or(FAR, |deadline| self.clock().left(deadline, now));
+        timeout.min(inherited)
     }
 
     /// Sends a payload as it is, as one typed by hand. Waits for room in the buffer to its node.
@@ -117,7 +132,8 @@ impl Runtime {
                 let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
                 slot.set_call(call);
                 let reply = Some(ReplyRoute { to: from.clone(), call });
-                let body = SignalBody::Message { payload, reply, deadline_ms: None };
+                let deadline_ms = slot.deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
+                let body = SignalBody::Message { payload, reply, deadline_ms };
                 self.signal(Signal { from: from.clone(), to: to.clone(), body });
                 Ok(())
             })

@@ -153,7 +153,7 @@ impl<M: Message + Clone> GroupAddress<M> {
             self.runtime.process(pid).map(|process| (process.clone().as_any().downcast::<Process<M>>(), process));
         match local {
             Some((Ok(process), _)) => {
-                if !matches!(process.push(message.clone()), Pushed::Queued) {
+                if !matches!(process.push(message.clone(), None), Pushed::Queued) {
                     self.runtime.dead_letter(pid, "the member has ended, or its mailbox is full");
                 }
             }

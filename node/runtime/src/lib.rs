@@ -11,6 +11,7 @@ mod group;
 mod listing;
 mod load;
 mod message;
+mod multi_call;
 pub mod net;
 mod process;
 mod reply;
@@ -24,7 +25,7 @@ pub mod tls;
 pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
 pub use behaviour::{
     registry::Behaviours,
-    server::{Server, Starting},
+    server::{Next, Server, Starting},
 };
 pub use group::GroupAddress;
 pub use listing::{GroupInfo, GroupList, MAX_LISTED, NameList, NameQuery, ProcessList, ProcessQuery, SortBy};
@@ -34,6 +35,7 @@ pub use process::{
     context::Context,
     event::{Down, Event, Received},
     info::{CallInfo, MAX_TIES_TOLD, ProcessDetails, ProcessInfo, ProcessState},
+    send_timer::SendTimer,
     timers::TimerRef,
 };
 pub use reply::{CallError, ReplyError, ReplyTo};

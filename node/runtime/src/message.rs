@@ -13,7 +13,7 @@ use serde::{
     de::{self, DeserializeOwned, Visitor},
 };
 
-use crate::{reply::RemoteReply, runtime::Runtime};
+use crate::{process::deadline::Deadline, reply::RemoteReply, runtime::Runtime};
 
 /// Anything that a process can be sent. There is nothing to implement: every owned serde type is one.
 pub trait Message: Serialize + DeserializeOwned + Send + 'static {}
@@ -53,7 +53,14 @@ pub(crate) struct Encoding {
     /// Where it goes: a call that it carries is lost with the connection to there.
     pub(crate) to: Destination,
     /// The reply that it carries.
-    pub(crate) reply: Option<ReplyRoute>,
+    pub(crate) reply: Option<Carried>,
+}
+
+/// A reply that a message carries in its frame.
+pub(crate) struct Carried {
+    pub(crate) route: ReplyRoute,
+    /// Until when the caller waits.
+    pub(crate) deadline: Option<Deadline>,
 }
 
 /// A message on its way in.
@@ -73,7 +80,7 @@ pub(crate) fn encode<T: Message, R>(
     codec: Codec,
     runtime: &Runtime,
     to: &Destination,
-    then: impl FnOnce(&[u8], Option<&ReplyRoute>) -> R,
+    then: impl FnOnce(&[u8], Option<&Carried>) -> R,
 ) -> Result<R, CodecError> {
     let mut scratch = SCRATCH.take();
     scratch.clear();

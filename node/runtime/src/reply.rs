@@ -18,17 +18,24 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use rookery_protocol::{
-    CallFailure, CallId, Codec, Destination, ExitReason, Payload, ReplyRoute, Signal, SignalBody, Tag,
+    CallFailure, CallId, Codec, Destination, ExitReason, Payload, Pid, ReplyRoute, Signal, SignalBody, Tag,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::{
-    message::{self, Message},
-    process::{current, relations::Lost},
+    address::SendError,
+    message::{self, Carried, Message},
+    process::{
+        current,
+        deadline::{Clock, Deadline},
+        relations::Lost,
+    },
     runtime::Runtime,
     sync::lock,
 };
@@ -113,9 +120,27 @@ pub(crate) struct RemoteReply {
     pub(crate) route: ReplyRoute,
     /// The codec that the request came in: the reply goes back in the same.
     pub(crate) codec: Codec,
+    /// Until when the caller waits, as far as is known here.
+    pub(crate) deadline: Option<Deadline>,
+    /// Whether a client sent the request or waits for its answer.
+    by_client: bool,
 }
 
 impl RemoteReply {
+    /// What came with a request of `from`. Who sends and who waits are not always one: a client can hand on what a member
+    /// has asked it, and must not get by it what it may not ask itself.
+    pub(crate) fn new(
+        runtime: Runtime,
+        from: &Pid,
+        route: ReplyRoute,
+        codec: Codec,
+        deadline: Option<Deadline>,
+    ) -> Self {
+        let of_client = |pid: &Pid| pid.serial().session().is_some() && !runtime.is_own(&pid.into());
+        let by_client = of_client(from) || of_client(&route.to);
+        Self { runtime, route, codec, deadline, by_client }
+    }
+
     pub(crate) fn answer(self, outcome: Result<Payload, CallFailure>) {
         let from = current::pid().unwrap_or_else(|| self.runtime.own_pid());
         let body = SignalBody::Reply { call: self.route.call, outcome };
@@ -144,15 +169,61 @@ impl<T: Send + 'static> ReplyTo<T> {
             To::Nobody => false,
         }
     }
+
+    /// Whether it is a member that asks: a process of this runtime or of a node. For requests that clients may not make,
+    /// whatever their policy, of a process that answers them others (C3). False when nobody waits, since then it is not
+    /// known who has sent the message.
+    #[must_use]
+    pub fn asked_by_member(&self) -> bool {
+        match &self.to {
+            To::Local(_) => true,
+            To::Remote(remote) => !remote.by_client,
+            To::Nobody => false,
+        }
+    }
+
+    /// How long the caller still waits (A4); it may have given up before. `None` if nobody waits, or for weeks. A call
+    /// that came from another node may have been on its way for longer than is known here.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        let clock = match &self.to {
+            To::Local(slot) => slot.clock,
+            To::Remote(remote) => remote.runtime.clock(),
+            To::Nobody => return None,
+        };
+        Some(clock.left(self.deadline()?, Instant::now()))
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        match &self.to {
+            To::Local(slot) => slot.deadline,
+            To::Remote(remote) => remote.deadline,
+            To::Nobody => None,
+        }
+    }
+
+    /// Takes what it leads to, to answer: the process that does works no more under the call's deadline.
+    fn take(&mut self) -> To<T> {
+        if let Some(deadline) = self.deadline() {
+            current::answered(deadline);
+        }
+        std::mem::replace(&mut self.to, To::Nobody)
+    }
 }
 
 impl<T: Message> ReplyTo<T> {
+    /// Gives the answer. Does not wait. One that cannot be sent is the caller's trouble, who gets [`CallError::Refused`]
+    /// and the reason; [`send`](Self::send) tells it here too.
+    pub fn answer(self, value: T) {
+        drop(self.send(value));
+    }
+
     /// Gives the answer. Does not wait. If the caller has given up, or its connection is lost, the answer is dropped.
     ///
     /// # Errors
     /// When the answer cannot be sent to where the caller is; the caller then gets [`CallError::Refused`].
     pub fn send(mut self, value: T) -> Result<(), ReplyError> {
-        match std::mem::replace(&mut self.to, To::Nobody) {
+        match self.take() {
             To::Local(slot) => {
                 slot.put(Ok(value));
                 Ok(())
@@ -182,9 +253,16 @@ impl<T: Message> ReplyTo<T> {
 }
 
 impl<T: Send + 'static> ReplyTo<T> {
+    /// Gives the answer to a caller in this runtime; the value is moved.
+    pub(crate) fn put(mut self, value: T) {
+        if let To::Local(slot) = self.take() {
+            slot.put(Ok(value));
+        }
+    }
+
     /// Declines: the caller gets [`CallError::Refused`] with this text. Does not wait.
     pub fn refuse(mut self, why: impl Into<String>) {
-        fail(std::mem::replace(&mut self.to, To::Nobody), CallFailure::Refused(why.into()));
+        fail(self.take(), CallFailure::Refused(why.into()));
     }
 }
 
@@ -208,15 +286,14 @@ impl<T: Send + 'static> fmt::Debug for ReplyTo<T> {
 
 impl<T: Send + 'static> Drop for ReplyTo<T> {
     fn drop(&mut self) {
-        let to = std::mem::replace(&mut self.to, To::Nobody);
-        if matches!(to, To::Nobody) {
+        if matches!(self.to, To::Nobody) {
             return;
         }
         match dropping::mode() {
             dropping::Mode::Sent => {}
-            dropping::Mode::Fail(failure) => fail(to, failure),
+            dropping::Mode::Fail(failure) => fail(self.take(), failure),
             // Whether its holder goes on or ends is known only when it next yields.
-            dropping::Mode::Unanswered => match to {
+            dropping::Mode::Unanswered => match self.take() {
                 To::Local(slot) => current::orphan(Box::new(move |failure| slot.put(Err(failure)))),
                 To::Remote(remote) => {
                     if let Some(remote) = message::give_back(remote) {
@@ -233,14 +310,14 @@ impl<T: Message> Serialize for ReplyTo<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let placed = message::while_encoding(|scope| {
             let route = match &self.to {
-                To::Local(slot) => Some(scope.runtime.await_reply(slot, &scope.to)),
-                To::Remote(remote) => Some(remote.route.clone()),
-                To::Nobody => None,
+                To::Local(slot) => scope.runtime.await_reply(slot, &scope.to),
+                To::Remote(remote) => remote.route.clone(),
+                To::Nobody => return Ok(()),
             };
-            if route.is_some() && scope.reply.is_some() {
+            if scope.reply.is_some() {
                 return Err("a message to another node can carry one ReplyTo");
             }
-            scope.reply = route.or(scope.reply.take());
+            scope.reply = Some(Carried { route, deadline: self.deadline() });
             Ok(())
         });
         match placed {
@@ -267,6 +344,10 @@ pub(crate) struct Slot<T: Send + 'static> {
     state: Mutex<SlotState<T>>,
     /// The number in [`Calls`], once the call has left this node; 0 before.
     call: AtomicU64,
+    /// Until when the caller waits; none if for weeks.
+    deadline: Option<Deadline>,
+    /// What the deadline is relative to.
+    clock: Clock,
 }
 
 enum SlotState<T: Send + 'static> {
@@ -279,8 +360,12 @@ enum SlotState<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Slot<T> {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(SlotState::Empty(None)), call: AtomicU64::new(0) })
+    pub(crate) fn new(clock: Clock, deadline: Option<Deadline>) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(SlotState::Empty(None)), call: AtomicU64::new(0), deadline, clock })
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        self.deadline
     }
 
     fn put(&self, outcome: Result<T, CallFailure>) {
@@ -292,6 +377,20 @@ impl<T: Send + 'static> Slot<T> {
             if let Some(waker) = waker {
                 waker.wake();
             }
+        }
+    }
+
+    /// The message of the call was not sent.
+    pub(crate) fn not_sent<M>(&self, error: SendError<M>) {
+        self.put(Err(CallFailure::Refused(error.to_string())));
+        dropping::within(dropping::Mode::Sent, error.into_message());
+    }
+
+    /// The outcome, if there is one.
+    pub(crate) fn take(&self) -> Option<Result<T, CallError>> {
+        match std::mem::replace(&mut *lock(&self.state), SlotState::Closed) {
+            SlotState::Full(outcome) => Some(outcome.map_err(CallError::from)),
+            SlotState::Empty(_) | SlotState::Closed => None,
         }
     }
 

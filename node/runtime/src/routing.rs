@@ -1,7 +1,7 @@
 //! The way of a signal that is not a typed local send: out through a connection, in from one, or back where it came
 //! from when there is no way (bounced). Nothing here waits but [`Runtime::room`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rookery_protocol::{
@@ -10,6 +10,7 @@ use rookery_protocol::{
     lane::MessageHead,
     request::{RequestError, ResponseBody},
 };
+use tokio::time::Instant;
 
 use crate::{
     address::SendError,
@@ -200,7 +201,9 @@ impl Runtime {
             }
             Some(process) => {
                 let codec = payload.codec;
-                let reply = reply.map(|route| RemoteReply { runtime: self.clone(), route, codec });
+                let deadline = deadline_ms
+                    .and_then(|left| self.clock().deadline(Instant::now(), Duration::from_millis(left.into())));
+                let reply = reply.map(|route| RemoteReply::new(self.clone(), &from, route, codec, deadline));
                 process.deliver(payload, reply);
             }
             None => {
@@ -344,7 +347,9 @@ impl Runtime {
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let tag = tag_of::<M>();
         let pushed = message::encode(&message, codec, self, to, |body, reply| {
-            let head = MessageHead { from: &from, to, tag: tag.as_bytes(), codec, reply, deadline_ms: None };
+            let deadline_ms = reply.and_then(|reply| reply.deadline).map(|at| self.clock().left_ms(at, Instant::now()));
+            let reply = reply.map(|reply| &reply.route);
+            let head = MessageHead { from: &from, to, tag: tag.as_bytes(), codec, reply, deadline_ms };
             (connection.push_message(&head, body), body.len())
         });
         match pushed {
@@ -374,12 +379,14 @@ impl Runtime {
     ) -> Result<(), SendError<M>> {
         let encoded = message::encode(&message, codec, self, &to.pid().into(), |body, reply| {
             let payload = Payload { tag: Tag::from_static(tag_of::<M>()), codec, body: Bytes::copy_from_slice(body) };
-            (payload, reply.cloned())
+            (payload, reply.map(|reply| (reply.route.clone(), reply.deadline)))
         });
         match encoded {
-            Ok((payload, route)) => {
+            Ok((payload, reply)) => {
                 dropping::within(dropping::Mode::Sent, message);
-                to.deliver(payload, route.map(|route| RemoteReply { runtime: self.clone(), route, codec }));
+                let from = current::pid().unwrap_or_else(|| self.own_pid());
+                let remote = |(route, deadline)| RemoteReply::new(self.clone(), &from, route, codec, deadline);
+                to.deliver(payload, reply.map(remote));
                 Ok(())
             }
             Err(detail) => Err(SendError::Encode { detail, message }),

@@ -33,6 +33,7 @@ use crate::{
     net::outbound::Outbound,
     process::{
         AnyProcess,
+        deadline::Clock,
         event::Event,
         info::ProcessInfo,
         mailbox::Process,
@@ -116,6 +117,8 @@ struct Inner {
     /// Takes no new processes for others (R2).
     draining: AtomicBool,
     tokio: Handle,
+    /// What deadlines are relative to.
+    clock: Clock,
 }
 
 #[derive(Default)]
@@ -165,6 +168,7 @@ impl Runtime {
             closed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             tokio: Handle::try_current()?,
+            clock: Clock::start(),
         })))
     }
 
@@ -311,6 +315,10 @@ impl Runtime {
 
     pub(crate) fn tokio(&self) -> &Handle {
         &self.0.tokio
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.0.clock
     }
 
     /// How many processes may live.

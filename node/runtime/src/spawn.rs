@@ -78,6 +78,8 @@ pub struct SpawnOptions {
     mailbox: u32,
     label: Option<&'static str>,
     members_only: bool,
+    /// It runs a server that allows requests to it as a system.
+    sys: bool,
     /// By a request: who asked makes its end of the ties when it is told of the child, wherever it is. A child that does
     /// not come to life is an answer to it, and no exit (R2).
     asked_for: bool,
@@ -122,8 +124,8 @@ impl SpawnOptions {
         self
     }
 
-    /// Out of reach of clients: what they send it is refused (C3). For processes that do more than a client may, as
-    /// supervisors, which start whatever they are told to.
+    /// Out of reach of clients: what they send it is refused (C3). For processes that do more than a client may. One that
+    /// lets clients ask but not change looks at [`ReplyTo::asked_by_member`](crate::ReplyTo::asked_by_member).
     #[must_use]
     pub fn members_only(mut self) -> Self {
         self.members_only = true;
@@ -136,6 +138,20 @@ impl SpawnOptions {
     pub fn mailbox(mut self, messages: u32) -> Self {
         self.mailbox = messages;
         self
+    }
+
+    pub(crate) fn sys(mut self, sys: bool) -> Self {
+        self.sys = sys;
+        self
+    }
+
+    /// The mailbox's limit, whether it is for members only, and whether it allows requests as a system.
+    pub(crate) fn of_process(&self) -> (u32, bool, bool) {
+        (self.mailbox, self.members_only, self.sys)
+    }
+
+    pub(crate) fn parent(&self) -> Option<&Pid> {
+        self.link.as_ref()
     }
 
     pub(crate) fn label_or(mut self, label: &'static str) -> Self {
@@ -154,6 +170,8 @@ impl SpawnOptions {
 /// A process that was started.
 #[derive(Debug)]
 pub struct Spawned<M: Message> {
+    /// The process.
+    pub pid: Pid,
     /// Where to send.
     pub address: Address<M>,
     /// The monitor, if one was asked for.
@@ -241,10 +259,15 @@ impl Runtime {
         }
         let label = options.label.unwrap_or_else(std::any::type_name::<M>);
         let linked = options.link.is_some();
-        let parent = options.link.clone().or(options.parent).or_else(current::pid).map(|pid| Parent { pid, linked });
+        let parent = options
+            .link
+            .clone()
+            .or_else(|| options.parent.clone())
+            .or_else(current::pid)
+            .map(|pid| Parent { pid, linked });
         let made = self.table().insert(|serial| {
             let pid = Pid::new(self.node().clone(), serial);
-            Arc::new(Process::<M>::new(pid, self.clone(), label, parent, options.mailbox, options.members_only))
+            Arc::new(Process::<M>::new(pid, self.clone(), label, parent, &options))
         });
         let Some(process) = made else {
             return Err((SpawnError::TooManyProcesses { limit: self.max_processes() }, f));
@@ -274,7 +297,7 @@ impl Runtime {
         let task = ProcessTask::new(process.clone(), async move { f(context).await.into_exit() });
         process.vitals().set_task_bytes(size_of_val(&task));
         self.tokio().spawn(task);
-        Ok(Spawned { address: Address::local(process), monitor })
+        Ok(Spawned { pid: process.pid().clone(), address: Address::local(process), monitor })
     }
 
     /// Links a process that has not run yet with its parent; the child's end alone if it was asked for.
@@ -331,6 +354,31 @@ impl Start {
         rookery_protocol::codec::append(arguments, &mut body)?;
         let tag = rookery_protocol::Tag::from_static(crate::tag_of::<T>());
         Ok(Self::payload(behaviour, Payload { tag, codec: rookery_protocol::Codec::Bincode, body: body.into() }))
+    }
+
+    /// What is started.
+    #[must_use]
+    pub fn behaviour(&self) -> &BehaviourName {
+        &self.behaviour
+    }
+
+    /// What it is started with.
+    #[must_use]
+    pub fn arguments(&self) -> &Payload {
+        &self.arguments
+    }
+
+    /// With other arguments.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: Payload) -> Self {
+        self.arguments = arguments;
+        self
+    }
+
+    /// The name that it gets, if one.
+    #[must_use]
+    pub fn registered_name(&self) -> Option<&ProcessName> {
+        self.name.as_ref()
     }
 
     /// Registered under this name on its node, before it runs.

@@ -33,7 +33,7 @@ impl Server for CounterServer {
     async fn handle(&mut self, message: Counter, _: &mut Context<Counter>) -> Result<(), ExitReason> {
         match message {
             Counter::Add(n) => self.count = self.count.saturating_add(n),
-            Counter::Get(reply) => drop(reply.send(self.count)),
+            Counter::Get(reply) => reply.answer(self.count),
             Counter::Reset => self.count = self.start,
         }
         Ok(())

@@ -38,7 +38,7 @@ impl Server for EchoServer {
 
     async fn handle(&mut self, message: Echo, context: &mut Context<Echo>) -> Result<(), ExitReason> {
         match message {
-            Echo::Echo(ask) => drop(ask.reply.send(ask.value)),
+            Echo::Echo(ask) => ask.reply.answer(ask.value),
             Echo::Via(Ask { value: Via { echo, value }, reply }) => {
                 let next: Address<Echo> = context.runtime().address(echo);
                 // Should it be too large for there, the question comes back, and with it an answer to who asked.

@@ -88,12 +88,12 @@ impl Server for KvServer {
     async fn handle(&mut self, message: Kv, _: &mut Context<Kv>) -> Result<(), ExitReason> {
         match message {
             Kv::Put(ask) => match self.put(ask.value) {
-                Ok(()) => drop(ask.reply.send(())),
+                Ok(()) => ask.reply.answer(()),
                 Err(why) => ask.reply.refuse(why),
             },
-            Kv::Get(ask) => drop(ask.reply.send(self.get(&ask.value))),
-            Kv::Delete(ask) => drop(ask.reply.send(self.delete(&ask.value))),
-            Kv::Keys(reply) => drop(reply.send(self.entries.keys().cloned().collect())),
+            Kv::Get(ask) => ask.reply.answer(self.get(&ask.value)),
+            Kv::Delete(ask) => ask.reply.answer(self.delete(&ask.value)),
+            Kv::Keys(reply) => reply.answer(self.entries.keys().cloned().collect()),
         }
         Ok(())
     }

@@ -101,7 +101,7 @@ impl Server for TopicServer {
     async fn handle(&mut self, message: Topic, context: &mut Context<Topic>) -> Result<(), ExitReason> {
         match message {
             Topic::Subscribe(ask) => match self.subscribe(ask.value, context) {
-                Ok(()) => drop(ask.reply.send(())),
+                Ok(()) => ask.reply.answer(()),
                 Err(why) => ask.reply.refuse(why),
             },
             Topic::Unsubscribe(pid) => {
@@ -110,10 +110,10 @@ impl Server for TopicServer {
                 }
             }
             Topic::Publish(ask) => match self.publish(ask.value, context).await {
-                Ok(sent) => drop(ask.reply.send(sent)),
+                Ok(sent) => ask.reply.answer(sent),
                 Err(why) => ask.reply.refuse(why),
             },
-            Topic::Count(reply) => drop(reply.send(self.subscribers.len() as u64)),
+            Topic::Count(reply) => reply.answer(self.subscribers.len() as u64),
         }
         Ok(())
     }

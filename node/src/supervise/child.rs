@@ -17,10 +17,10 @@ use crate::supervise::{
 pub(super) struct Child {
     /// What it is and how it is treated.
     pub(super) plan: ChildPlan,
-    /// What it does now.
-    pub(super) state: ChildState,
-    /// It belongs to the group that is being stopped and started again.
-    pub(super) in_group: bool,
+    /// What it does now; changed by [`Family::set`](super::family::Family::set) alone.
+    state: ChildState,
+    /// It is being stopped here to be started on another node.
+    pub(super) moving: bool,
     /// How often it has been started after its first start.
     pub(super) restarts: u64,
     /// Restarts in a row, for the backoff.
@@ -38,7 +38,7 @@ pub(super) struct Child {
 }
 
 /// What a child does.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum ChildState {
     /// Nothing.
     Stopped,
@@ -68,7 +68,7 @@ impl Child {
         Self {
             plan,
             state: ChildState::Stopped,
-            in_group: false,
+            moving: false,
             restarts: 0,
             failures: 0,
             searches: 0,
@@ -83,31 +83,42 @@ impl Child {
         &self.plan.id
     }
 
+    pub(super) fn state(&self) -> &ChildState {
+        &self.state
+    }
+
+    /// For the family, which keeps indexes of it.
+    pub(super) fn replace_state(&mut self, state: ChildState) -> ChildState {
+        std::mem::replace(&mut self.state, state)
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         matches!(self.state, ChildState::Stopped)
     }
+}
 
+impl ChildState {
     /// Its process, while it has one.
     pub(super) fn pid(&self) -> Option<&Pid> {
-        match &self.state {
-            ChildState::Running { pid } | ChildState::Stopping { pid, .. } => Some(pid),
+        match self {
+            Self::Running { pid } | Self::Stopping { pid, .. } => Some(pid),
             _ => None,
         }
     }
 
     /// The start that is under way.
     pub(super) fn attempt(&self) -> Option<Attempt> {
-        match self.state {
-            ChildState::Starting { attempt, .. } | ChildState::Cancelling { attempt, .. } => Some(attempt),
+        match self {
+            Self::Starting { attempt, .. } | Self::Cancelling { attempt, .. } => Some(*attempt),
             _ => None,
         }
     }
 
     /// The timer that it waits for.
     pub(super) fn timer(&self) -> Option<TimerToken> {
-        match self.state {
-            ChildState::Waiting { timer, .. } => Some(timer),
-            ChildState::Cancelling { timer, .. } | ChildState::Stopping { timer, .. } => timer,
+        match self {
+            Self::Waiting { timer, .. } => Some(*timer),
+            Self::Cancelling { timer, .. } | Self::Stopping { timer, .. } => *timer,
             _ => None,
         }
     }

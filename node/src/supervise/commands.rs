@@ -7,11 +7,12 @@
 use rookery_runtime::Pid;
 
 use crate::supervise::{
-    child::{Child, ChildState, StartCommand},
-    effect::{ChildPlan, CommandError, CommandId, Effect},
+    child::{ChildState, StartCommand},
+    effect::{ChildPlan, CommandError, CommandId, Effect, Report},
+    family::Place,
     limits::MAX_CHILDREN,
-    message::ChildStatus,
-    policy::{ChildId, Restart},
+    message::{ChildCount, ChildStatus},
+    policy::{ChildId, ChildType, Restart, Strategy},
     strategy::{Phase, StrategyMachine},
 };
 
@@ -24,6 +25,10 @@ pub struct ChildView<'a> {
     pub pid: Option<&'a Pid>,
     /// What it does.
     pub status: ChildStatus,
+    /// What it is.
+    pub kind: ChildType,
+    /// Whether its end can end the supervisor.
+    pub significant: bool,
     /// When it is started again.
     pub restart: Restart,
     /// How often it was.
@@ -35,38 +40,51 @@ pub struct ChildView<'a> {
 impl StrategyMachine {
     /// Adds a child after the others and starts it; answers with its pid. If it cannot be started it is not kept.
     pub fn handle_add(&mut self, command: CommandId, plan: ChildPlan) {
-        if let Err(error) = self.may_add(&plan.id) {
+        if let Err(error) = self.may_add(&plan) {
             return self.refuse(command, error);
         }
-        self.children.push(Child::new(plan));
-        self.launch_now(self.children.len() - 1, Some(StartCommand { id: command, added: true }));
+        let at = self.family.add(plan);
+        self.launch_now(at, Some(StartCommand { id: command, added: true }));
         self.advance();
     }
 
-    /// Whether a child of this id can be added.
+    /// Whether this child can be added.
     ///
     /// # Errors
-    /// There is one already, there are too many, or the supervisor is not up.
-    pub fn may_add(&self, id: &ChildId) -> Result<(), CommandError> {
+    /// There is one of its id already, it cannot be significant, there are too many, or the supervisor is not up.
+    pub fn may_add(&self, plan: &ChildPlan) -> Result<(), CommandError> {
         self.is_up()?;
-        if self.find(id).is_ok() {
-            return Err(CommandError::AlreadyPresent(id.clone()));
+        if self.find(&plan.id).is_ok() {
+            return Err(CommandError::AlreadyPresent(plan.id.clone()));
         }
-        if self.children.len() >= MAX_CHILDREN {
+        plan.fits(self.auto_shutdown).map_err(|why| CommandError::Insignificant { child: plan.id.clone(), why })?;
+        if self.family.len() >= MAX_CHILDREN {
             return Err(CommandError::TooManyChildren(MAX_CHILDREN));
         }
         Ok(())
     }
 
-    /// Stops a child and keeps its spec, unless it is temporary; answers when it has ended.
+    /// Stops a child and keeps its spec, unless it is temporary or dynamic; answers when it has ended.
     pub fn handle_stop_child(&mut self, command: CommandId, id: &ChildId) {
-        let at = match self.is_up().and_then(|()| self.find(id)) {
+        let found = self.find(id);
+        self.stop_child(command, found);
+    }
+
+    /// As [`handle_stop_child`](Self::handle_stop_child), for the child that runs as this process.
+    pub fn handle_stop_pid(&mut self, command: CommandId, pid: &Pid) {
+        let found = self.family.by_pid(pid).ok_or_else(|| CommandError::NoSuchPid(pid.clone()));
+        self.stop_child(command, found);
+    }
+
+    fn stop_child(&mut self, command: CommandId, found: Result<Place, CommandError>) {
+        let at = match self.is_up().and(found) {
             Ok(at) => at,
             Err(error) => return self.refuse(command, error),
         };
-        let child = &mut self.children[at];
+        let child = &mut self.family[at];
         child.awaiting_stop.push(command);
-        child.in_group = false;
+        child.moving = false;
+        self.family.ungroup(at);
         self.begin_stop(at);
         self.advance();
     }
@@ -77,7 +95,7 @@ impl StrategyMachine {
             Ok(at) => at,
             Err(error) => return self.refuse(command, error),
         };
-        self.children[at].delay = std::time::Duration::ZERO;
+        self.family[at].delay = std::time::Duration::ZERO;
         self.launch_now(at, Some(StartCommand { id: command, added: false }));
         self.advance();
     }
@@ -93,13 +111,60 @@ impl StrategyMachine {
         }
     }
 
+    /// Moves a child: stops it where it runs, and starts it again, which then is elsewhere. No restart. Whoever is not
+    /// running, is about to be stopped or is never started again stays.
+    pub fn handle_move(&mut self, id: &ChildId) {
+        if let Some((at, pid)) = self.movable(id) {
+            self.effects.push_back(Effect::Report(Report::Moving { child: id.clone(), pid: pid.clone() }));
+            self.family[at].moving = true;
+            self.begin_stop(at);
+        }
+    }
+
+    /// Whether a child can be moved now.
+    #[must_use]
+    pub fn may_move(&self, id: &ChildId) -> bool {
+        self.movable(id).is_some()
+    }
+
+    fn movable(&self, id: &ChildId) -> Option<(Place, &Pid)> {
+        let at = self.family.by_id(id).filter(|&at| self.phase == Phase::Up && !self.family.in_group(at))?;
+        let child = &self.family[at];
+        match child.state() {
+            ChildState::Running { pid } if child.plan.restart != Restart::Temporary => Some((at, pid)),
+            _ => None,
+        }
+    }
+
+    /// The child that runs, or is being stopped, as this process.
+    #[must_use]
+    pub fn child_of(&self, pid: &Pid) -> Option<&ChildId> {
+        self.family.by_pid(pid).map(|at| self.family[at].id())
+    }
+
+    /// How many children there are, as OTP's `count_children`.
+    #[must_use]
+    pub fn count(&self) -> ChildCount {
+        let dynamic = self.strategy == Strategy::SimpleOneForOne;
+        let specs = if dynamic { 1 } else { self.family.len() as u64 };
+        self.family.iter().fold(ChildCount { specs, ..ChildCount::default() }, |count, (_, child)| {
+            let supervisor = u64::from(child.plan.kind == ChildType::Supervisor);
+            ChildCount {
+                active: count.active + u64::from(child.state().pid().is_some()),
+                supervisors: count.supervisors + supervisor,
+                workers: count.workers + 1 - supervisor,
+                ..count
+            }
+        })
+    }
+
     /// The children, in the order of their start (V8).
     pub fn children(&self) -> impl Iterator<Item = ChildView<'_>> {
-        self.children.iter().map(|child| ChildView {
+        self.family.iter().map(|(at, child)| ChildView {
             id: child.id(),
-            pid: child.pid(),
-            status: match &child.state {
-                ChildState::Stopped if child.in_group => ChildStatus::Restarting,
+            pid: child.state().pid(),
+            status: match child.state() {
+                ChildState::Stopped if self.family.in_group(at) => ChildStatus::Restarting,
                 ChildState::Stopped => ChildStatus::Stopped,
                 ChildState::Waiting { .. } => ChildStatus::Restarting,
                 ChildState::Starting { .. } if child.restarts > 0 => ChildStatus::Restarting,
@@ -107,6 +172,8 @@ impl StrategyMachine {
                 ChildState::Running { .. } => ChildStatus::Running,
                 ChildState::Stopping { .. } | ChildState::Cancelling { .. } => ChildStatus::Stopping,
             },
+            kind: child.plan.kind,
+            significant: child.plan.significant,
             restart: child.plan.restart,
             restarts: child.restarts,
             last_end: child.last_end.as_deref(),
@@ -121,16 +188,14 @@ impl StrategyMachine {
         }
     }
 
-    fn find(&self, id: &ChildId) -> Result<usize, CommandError> {
-        let at = self.children.iter().position(|child| child.id() == id);
-        at.ok_or_else(|| CommandError::NoSuchChild(id.clone()))
+    fn find(&self, id: &ChildId) -> Result<Place, CommandError> {
+        self.family.by_id(id).ok_or_else(|| CommandError::NoSuchChild(id.clone()))
     }
 
     /// A child that is stopped, and not about to be started with its group.
-    fn find_stopped(&self, id: &ChildId) -> Result<usize, CommandError> {
+    fn find_stopped(&self, id: &ChildId) -> Result<Place, CommandError> {
         let at = self.find(id)?;
-        let child = &self.children[at];
-        if !child.is_stopped() || child.in_group {
+        if !self.family[at].is_stopped() || self.family.in_group(at) {
             return Err(CommandError::NotStopped(id.clone()));
         }
         Ok(at)

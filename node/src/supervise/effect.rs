@@ -6,7 +6,7 @@ use std::time::Duration;
 use rookery_runtime::{ExitReason, Pid, RequestError};
 use thiserror::Error;
 
-use crate::supervise::policy::{ChildId, Restart, Shutdown};
+use crate::supervise::policy::{AutoShutdown, ChildId, ChildType, Restart, Shutdown};
 
 /// One attempt to start a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +29,35 @@ pub struct ChildPlan {
     pub restart: Restart,
     /// How it is ended.
     pub shutdown: Shutdown,
+    /// Whether its end can end the supervisor (V5).
+    pub significant: bool,
+    /// What it is, for who asks.
+    pub kind: ChildType,
+}
+
+impl ChildPlan {
+    /// Whether a supervisor with this setting can have such a child.
+    ///
+    /// # Errors
+    /// It is significant, but always restarted, or no child's end ends the supervisor.
+    pub fn fits(&self, auto_shutdown: AutoShutdown) -> Result<(), Insignificant> {
+        match (self.significant, self.restart, auto_shutdown) {
+            (true, Restart::Permanent, _) => Err(Insignificant::Permanent),
+            (true, _, AutoShutdown::Never) => Err(Insignificant::Never),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a child cannot be significant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Insignificant {
+    /// It is always started again.
+    #[error("a significant child must be transient or temporary: a permanent one never ends for good")]
+    Permanent,
+    /// The supervisor never shuts down by itself.
+    #[error("a significant child needs a supervisor with automatic shutdown, any_significant or all_significant")]
+    Never,
 }
 
 /// What is to be done. The order counts.
@@ -106,6 +135,15 @@ pub enum Report {
         /// Looks again after so long.
         delay: Duration,
     },
+    /// A child moves to another node; no restart.
+    Moving {
+        /// Which.
+        child: ChildId,
+        /// The process that ends here.
+        pid: Pid,
+    },
+    /// The supervisor shuts down by itself, since this significant child has ended (V5).
+    AutoShutdown(ChildId),
     /// A child did not shut down within its limit, and is killed or, if it was still starting, given up.
     TooSlow(ChildId),
     /// A child could not be started for the first time; the supervisor ends.
@@ -134,6 +172,11 @@ pub enum Cause {
         /// Why.
         reason: ExitReason,
     },
+    /// Its node is lost, which says nothing against the child.
+    Lost {
+        /// The process that was there.
+        pid: Pid,
+    },
     /// It could not be started.
     Start(StartFailure),
 }
@@ -142,6 +185,7 @@ impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Exit { reason, .. } => reason.fmt(f),
+            Self::Lost { .. } => ExitReason::NoConnection.fmt(f),
             Self::Start(failure) => failure.fmt(f),
         }
     }
@@ -165,6 +209,17 @@ pub enum CommandError {
     /// There is no such child.
     #[error("there is no child `{0}`; ask for the children to see what there is")]
     NoSuchChild(ChildId),
+    /// There is no child that runs as this process.
+    #[error("no child runs as {0}; ask for the children to see what there is")]
+    NoSuchPid(Pid),
+    /// A child of this kind cannot be significant.
+    #[error("child `{child}` is not taken: {why}")]
+    Insignificant {
+        /// Which.
+        child: ChildId,
+        /// Why.
+        why: Insignificant,
+    },
     /// There is a child of that id.
     #[error("there is a child `{0}` already; delete it first, or restart it")]
     AlreadyPresent(ChildId),

@@ -35,15 +35,20 @@ impl Intensity {
     /// # Errors
     /// It is one too many.
     pub fn add(&mut self, now: Instant) -> Result<u32, TooMany> {
-        while self.restarts.front().is_some_and(|&then| now.saturating_duration_since(then) > self.period) {
-            self.restarts.pop_front();
-        }
-        let before = u32::try_from(self.restarts.len()).unwrap_or(u32::MAX);
+        let before = self.count(now);
         if before >= self.allowed {
             return Err(TooMany);
         }
         self.restarts.push_back(now);
         Ok(before + 1)
+    }
+
+    /// How many restarts there were within the period.
+    pub fn count(&mut self, now: Instant) -> u32 {
+        while self.restarts.front().is_some_and(|&then| now.saturating_duration_since(then) > self.period) {
+            self.restarts.pop_front();
+        }
+        u32::try_from(self.restarts.len()).unwrap_or(u32::MAX)
     }
 }
 

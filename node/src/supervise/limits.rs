@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// Children of one supervisor. Its order is a list that is searched; a larger family belongs into a tree.
-pub const MAX_CHILDREN: usize = 10_000;
+/// Children of one supervisor: as many as an answer of the default size can list.
+pub const MAX_CHILDREN: usize = 65_536;
 
 /// A child's id stands in each log line and table row about it.
 pub const MAX_CHILD_ID_BYTES: usize = 255;
@@ -24,6 +24,14 @@ pub const PLACE_WAIT_MIN: Duration = Duration::from_millis(100);
 
 /// The longest wait for a node, should its coming have been missed.
 pub const PLACE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How often a child that spreads moves to a node that has fewer: ten a second. A tree of a thousand fills a new node in
+/// minutes, and no service loses more than one child at a time to it.
+pub const SPREAD_MOVE_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a start waits to hear what is known of the nodes; without, it chooses by who is up. A quarter of the second
+/// within which the children of a lost node are started elsewhere.
+pub const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Requests to start, stop or restart a child that wait at a time for their child; more are refused. Each waits for a
 /// process of somebody else's, who may be slow.

@@ -1,10 +1,11 @@
-//! What a supervisor may be asked, from any node, client and the command line (V8), and what it answers.
+//! What a supervisor may be asked (V8), and what it answers. Whoever reaches it may look, from any node, client and the
+//! command line; what changes something is for members alone, since a supervisor starts whatever it is told to.
 //!
 //! ```text
-//! {"Children":null}                                       what there is
-//! {"Count":null}
-//! {"StartChild":{"id":"orders","behaviour":"counter"}}    arguments, name, restart, shutdown, placement where wanted
+//! {"Children":null}   {"Count":null}   {"GetSpec":"orders"}       what there is
+//! {"StartChild":{"id":"orders","behaviour":"counter"}}            arguments, name, restart, … where wanted
 //! {"StopChild":"orders"}   {"RestartChild":"orders"}   {"DeleteChild":"orders"}
+//! {"StartDynamic":{"room":7}}   {"StopPid":"<node-0.1f3a.42>"}     of simple_one_for_one: arguments beside the template's
 //! ```
 
 use rookery_runtime::{BehaviourName, NodeName, Pid, ProcessName, ReplyTo, Start};
@@ -16,7 +17,7 @@ use crate::{
     supervise::{
         effect::TimerToken,
         placement::Placement,
-        policy::{ChildId, Restart, Shutdown},
+        policy::{ChildId, ChildType, Restart, Shutdown},
         spec::{ChildSpec, ChildStart},
     },
 };
@@ -36,13 +37,25 @@ pub enum SupervisorMessage {
     RestartChild(Ask<ChildId, Pid>),
     /// Removes a child that is stopped.
     DeleteChild(Ask<ChildId, ()>),
+    /// How a child is started and treated; of a `simple_one_for_one` supervisor, its template too.
+    GetSpec(Ask<ChildId, ChildSpecInfo>),
+    /// Of a `simple_one_for_one` supervisor: starts a child with these arguments beside the template's; the answer is its
+    /// pid. Two objects become one, in which these fields count; two lists become one, the template's first; otherwise
+    /// these stand for the template's, unless they are `null`.
+    StartDynamic(Ask<Json, Pid>),
+    /// As `StopChild`, for the child that runs as this process.
+    StopPid(Ask<Pid, ()>),
     /// Its own timer; cannot come from elsewhere.
     #[serde(skip)]
     Timer(TimerToken),
+    /// Its own timer: children that spread may have to move.
+    #[serde(skip)]
+    Rebalance,
 }
 
 /// A child that can be told of in a message: one that a behaviour's name starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ChildSpecData {
     /// Its name within the supervisor.
     pub id: ChildId,
@@ -57,12 +70,38 @@ pub struct ChildSpecData {
     /// When it is started again; `"permanent"` unless told.
     #[serde(default)]
     pub restart: Restart,
-    /// How it is ended: `"kill"`, `"forever"` or `{"within":5000}`, which is what it is unless told.
+    /// How it is ended: `"kill"`, `"forever"` or `{"within":5000}`; unless told, `"forever"` for a supervisor and
+    /// `{"within":5000}` for others.
     #[serde(default)]
-    pub shutdown: Shutdown,
-    /// Where it lives: `"here"` unless told, `"any"`, `{"node":"orders-0"}`, `{"any_of":["orders-0","orders-1"]}`.
+    pub shutdown: Option<Shutdown>,
+    /// Where it lives: `"here"` unless told, `"any"`, `"spread"`, `"least_loaded"`, `{"node":"orders-0"}`,
+    /// `{"any_of":["orders-0","orders-1"]}`, `{"label":{"zone":"a"}}`.
     #[serde(default)]
     pub placement: Placement,
+    /// Whether its end can end the supervisor (V5).
+    #[serde(default)]
+    pub significant: bool,
+    /// `"supervisor"` unless told for the behaviour of that name, `"worker"` for others.
+    #[serde(default, rename = "type")]
+    pub kind: Option<ChildType>,
+}
+
+impl ChildSpecData {
+    /// A permanent child without arguments, on the supervisor's node.
+    #[must_use]
+    pub fn new(id: ChildId, behaviour: BehaviourName) -> Self {
+        Self {
+            id,
+            behaviour,
+            arguments: Json::default(),
+            name: None,
+            restart: Restart::default(),
+            shutdown: None,
+            placement: Placement::default(),
+            significant: false,
+            kind: None,
+        }
+    }
 }
 
 impl From<ChildSpecData> for ChildSpec {
@@ -72,7 +111,53 @@ impl From<ChildSpecData> for ChildSpec {
             start = start.name(name);
         }
         let start = ChildStart::Behaviour { start, placement: data.placement };
-        Self { id: data.id, start, restart: data.restart, shutdown: data.shutdown }
+        let kind = data.kind.unwrap_or_else(|| start.kind());
+        let shutdown = data.shutdown.unwrap_or_else(|| kind.default_shutdown());
+        Self { id: data.id, start, restart: data.restart, shutdown, significant: data.significant, kind }
+    }
+}
+
+/// How a child is started and treated, as told to who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildSpecInfo {
+    /// Its name within the supervisor.
+    pub id: ChildId,
+    /// What it does; `None` for one that a program starts by a closure.
+    pub behaviour: Option<BehaviourName>,
+    /// What it is started with, where that is JSON.
+    pub arguments: Option<Json>,
+    /// The name that it is registered under on its node.
+    pub name: Option<ProcessName>,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How it is ended.
+    pub shutdown: Shutdown,
+    /// Where it lives.
+    pub placement: Placement,
+    /// Whether its end can end the supervisor.
+    pub significant: bool,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: ChildType,
+}
+
+impl From<&ChildSpec> for ChildSpecInfo {
+    fn from(spec: &ChildSpec) -> Self {
+        let (start, placement) = match &spec.start {
+            ChildStart::Behaviour { start, placement } => (Some(start), placement.clone()),
+            ChildStart::Local(_) => (None, Placement::Here),
+        };
+        Self {
+            id: spec.id.clone(),
+            behaviour: start.map(|start| start.behaviour().clone()),
+            arguments: start.and_then(|start| serde_json::from_slice(&start.arguments().body).ok()),
+            name: start.and_then(|start| start.registered_name().cloned()),
+            restart: spec.restart,
+            shutdown: spec.shutdown,
+            placement,
+            significant: spec.significant,
+            kind: spec.kind,
+        }
     }
 }
 
@@ -103,6 +188,11 @@ pub struct ChildInfo {
     pub node: Option<NodeName>,
     /// What it does.
     pub status: ChildStatus,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: ChildType,
+    /// Whether its end can end the supervisor.
+    pub significant: bool,
     /// When it is started again.
     pub restart: Restart,
     /// How often it was.
@@ -111,11 +201,15 @@ pub struct ChildInfo {
     pub last_end: Option<String>,
 }
 
-/// How many children there are.
+/// How many children there are, as OTP's `count_children`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ChildCount {
-    /// With a spec.
+    /// Child specs; of a `simple_one_for_one` supervisor, its template alone.
     pub specs: u64,
-    /// That run.
-    pub running: u64,
+    /// Children that have a process.
+    pub active: u64,
+    /// Children that are supervisors, whether they have a process or not.
+    pub supervisors: u64,
+    /// Other children.
+    pub workers: u64,
 }

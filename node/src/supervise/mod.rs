@@ -15,7 +15,10 @@ pub mod limits;
 
 mod child;
 mod commands;
+mod driver;
 mod effect;
+mod family;
+mod homes;
 mod intensity;
 mod message;
 mod order;
@@ -34,11 +37,13 @@ pub(crate) mod supervisor;
 mod tests;
 
 pub use commands::ChildView;
-pub use effect::{Attempt, Cause, ChildPlan, CommandError, CommandId, Effect, Report, StartFailure, TimerToken};
+pub use effect::{
+    Attempt, Cause, ChildPlan, CommandError, CommandId, Effect, Insignificant, Report, StartFailure, TimerToken,
+};
 pub use intensity::{Intensity, TooMany};
-pub use message::{ChildCount, ChildInfo, ChildSpecData, ChildStatus, SupervisorMessage};
+pub use message::{ChildCount, ChildInfo, ChildSpecData, ChildSpecInfo, ChildStatus, SupervisorMessage};
 pub use placement::{LastPlace, Placement};
-pub use policy::{Backoff, BadChildId, ChildId, Restart, Shutdown, Strategy};
+pub use policy::{AutoShutdown, Backoff, BadChildId, ChildId, ChildType, Restart, Shutdown, Strategy};
 pub use spec::{ChildSpec, ChildStart, LocalStart, SupervisorError, SupervisorSpec};
 pub use strategy::StrategyMachine;
 pub use supervisor::{Supervisor, SupervisorData};

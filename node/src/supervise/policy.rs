@@ -20,6 +20,45 @@ pub enum Strategy {
     OneForAll,
     /// That one and those that were started after it.
     RestForOne,
+    /// That one. The children are dynamic: each is started on request, from one template; all are stopped at once, and one
+    /// that has ended for good leaves nothing behind.
+    SimpleOneForOne,
+}
+
+/// Whether a supervisor shuts down by itself when significant children have ended by themselves (V5), as in OTP 24 and
+/// later. One that is stopped by the supervisor, or is started again, does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AutoShutdown {
+    /// No; it takes no significant children then.
+    #[default]
+    Never,
+    /// When one of them has.
+    AnySignificant,
+    /// When the last of them that was left has.
+    AllSignificant,
+}
+
+/// What a child is, for who asks: OTP's `type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChildType {
+    /// No supervisor.
+    #[default]
+    Worker,
+    /// A supervisor, with children of its own.
+    Supervisor,
+}
+
+impl ChildType {
+    /// How such a child is ended unless told: a supervisor has all the time that its tree needs, as in OTP.
+    #[must_use]
+    pub fn default_shutdown(self) -> Shutdown {
+        match self {
+            Self::Worker => Shutdown::default(),
+            Self::Supervisor => Shutdown::Forever,
+        }
+    }
 }
 
 /// When a child that has ended is started again (V2). A clean end is `Normal`, `Shutdown` or `ShutdownWith(_)`.

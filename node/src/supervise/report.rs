@@ -13,6 +13,8 @@ pub(super) fn child_of(report: &Report) -> &ChildId {
         | Report::Restarting { child, .. }
         | Report::Ended { child, .. }
         | Report::NoPlace { child, .. }
+        | Report::Moving { child, .. }
+        | Report::AutoShutdown(child)
         | Report::TooSlow(child)
         | Report::StartFailed { child, .. }
         | Report::IntensityReached { child, .. } => child,
@@ -28,12 +30,19 @@ pub(super) fn log(supervisor: &str, report: &Report, place: Option<&LastPlace>) 
         Report::Restarting { cause: Cause::Exit { pid, reason }, restarts, delay, .. } => {
             tracing::warn!(supervisor, %child, %pid, node, %reason, restarts, ?delay, "child ended and is restarted");
         }
+        Report::Restarting { cause: Cause::Lost { pid }, restarts, delay, .. } => {
+            tracing::warn!(supervisor, %child, %pid, node, restarts, ?delay, "child's node is lost; it is started elsewhere");
+        }
         Report::Restarting { cause: Cause::Start(failure), restarts, delay, .. } => {
             tracing::warn!(supervisor, %child, node, reason = %failure, restarts, ?delay, "child was not restarted; trying again");
         }
         Report::Ended { reason, .. } => tracing::info!(supervisor, %child, node, %reason, "child ended"),
         Report::NoPlace { detail, delay, .. } => {
             tracing::warn!(supervisor, %child, last_node = node, detail, ?delay, "child waits for a node");
+        }
+        Report::Moving { pid, .. } => tracing::info!(supervisor, %child, %pid, node, "child moves to another node"),
+        Report::AutoShutdown(_) => {
+            tracing::info!(supervisor, %child, node, "a significant child has ended; the supervisor shuts down");
         }
         Report::TooSlow(_) => {
             tracing::warn!(supervisor, %child, node, "child did not shut down within its limit and is killed");

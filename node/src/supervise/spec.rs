@@ -7,17 +7,19 @@
 use std::{collections::HashSet, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use rookery_runtime::{
-    Context, ExitReason, IntoExit, Message, Pid, ProcessName, RequestError, Runtime, Server, SpawnError, SpawnOptions,
-    Start,
+    Codec, Context, ExitReason, IntoExit, Message, Payload, Pid, ProcessName, RequestError, Runtime, Server,
+    SpawnError, SpawnOptions, Start,
 };
+use serde_json::Value;
 use thiserror::Error;
 
+use crate::json::Json;
 use crate::supervise::{
-    effect::ChildPlan,
+    effect::{ChildPlan, Insignificant},
     limits::{DEFAULT_INTENSITY, DEFAULT_PERIOD, MAX_CHILDREN},
     placement::Placement,
-    policy::{Backoff, ChildId, Restart, Shutdown, Strategy},
-    supervisor::Supervisor,
+    policy::{AutoShutdown, Backoff, ChildId, ChildType, Restart, Shutdown, Strategy},
+    supervisor::{BEHAVIOUR, Supervisor},
 };
 
 /// A start that is under way.
@@ -25,11 +27,16 @@ pub(super) type Starting = Pin<Box<dyn Future<Output = Result<Pid, RequestError>
 
 /// How a child is started on the supervisor's node, by a closure. Each restart calls it again.
 #[derive(Clone)]
-pub struct LocalStart(Arc<dyn Fn(Runtime, SpawnOptions) -> Starting + Send + Sync>);
+pub struct LocalStart {
+    start: Arc<dyn Fn(Runtime, SpawnOptions, Json) -> Starting + Send + Sync>,
+    /// What a dynamic child was asked for with; `null` for others.
+    extra: Json,
+    kind: ChildType,
+}
 
 impl LocalStart {
     pub(super) fn call(&self, runtime: Runtime, options: SpawnOptions) -> Starting {
-        (self.0)(runtime, options)
+        (self.start)(runtime, options, self.extra.clone())
     }
 }
 
@@ -73,7 +80,18 @@ impl ChildStart {
         F: Fn(Runtime, SpawnOptions) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Pid, RequestError>> + Send + 'static,
     {
-        Self::Local(LocalStart(Arc::new(move |runtime, options| Box::pin(start(runtime, options)))))
+        Self::dynamic(move |runtime, options, _| start(runtime, options))
+    }
+
+    /// As [`local`](Self::local), for the template of a [`Strategy::SimpleOneForOne`] supervisor: with what the child was
+    /// asked for with, at each restart too.
+    pub fn dynamic<F, Fut>(start: F) -> Self
+    where
+        F: Fn(Runtime, SpawnOptions, Json) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Pid, RequestError>> + Send + 'static,
+    {
+        let start = Arc::new(move |runtime, options, extra| Box::pin(start(runtime, options, extra)) as Starting);
+        Self::Local(LocalStart { start, extra: Json::default(), kind: ChildType::Worker })
     }
 
     /// A process that runs `f`.
@@ -108,7 +126,7 @@ impl ChildStart {
     /// A supervisor.
     #[must_use]
     pub fn supervisor(spec: SupervisorSpec) -> Self {
-        Self::local(move |runtime, options| {
+        let start = Self::local(move |runtime, options| {
             let spec = spec.clone();
             async move {
                 let started = Supervisor::start_with(&runtime, spec, options).await;
@@ -118,7 +136,55 @@ impl ChildStart {
                 })?;
                 address.pid().ok_or(RequestError::InitFailed(ExitReason::NoProc))
             }
-        })
+        });
+        match start {
+            Self::Local(start) => Self::Local(LocalStart { kind: ChildType::Supervisor, ..start }),
+            other => other,
+        }
+    }
+
+    /// What it starts, as far as that can be told: a supervisor by [`supervisor`](Self::supervisor) or by the behaviour of
+    /// that name; else a worker.
+    #[must_use]
+    pub fn kind(&self) -> ChildType {
+        match self {
+            Self::Local(start) => start.kind,
+            Self::Behaviour { start, .. } if start.behaviour().as_str() == BEHAVIOUR => ChildType::Supervisor,
+            Self::Behaviour { .. } => ChildType::Worker,
+        }
+    }
+
+    /// The start of a dynamic child, with what it was asked for with.
+    fn with_extra(&self, extra: Json) -> Result<Self, String> {
+        match self {
+            Self::Local(start) => Ok(Self::Local(LocalStart { extra, ..start.clone() })),
+            same @ Self::Behaviour { .. } if extra.0.is_null() => Ok(same.clone()),
+            Self::Behaviour { start, placement } => {
+                let former = match start.arguments().codec {
+                    Codec::Json => {
+                        serde_json::from_slice(&start.arguments().body).map_err(|error| error.to_string())?
+                    }
+                    _ => return Err("the template's arguments are not JSON, and take no others".to_owned()),
+                };
+                let arguments = Payload::json(joined(former, extra.0).to_string());
+                Ok(Self::placed(start.clone().with_arguments(arguments), placement.clone()))
+            }
+        }
+    }
+}
+
+/// Arguments of a template and of a child of it.
+fn joined(template: Value, extra: Value) -> Value {
+    match (template, extra) {
+        (Value::Object(mut template), Value::Object(extra)) => {
+            template.extend(extra);
+            Value::Object(template)
+        }
+        (Value::Array(mut template), Value::Array(extra)) => {
+            template.extend(extra);
+            Value::Array(template)
+        }
+        (_, extra) => extra,
     }
 }
 
@@ -133,13 +199,19 @@ pub struct ChildSpec {
     pub restart: Restart,
     /// How it is ended.
     pub shutdown: Shutdown,
+    /// Whether its end can end the supervisor (V5); see [`AutoShutdown`].
+    pub significant: bool,
+    /// What it is, for who asks.
+    pub kind: ChildType,
 }
 
 impl ChildSpec {
-    /// A permanent child with five seconds to shut down.
+    /// A permanent child; with five seconds to shut down, or for ever if it is a supervisor, so that its tree can end in
+    /// order.
     #[must_use]
     pub fn new(id: ChildId, start: ChildStart) -> Self {
-        Self { id, start, restart: Restart::default(), shutdown: Shutdown::default() }
+        let kind = start.kind();
+        Self { id, start, restart: Restart::default(), shutdown: kind.default_shutdown(), significant: false, kind }
     }
 
     /// When it is started again.
@@ -149,15 +221,37 @@ impl ChildSpec {
         self
     }
 
-    /// How it is ended. [`Shutdown::Forever`] for a child that is a supervisor, so that its tree can end in order.
+    /// How it is ended.
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
         self
     }
 
+    /// Its end can end the supervisor (V5).
+    #[must_use]
+    pub fn significant(mut self) -> Self {
+        self.significant = true;
+        self
+    }
+
     pub(super) fn plan(&self) -> ChildPlan {
-        ChildPlan { id: self.id.clone(), restart: self.restart, shutdown: self.shutdown }
+        ChildPlan {
+            id: self.id.clone(),
+            restart: self.restart,
+            shutdown: self.shutdown,
+            significant: self.significant,
+            kind: self.kind,
+        }
+    }
+
+    /// A dynamic child of this template.
+    ///
+    /// # Errors
+    /// The template takes no such arguments.
+    pub(super) fn instance(&self, number: u64, extra: Json) -> Result<Self, String> {
+        let id = ChildId::new(format!("{}#{number}", self.id)).map_err(|error| error.to_string())?;
+        Ok(Self { id, start: self.start.with_extra(extra)?, ..self.clone() })
     }
 }
 
@@ -172,9 +266,11 @@ pub struct SupervisorSpec {
     pub intensity: u32,
     /// See `intensity`.
     pub period: Duration,
+    /// Whether it shuts down when significant children have ended (V5).
+    pub auto_shutdown: AutoShutdown,
     /// How long restarts wait; not at all by default, as in OTP.
     pub backoff: Option<Backoff>,
-    /// In the order of their start.
+    /// In the order of their start; of [`Strategy::SimpleOneForOne`], the template of all.
     pub children: Vec<ChildSpec>,
 }
 
@@ -187,6 +283,7 @@ impl SupervisorSpec {
             strategy,
             intensity: DEFAULT_INTENSITY,
             period: DEFAULT_PERIOD,
+            auto_shutdown: AutoShutdown::Never,
             backoff: None,
             children: Vec::new(),
         }
@@ -207,6 +304,13 @@ impl SupervisorSpec {
         self
     }
 
+    /// Shuts down when significant children have ended (V5).
+    #[must_use]
+    pub fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> Self {
+        self.auto_shutdown = auto_shutdown;
+        self
+    }
+
     /// Restarts wait.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
@@ -224,6 +328,13 @@ impl SupervisorSpec {
     pub(super) fn check(&self) -> Result<(), SupervisorError> {
         if self.children.len() > MAX_CHILDREN {
             return Err(SupervisorError::TooManyChildren { children: self.children.len() });
+        }
+        if self.strategy == Strategy::SimpleOneForOne && self.children.len() != 1 {
+            return Err(SupervisorError::NoTemplate { children: self.children.len() });
+        }
+        for child in &self.children {
+            let fits = child.plan().fits(self.auto_shutdown);
+            fits.map_err(|why| SupervisorError::Insignificant { child: child.id.clone(), why })?;
         }
         let mut ids = HashSet::new();
         match self.children.iter().find(|child| !ids.insert(&child.id)) {
@@ -247,6 +358,22 @@ pub enum SupervisorError {
     TooManyChildren {
         /// How many.
         children: usize,
+    },
+    /// Dynamic children need one child spec, their template.
+    #[error(
+        "a simple_one_for_one supervisor takes one child, the template of those that it starts; this has {children}"
+    )]
+    NoTemplate {
+        /// How many.
+        children: usize,
+    },
+    /// A child cannot be significant.
+    #[error("child `{child}`: {why}")]
+    Insignificant {
+        /// Which.
+        child: ChildId,
+        /// Why.
+        why: Insignificant,
     },
     /// There is no process for it.
     #[error("the supervisor was not started: {0}")]

@@ -14,14 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rookery_runtime::{ExitReason, Pid};
+use rookery_runtime::{ExitReason, NodeId, Pid};
 
 use crate::supervise::{
-    child::{Child, ChildState},
+    child::ChildState,
     effect::{Attempt, Cause, ChildPlan, CommandError, Effect, Report, StartFailure, TimerToken},
+    family::{Family, Place},
     intensity::Intensity,
     limits::{PLACE_WAIT_MAX, PLACE_WAIT_MIN},
-    policy::{Backoff, Strategy},
+    policy::{AutoShutdown, Backoff, Strategy},
 };
 
 /// The decisions of one supervisor.
@@ -29,15 +30,18 @@ use crate::supervise::{
 pub struct StrategyMachine {
     /// Which children go with one that has to be restarted.
     pub(super) strategy: Strategy,
+    /// Whether the end of significant children ends the supervisor.
+    pub(super) auto_shutdown: AutoShutdown,
     /// How long restarts wait.
     pub(super) backoff: Option<Backoff>,
     /// The restarts of the last period.
     pub(super) intensity: Intensity,
-    /// In the order of their start. Ids are unique.
-    pub(super) children: Vec<Child>,
+    pub(super) family: Family,
     pub(super) phase: Phase,
-    /// What is done with the children that are `in_group`; `None` when there are none.
+    /// What is done with the family's group; `None` when there is none.
     pub(super) group: Option<Stage>,
+    /// The node whose loss was counted last.
+    pub(super) counted_loss: Option<NodeId>,
     /// What is to be done and was not taken yet.
     pub(super) effects: VecDeque<Effect>,
     /// The next attempt's or timer's number.
@@ -70,16 +74,29 @@ impl StrategyMachine {
     /// A supervisor that has not started its children. Their ids must be unique.
     #[must_use]
     pub fn new(strategy: Strategy, intensity: Intensity, backoff: Option<Backoff>, children: Vec<ChildPlan>) -> Self {
+        let mut family = Family::default();
+        for plan in children {
+            family.add(plan);
+        }
         Self {
             strategy,
+            auto_shutdown: AutoShutdown::Never,
             backoff,
             intensity,
-            children: children.into_iter().map(Child::new).collect(),
+            family,
             phase: Phase::New,
             group: None,
+            counted_loss: None,
             effects: VecDeque::new(),
             next_number: 0,
         }
+    }
+
+    /// Shuts down by itself when significant children have ended (V5).
+    #[must_use]
+    pub fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> Self {
+        self.auto_shutdown = auto_shutdown;
+        self
     }
 
     /// The next thing to do.
@@ -92,19 +109,19 @@ impl StrategyMachine {
         if self.phase == Phase::New {
             self.phase = Phase::Starting;
             self.group = Some(Stage::Starting);
-            self.children.iter_mut().for_each(|child| child.in_group = true);
+            self.family.group_from(None);
             self.advance();
         }
     }
 
     /// A start is done: the child runs as `pid`.
     pub fn handle_started(&mut self, attempt: Attempt, pid: Pid, now: Instant) {
-        let Some(at) = self.children.iter().position(|child| child.attempt() == Some(attempt)) else {
+        let Some(at) = self.family.by_attempt(attempt) else {
             // It was given up: nobody knows this process, so nobody may depend on it.
             return self.effects.push_back(Effect::Kill(pid));
         };
-        let child = &mut self.children[at];
-        let former = std::mem::replace(&mut child.state, ChildState::Running { pid: pid.clone() });
+        let former = self.family.set(at, ChildState::Running { pid: pid.clone() });
+        let child = &mut self.family[at];
         child.running_since = Some(now);
         child.searches = 0;
         match former {
@@ -129,10 +146,11 @@ impl StrategyMachine {
 
     /// A start has failed.
     pub fn handle_start_failed(&mut self, attempt: Attempt, failure: StartFailure, now: Instant) {
-        let Some(at) = self.children.iter().position(|child| child.attempt() == Some(attempt)) else { return };
-        let child = &mut self.children[at];
+        let Some(at) = self.family.by_attempt(attempt) else { return };
+        let former = self.family.set(at, ChildState::Stopped);
+        let child = &mut self.family[at];
         child.last_end = Some(failure.to_string());
-        match std::mem::replace(&mut child.state, ChildState::Stopped) {
+        match former {
             ChildState::Starting { command: Some(command), .. } => {
                 let error = CommandError::StartFailed { child: child.id().clone(), failure };
                 self.effects.push_back(Effect::Answer { command: command.id, outcome: Err(error) });
@@ -149,7 +167,7 @@ impl StrategyMachine {
             }
             _ if self.is_to_be_stopped(at) => self.stopped(at),
             _ if self.phase == Phase::Starting => {
-                let id = self.children[at].id().clone();
+                let id = self.family[at].id().clone();
                 let text = format!("child `{id}` was not started: {failure}");
                 let cause = Cause::Start(failure);
                 self.effects.push_back(Effect::Report(Report::StartFailed { child: id, cause }));
@@ -165,41 +183,44 @@ impl StrategyMachine {
 
     /// A process has ended. One that is no child's is ignored, as one that is told of twice.
     pub fn handle_down(&mut self, pid: &Pid, reason: ExitReason, now: Instant) {
-        let Some(at) = self.children.iter().position(|child| child.pid() == Some(pid)) else { return };
-        let child = &mut self.children[at];
-        let was_running = matches!(child.state, ChildState::Running { .. });
+        self.down(pid, reason, |reason| Cause::Exit { pid: pid.clone(), reason }, now);
+    }
+
+    /// The node of a process is lost, and the process with it. However many children that is, it is one restart for the
+    /// intensity: they have not failed, but who brings down node after node shall come to an end.
+    pub fn handle_lost(&mut self, pid: &Pid, now: Instant) {
+        self.down(pid, ExitReason::NoConnection, |_| Cause::Lost { pid: pid.clone() }, now);
+    }
+
+    fn down(&mut self, pid: &Pid, reason: ExitReason, cause: impl FnOnce(ExitReason) -> Cause, now: Instant) {
+        let Some(at) = self.family.by_pid(pid) else { return };
+        let child = &mut self.family[at];
+        let was_running = matches!(child.state(), ChildState::Running { .. });
         child.last_end = Some(reason.to_string());
-        if was_running && !self.is_to_be_stopped(at) {
-            let child = &mut self.children[at];
-            if child.plan.restart.applies_to(&reason) {
-                child.state = ChildState::Stopped;
-                self.restart(at, Cause::Exit { pid: pid.clone(), reason }, now);
-            } else {
-                let ended = Report::Ended { child: child.id().clone(), reason };
-                self.effects.push_back(Effect::Report(ended));
-                self.stopped(at);
-            }
-        } else {
+        let restarts = child.plan.restart.applies_to(&reason);
+        if !was_running || self.is_to_be_stopped(at) {
             self.stopped(at);
+        } else if restarts {
+            self.family.set(at, ChildState::Stopped);
+            self.restart(at, cause(reason), now);
+        } else {
+            self.ended_for_good(at, reason);
         }
         self.advance();
     }
 
     /// A timer has fired. One that is not waited for any more is ignored.
     pub fn handle_timer(&mut self, token: TimerToken) {
-        let Some(at) = self.children.iter().position(|child| child.timer() == Some(token)) else { return };
-        let child = &mut self.children[at];
-        match &mut child.state {
+        let Some(at) = self.family.by_timer(token) else { return };
+        let too_slow = Effect::Report(Report::TooSlow(self.family[at].id().clone()));
+        match self.family[at].state().clone() {
             ChildState::Waiting { .. } => self.launch(at),
-            ChildState::Stopping { pid, timer } => {
-                *timer = None;
-                let kill = Effect::Kill(pid.clone());
-                let report = Effect::Report(Report::TooSlow(child.id().clone()));
-                self.effects.extend([report, kill]);
+            ChildState::Stopping { pid, .. } => {
+                self.effects.extend([too_slow, Effect::Kill(pid.clone())]);
+                self.family.set(at, ChildState::Stopping { pid, timer: None });
             }
             ChildState::Cancelling { .. } => {
-                let report = Effect::Report(Report::TooSlow(child.id().clone()));
-                self.effects.push_back(report);
+                self.effects.push_back(too_slow);
                 self.abandon_start(at);
             }
             _ => {}
@@ -208,9 +229,10 @@ impl StrategyMachine {
     }
 
     /// A node has come up: children that wait for a place look again.
-    pub fn handle_place_changed(&mut self) {
-        for at in 0..self.children.len() {
-            if matches!(self.children[at].state, ChildState::Waiting { for_place: true, .. }) {
+    pub fn handle_node_up(&mut self, node: &NodeId) {
+        self.counted_loss.take_if(|lost| lost.name() == node.name());
+        for at in self.family.alive().collect::<Vec<_>>() {
+            if matches!(self.family[at].state(), ChildState::Waiting { for_place: true, .. }) {
                 self.launch(at);
             }
         }
@@ -224,21 +246,21 @@ impl StrategyMachine {
     }
 
     /// Whether the child at `at` is about to be stopped, so that its own end changes nothing.
-    fn is_to_be_stopped(&self, at: usize) -> bool {
-        matches!(self.phase, Phase::Ending(_)) || (self.group == Some(Stage::Stopping) && self.children[at].in_group)
+    fn is_to_be_stopped(&self, at: Place) -> bool {
+        matches!(self.phase, Phase::Ending(_)) || (self.group == Some(Stage::Stopping) && self.family.in_group(at))
     }
 
-    fn wait_for_place(&mut self, at: usize, detail: String) {
-        let delay = Backoff { min: PLACE_WAIT_MIN, max: PLACE_WAIT_MAX }.delay(self.children[at].searches);
-        self.children[at].searches = self.children[at].searches.saturating_add(1);
-        let report = Report::NoPlace { child: self.children[at].id().clone(), detail, delay };
+    fn wait_for_place(&mut self, at: Place, detail: String) {
+        let delay = Backoff { min: PLACE_WAIT_MIN, max: PLACE_WAIT_MAX }.delay(self.family[at].searches);
+        self.family[at].searches = self.family[at].searches.saturating_add(1);
+        let report = Report::NoPlace { child: self.family[at].id().clone(), detail, delay };
         self.effects.push_back(Effect::Report(report));
         self.wait(at, delay, true);
     }
 
-    pub(super) fn wait(&mut self, at: usize, delay: Duration, for_place: bool) {
+    pub(super) fn wait(&mut self, at: Place, delay: Duration, for_place: bool) {
         let timer = self.set_timer(delay);
-        self.children[at].state = ChildState::Waiting { timer, for_place };
+        self.family.set(at, ChildState::Waiting { timer, for_place });
     }
 
     pub(super) fn set_timer(&mut self, after: Duration) -> TimerToken {

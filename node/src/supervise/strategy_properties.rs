@@ -1,5 +1,5 @@
-//! The state machine against the model, over all sorts of histories: any children, any exits, any starts that fail, any
-//! time between them. And: it comes to an end however its children and the timers interleave.
+//! The state machine against the model, over all sorts of histories: any children, exits, requests, starts that fail, and
+//! any time between them. And: it comes to an end however its children and the timers interleave.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // Tests say what they expect by failing.
 
@@ -8,26 +8,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::Strategy as _};
 use rookery_runtime::{ExitReason, Pid, RequestError};
 
 use super::{
-    effect::{Attempt, ChildPlan, Effect, StartFailure, TimerToken},
+    effect::{Attempt, ChildPlan, CommandError, CommandId, Effect, Report, StartFailure, TimerToken},
     intensity::Intensity,
-    policy::{ChildId, Restart, Shutdown, Strategy},
+    policy::{AutoShutdown, ChildId, ChildType, Restart, Shutdown, Strategy},
     strategy::StrategyMachine,
-    strategy_model::{Model, Seen},
+    strategy_model::{Model, Seen, Spec},
 };
 
 const PERIOD: Duration = Duration::from_secs(5);
 
-fn plans(children: &[Restart], shutdown: Shutdown) -> Vec<ChildPlan> {
-    let plan = |(number, &restart): (usize, &Restart)| ChildPlan {
-        id: ChildId::new(number.to_string()).unwrap(),
-        restart,
-        shutdown,
-    };
-    children.iter().enumerate().map(plan).collect()
+fn id(number: usize) -> ChildId {
+    ChildId::new(number.to_string()).unwrap()
+}
+
+fn plan(number: usize, spec: Spec, shutdown: Shutdown) -> ChildPlan {
+    let Spec { restart, significant } = spec;
+    ChildPlan { id: id(number), restart, shutdown, significant, kind: ChildType::Worker }
+}
+
+fn plans(children: &[Spec], shutdown: Shutdown) -> Vec<ChildPlan> {
+    children.iter().enumerate().map(|(number, &spec)| plan(number, spec, shutdown)).collect()
 }
 
 fn pid(serial: u64) -> Pid {
@@ -69,7 +73,7 @@ impl World {
                     self.machine.handle_down(&pid, ExitReason::Shutdown, at);
                 }
                 Effect::Ended(reason) => self.seen.push(Seen::End { shutdown: reason == ExitReason::Shutdown }),
-                Effect::Answer { .. } => panic!("nobody asked"),
+                Effect::Answer { outcome, .. } => self.seen.push(Seen::Answer(outcome.is_ok())),
                 Effect::SetTimer { .. } | Effect::Forget(_) | Effect::Report(_) | Effect::Up => {}
             }
         }
@@ -77,16 +81,24 @@ impl World {
 }
 
 fn strategies() -> impl proptest::strategy::Strategy<Value = Strategy> {
-    prop_oneof![Just(Strategy::OneForOne), Just(Strategy::OneForAll), Just(Strategy::RestForOne)]
+    prop_oneof![
+        Just(Strategy::OneForOne),
+        Just(Strategy::OneForAll),
+        Just(Strategy::RestForOne),
+        Just(Strategy::SimpleOneForOne)
+    ]
 }
 
-fn restarts() -> impl proptest::strategy::Strategy<Value = Vec<Restart>> {
-    let restart = prop_oneof![
+fn auto_shutdowns() -> impl proptest::strategy::Strategy<Value = AutoShutdown> {
+    prop_oneof![Just(AutoShutdown::Never), Just(AutoShutdown::AnySignificant), Just(AutoShutdown::AllSignificant)]
+}
+
+fn restarts() -> impl proptest::strategy::Strategy<Value = Restart> {
+    prop_oneof![
         4 => Just(Restart::Permanent),
         2 => Just(Restart::Transient),
         1 => Just(Restart::Temporary)
-    ];
-    prop::collection::vec(restart, 0..6)
+    ]
 }
 
 fn reasons() -> impl proptest::strategy::Strategy<Value = ExitReason> {
@@ -100,22 +112,63 @@ fn reasons() -> impl proptest::strategy::Strategy<Value = ExitReason> {
     ]
 }
 
+/// What happens to a supervisor.
+#[derive(Debug, Clone)]
+enum Happening {
+    /// A child ends by itself, so many milliseconds after what happened before.
+    Exit(usize, ExitReason, u64),
+    Start(usize, Restart, bool),
+    Stop(usize),
+    StopPid(usize),
+    Restart(usize),
+    Delete(usize),
+}
+
+fn happenings() -> impl proptest::strategy::Strategy<Value = Happening> {
+    let number = || 0_usize..8;
+    prop_oneof![
+        6 => (number(), reasons(), 0_u64..4_000).prop_map(|(child, reason, after)| Happening::Exit(child, reason, after)),
+        3 => (number(), restarts(), any::<bool>()).prop_map(|(child, restart, significant)| {
+            Happening::Start(child, restart, significant)
+        }),
+        2 => number().prop_map(Happening::Stop),
+        1 => number().prop_map(Happening::StopPid),
+        2 => number().prop_map(Happening::Restart),
+        1 => number().prop_map(Happening::Delete),
+    ]
+}
+
+/// A child as the settings of its supervisor allow it.
+fn spec(restart: Restart, significant: bool, auto_shutdown: AutoShutdown) -> Spec {
+    let significant = significant && restart != Restart::Permanent && auto_shutdown != AutoShutdown::Never;
+    Spec { restart, significant }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn v1_v2_v3_any_history_is_as_in_the_manual(
+    fn v1_v2_v3_v5_any_history_is_as_in_the_manual(
         strategy in strategies(),
-        children in restarts(),
+        auto_shutdown in auto_shutdowns(),
+        children in prop::collection::vec((restarts(), any::<bool>()), 1..6),
         intensity in 0_u32..5,
         script in prop::collection::vec(prop::bool::weighted(0.85), 0..40),
-        exits in prop::collection::vec((0_usize..6, reasons(), 0_u64..4_000), 0..30),
+        happenings in prop::collection::vec(happenings(), 0..40),
     ) {
-        let mut model = Model::new(strategy, (intensity as usize, PERIOD), &children, script.clone());
+        let mut children: Vec<Spec> =
+            children.into_iter().map(|(restart, significant)| spec(restart, significant, auto_shutdown)).collect();
+        let template = children[0];
+        let dynamic = strategy == Strategy::SimpleOneForOne;
+        if dynamic {
+            children.clear();
+        }
+        let limits = (intensity as usize, PERIOD);
+        let mut model = Model::new(strategy, auto_shutdown, limits, &children, script.clone());
+        let plans = plans(&children, Shutdown::default());
         let mut world = World {
-            machine: StrategyMachine::new(
-                strategy, Intensity::new(intensity, PERIOD), None, plans(&children, Shutdown::default()),
-            ),
+            machine: StrategyMachine::new(strategy, Intensity::new(intensity, PERIOD), None, plans)
+                .auto_shutdown(auto_shutdown),
             script: script.into_iter(),
             running: HashMap::new(),
             pids: 0,
@@ -127,17 +180,48 @@ proptest! {
         world.machine.handle_start();
         world.settle(now);
         prop_assert_eq!(&world.seen, &model.seen);
-        for (number, reason, after) in exits {
-            now += Duration::from_millis(after);
-            prop_assert_eq!(world.running.contains_key(&number), model.runs(number));
-            if model.ended || !model.runs(number) {
-                continue;
+        for (number, happening) in happenings.into_iter().enumerate() {
+            if model.ended {
+                break;
             }
-            model.exit(number, &reason, now);
-            let gone = world.running.remove(&number).unwrap();
-            world.machine.handle_down(&gone, reason, world.start + now);
+            let command = CommandId(number as u64);
+            match happening {
+                Happening::Exit(child, reason, after) => {
+                    now += Duration::from_millis(after);
+                    prop_assert_eq!(world.running.contains_key(&child), model.runs(child));
+                    if let Some(gone) = world.running.remove(&child) {
+                        model.exit(child, &reason, now);
+                        world.machine.handle_down(&gone, reason, world.start + now);
+                    }
+                }
+                Happening::Start(child, restart, significant) => {
+                    let spec = if dynamic { template } else { spec(restart, significant, auto_shutdown) };
+                    model.start_child(child, spec);
+                    world.machine.handle_add(command, plan(child, spec, Shutdown::default()));
+                }
+                Happening::Stop(child) => {
+                    model.stop_child(child);
+                    world.machine.handle_stop_child(command, &id(child));
+                }
+                Happening::StopPid(child) => {
+                    if let Some(pid) = world.running.get(&child) {
+                        model.stop_child(child);
+                        world.machine.handle_stop_pid(command, pid);
+                    }
+                }
+                Happening::Restart(child) => {
+                    model.restart_child(child);
+                    world.machine.handle_restart_child(command, &id(child));
+                }
+                Happening::Delete(child) => {
+                    model.delete_child(child);
+                    world.machine.handle_delete_child(command, &id(child));
+                }
+            }
             world.settle(now);
             prop_assert_eq!(&world.seen, &model.seen);
+            let count = world.machine.count();
+            prop_assert!(model.ended || (count.specs, count.active, count.workers) == model.count(), "{:?}", count);
         }
         if !model.ended {
             model.stop();
@@ -152,14 +236,19 @@ proptest! {
     #[test]
     fn v4_v6_any_interleaving_ends_with_nothing_left(
         strategy in strategies(),
-        children in restarts(),
+        auto_shutdown in auto_shutdowns(),
+        children in prop::collection::vec((restarts(), any::<bool>()), 0..6),
         shutdown in prop_oneof![
             Just(Shutdown::Kill), Just(Shutdown::Forever), Just(Shutdown::Within(Duration::from_secs(1)))
         ],
-        choices in prop::collection::vec((0_u8..8, any::<prop::sample::Index>()), 0..80),
+        choices in prop::collection::vec((0_u8..14, any::<prop::sample::Index>()), 0..80),
     ) {
         let start = Instant::now();
-        let mut machine = StrategyMachine::new(strategy, Intensity::new(20, PERIOD), None, plans(&children, shutdown));
+        let children: Vec<Spec> =
+            children.into_iter().map(|(restart, significant)| spec(restart, significant, auto_shutdown)).collect();
+        let mut machine = StrategyMachine::new(strategy, Intensity::new(20, PERIOD), None, plans(&children, shutdown))
+            .auto_shutdown(auto_shutdown);
+        let (mut asked, mut answered) = (0_u64, 0_u64);
         let (mut starting, mut alive, mut told): (Vec<Attempt>, Vec<Pid>, Vec<Pid>) = Default::default();
         let mut timers: Vec<TimerToken> = Vec::new();
         let (mut ended, mut pids) = (false, 0);
@@ -180,6 +269,7 @@ proptest! {
                     }
                     Effect::SetTimer { token, .. } => timers.push(token),
                     Effect::Ended(_) => ended = true,
+                    Effect::Answer { .. } => answered += 1,
                     _ => {}
                 }
             }
@@ -215,12 +305,147 @@ proptest! {
                     told.retain(|other| *other != pid);
                     machine.handle_down(&pid, ExitReason::Panic(String::new()), now);
                 }
-                7 => machine.handle_place_changed(),
+                7 => machine.handle_node_up(&"b.1".parse().unwrap()),
+                8 => machine.handle_move(&id(of(6))),
+                9 if !alive.is_empty() => {
+                    let pid = alive.remove(of(alive.len()));
+                    told.retain(|other| *other != pid);
+                    machine.handle_lost(&pid, now);
+                }
+                10..=13 => {
+                    asked += 1;
+                    let (command, child) = (CommandId(asked), of(6));
+                    match choice {
+                        10 => machine.handle_stop_child(command, &id(child)),
+                        11 => machine.handle_restart_child(command, &id(child)),
+                        12 => machine.handle_delete_child(command, &id(child)),
+                        _ => {
+                            let spec = Spec { restart: Restart::Permanent, significant: false };
+                            machine.handle_add(command, plan(child, spec, shutdown));
+                        }
+                    }
+                }
                 200 => machine.handle_stop(ExitReason::Shutdown),
                 _ => {}
             }
         }
         prop_assert!(ended, "the supervisor hangs: {:?}", machine);
         prop_assert!(alive.is_empty(), "left behind: {:?} of {:?}", alive, machine);
+        prop_assert_eq!(asked, answered, "each request is answered once");
     }
+}
+
+/// A machine of one child for each of `specs`, all of which run: as `<a.1.1>`, `<a.1.2>`, …
+fn up(strategy: Strategy, auto_shutdown: AutoShutdown, intensity: u32, specs: &[Spec]) -> StrategyMachine {
+    let plans = plans(specs, Shutdown::Forever);
+    let mut machine =
+        StrategyMachine::new(strategy, Intensity::new(intensity, PERIOD), None, plans).auto_shutdown(auto_shutdown);
+    machine.handle_start();
+    settle(&mut machine, 0);
+    machine
+}
+
+/// Lets every start succeed, as the next pids after `pids`; gives what else there was.
+fn settle(machine: &mut StrategyMachine, mut pids: u64) -> Vec<Effect> {
+    let mut others = Vec::new();
+    while let Some(effect) = machine.poll_effect() {
+        match effect {
+            Effect::Start { attempt, .. } => {
+                pids += 1;
+                machine.handle_started(attempt, pid(pids), Instant::now());
+            }
+            other => others.push(other),
+        }
+    }
+    others
+}
+
+const PERMANENT: Spec = Spec { restart: Restart::Permanent, significant: false };
+
+#[test]
+fn v7_a_node_that_is_lost_is_one_restart() {
+    let now = Instant::now();
+    let mut machine = up(Strategy::OneForOne, AutoShutdown::Never, 2, &[PERMANENT; 10]);
+    let ended = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Shutdown(_)));
+    for child in 1..=10 {
+        machine.handle_lost(&pid(child), now);
+        assert!(!ended(&settle(&mut machine, 9 + child)), "all ten go with their node");
+    }
+    for life in 2..=3 {
+        // The node is back, and takes another one down: that is the third.
+        machine.handle_node_up(&"a.2".parse().unwrap());
+        machine.handle_lost(&pid(9 + life), now);
+        assert_eq!(ended(&settle(&mut machine, 20 + life)), life == 3);
+    }
+}
+
+#[test]
+fn v7_a_move_is_no_restart_and_touches_nobody_else() {
+    let now = Instant::now();
+    for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
+        let mut machine = up(strategy, AutoShutdown::Never, 0, &[PERMANENT; 3]);
+        machine.handle_move(&id(1));
+        let effects = settle(&mut machine, 3);
+        assert!(matches!(&effects[..], [Effect::Report(Report::Moving { .. }), Effect::Shutdown(_)]), "{effects:?}");
+        machine.handle_down(&pid(2), ExitReason::Shutdown, now);
+        settle(&mut machine, 3);
+        let pids: Vec<Pid> = machine.children().filter_map(|child| child.pid.cloned()).collect();
+        assert_eq!(pids, [pid(1), pid(4), pid(3)], "{strategy:?}");
+        assert!(machine.children().all(|child| child.restarts == 0));
+    }
+}
+
+#[test]
+fn v7_a_child_that_is_stopped_while_it_moves_stays_stopped() {
+    let mut machine = up(Strategy::OneForOne, AutoShutdown::Never, 0, &[PERMANENT]);
+    machine.handle_move(&id(0));
+    machine.handle_stop_child(CommandId(1), &id(0));
+    machine.handle_down(&pid(1), ExitReason::Shutdown, Instant::now());
+    let effects = settle(&mut machine, 1);
+    assert!(matches!(effects.last(), Some(Effect::Answer { outcome: Ok(None), .. })), "{effects:?}");
+    assert!(machine.children().all(|child| child.pid.is_none()));
+}
+
+#[test]
+fn v5_a_significant_child_that_is_stopped_ends_nothing() {
+    let significant = Spec { restart: Restart::Transient, significant: true };
+    let now = Instant::now();
+    let mut machine = up(Strategy::OneForOne, AutoShutdown::AnySignificant, 0, &[significant, PERMANENT]);
+    machine.handle_stop_child(CommandId(1), &id(0));
+    machine.handle_down(&pid(1), ExitReason::Shutdown, now);
+    assert!(!settle(&mut machine, 2).iter().any(|effect| matches!(effect, Effect::Report(Report::AutoShutdown(_)))));
+    // By itself, it does.
+    machine.handle_restart_child(CommandId(2), &id(0));
+    settle(&mut machine, 2);
+    machine.handle_down(&pid(3), ExitReason::Normal, now);
+    let effects = settle(&mut machine, 3);
+    assert!(
+        effects.contains(&Effect::Report(Report::AutoShutdown(id(0)))) && effects.contains(&Effect::Shutdown(pid(2)))
+    );
+    machine.handle_down(&pid(2), ExitReason::Shutdown, now);
+    assert_eq!(settle(&mut machine, 3).last(), Some(&Effect::Ended(ExitReason::Shutdown)));
+}
+
+#[test]
+fn v5_who_cannot_be_significant_is_not_taken() {
+    let mut machine = up(Strategy::OneForOne, AutoShutdown::Never, 0, &[]);
+    for restart in [Restart::Permanent, Restart::Transient] {
+        machine.handle_add(CommandId(1), plan(1, Spec { restart, significant: true }, Shutdown::Kill));
+        let refused = settle(&mut machine, 0);
+        let insignificant =
+            |effect: &Effect| matches!(effect, Effect::Answer { outcome: Err(CommandError::Insignificant { .. }), .. });
+        assert!(matches!(&refused[..], [answer] if insignificant(answer)), "{refused:?}");
+    }
+}
+
+#[test]
+fn v1_dynamic_children_are_told_to_end_all_at_once() {
+    let mut machine = up(Strategy::SimpleOneForOne, AutoShutdown::Never, 0, &[]);
+    for child in 0..3 {
+        machine.handle_add(CommandId(1), plan(child, PERMANENT, Shutdown::Forever));
+        settle(&mut machine, child as u64);
+    }
+    machine.handle_stop(ExitReason::Shutdown);
+    let told: Vec<Effect> = (1..=3).map(|child| Effect::Shutdown(pid(child))).collect();
+    assert_eq!(settle(&mut machine, 3), told);
 }

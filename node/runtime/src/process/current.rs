@@ -5,7 +5,7 @@ use std::{cell::RefCell, sync::Arc};
 
 use rookery_protocol::{CallFailure, ExitReason, Pid};
 
-use crate::process::AnyProcess;
+use crate::process::{AnyProcess, deadline::Deadline};
 
 /// A reply that was dropped unanswered: fails its caller.
 pub(crate) type Orphan = Box<dyn FnOnce(CallFailure) + Send>;
@@ -23,6 +23,20 @@ thread_local! {
 /// The process that runs on this thread.
 pub(crate) fn pid() -> Option<Pid> {
     RUNNING.with_borrow(|running| running.process.as_ref().map(|process| process.pid().clone()))
+}
+
+/// The deadline that the process that runs on this thread has inherited.
+pub(crate) fn inherited() -> Option<Deadline> {
+    RUNNING.with_borrow(|running| running.process.as_ref().and_then(|process| process.inherited().get()))
+}
+
+/// The process that runs on this thread has answered the call of this deadline.
+pub(crate) fn answered(deadline: Deadline) {
+    RUNNING.with_borrow(|running| {
+        if let Some(process) = &running.process {
+            process.inherited().answered(deadline);
+        }
+    });
 }
 
 /// As [`pid`], the process itself.

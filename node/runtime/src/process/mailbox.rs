@@ -23,40 +23,74 @@ use rookery_protocol::{
 use tokio::sync::Notify;
 
 use crate::{
+    behaviour::system::SystemRequest,
     message::{self, Message},
     process::{
         AnyProcess,
+        deadline::{Deadline, Inherited},
         event::{Down, Event},
         info::{CallInfo, Callee, ProcessDetails, ProcessInfo, ProcessState, Vitals, some},
         relations::{Lost, Relations},
         task::text_of,
     },
-    reply::{RemoteReply, dropping},
+    reply::{CallError, RemoteReply, dropping},
     runtime::Runtime,
+    spawn::SpawnOptions,
     sync::lock,
 };
 
 /// One thing in a mailbox. As large as a message of the process, or a pointer.
 pub(crate) enum Item<M> {
     Message(M),
-    Other(Box<Other>),
+    Other(Box<Other<M>>),
 }
 
-pub(crate) enum Other {
+pub(crate) enum Other<M> {
+    /// A message that somebody waits for the answer to, at most so long. Apart, so that all others are not larger for it.
+    Call(M, Deadline),
     /// A message that came as bytes and is decoded when it is received.
     Encoded(Payload, Option<RemoteReply>),
     Event(Event),
+    /// For the server that the process runs.
+    System(SystemRequest),
     /// The message before this one was called for an answer that its type does not give: tell that it was taken.
     Taken(RemoteReply),
 }
 
 impl<M> Item<M> {
+    /// Whether a suspended server takes it all the same: what it is asked as a system, and the exit that it obeys.
+    fn is_urgent(&self, parent: Option<&Pid>) -> bool {
+        match self {
+            Self::Message(_) => false,
+            Self::Other(other) => match &**other {
+                Other::System(_) => true,
+                Other::Event(Event::Exit { from, .. }) => parent == Some(from),
+                _ => false,
+            },
+        }
+    }
+
+    /// Takes the first that is urgent out of a queue.
+    fn take_urgent(queue: &mut VecDeque<Self>, parent: Option<&Pid>) -> Option<Self> {
+        let at = queue.iter().position(|item| item.is_urgent(parent))?;
+        queue.remove(at)
+    }
+
+    pub(crate) fn message(message: M, deadline: Option<Deadline>) -> Self {
+        match deadline {
+            Some(deadline) => Self::Other(Box::new(Other::Call(message, deadline))),
+            None => Self::Message(message),
+        }
+    }
+
     /// It is received by nobody: whoever waits for its answer is told why.
     fn fail(self, failure: &CallFailure) {
         match self {
             Self::Message(message) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
             Self::Other(other) => match *other {
                 Other::Encoded(_, Some(reply)) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
+                Other::Call(message, _) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
+                Other::System(request) => dropping::within(dropping::Mode::Fail(failure.clone()), request),
                 Other::Encoded(_, None) | Other::Event(_) => {}
             },
         }
@@ -89,8 +123,12 @@ pub(crate) struct Process<M> {
     vitals: Vitals,
     /// Out of reach of clients.
     members_only: bool,
+    /// It runs a server that allows requests to it as a system.
+    sys: bool,
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
+    /// The deadline of the call that it has received last.
+    inherited: Inherited,
     state: Mutex<State<M>>,
     /// Where local senders wait for a bounded mailbox to have room; none for one without limit.
     room: Option<Box<Notify>>,
@@ -112,6 +150,8 @@ struct State<M> {
     /// How many messages local senders may queue before they wait; 0 is no limit.
     capacity: u32,
     traps_exits: bool,
+    /// The receiver is suspended: it is woken by what is no message only.
+    suspended: bool,
     phase: Phase,
     /// Ties to others; none for most processes.
     relations: Option<Box<Relations>>,
@@ -143,8 +183,9 @@ impl<M> State<M> {
     }
 
     fn push(&mut self, item: Item<M>) -> Option<Waker> {
+        let wakes = !self.suspended || matches!(item, Item::Other(_));
         self.queue.push_back(item);
-        self.receiver.take()
+        if wakes { self.receiver.take() } else { None }
     }
 
     fn push_event(&mut self, event: Event) -> Option<Waker> {
@@ -188,9 +229,9 @@ impl<M: Message> Process<M> {
         runtime: Runtime,
         label: &'static str,
         parent: Option<Parent>,
-        capacity: u32,
-        members_only: bool,
+        options: &SpawnOptions,
     ) -> Self {
+        let (capacity, members_only, sys) = options.of_process();
         Self {
             pid,
             vitals: Vitals::new(runtime.uptime_us()),
@@ -198,7 +239,9 @@ impl<M: Message> Process<M> {
             label,
             parent,
             members_only,
+            sys,
             ending: AtomicBool::new(false),
+            inherited: Inherited::default(),
             room: (capacity != 0).then(Box::default),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -206,6 +249,7 @@ impl<M: Message> Process<M> {
                 task: None,
                 capacity,
                 traps_exits: false,
+                suspended: false,
                 phase: Phase::Running,
                 relations: None,
             }),
@@ -216,8 +260,8 @@ impl<M: Message> Process<M> {
         self.parent.as_ref()
     }
 
-    /// Queues a message of a local sender.
-    pub(crate) fn push(&self, message: M) -> Pushed<M> {
+    /// Queues a message of a local sender, who waits for the answer until `deadline` if it is a call.
+    pub(crate) fn push(&self, message: M, deadline: Option<Deadline>) -> Pushed<M> {
         let mut state = lock(&self.state);
         if state.ended() {
             return Pushed::Ended(message);
@@ -225,7 +269,7 @@ impl<M: Message> Process<M> {
         if state.capacity != 0 && state.queue.len() >= state.capacity as usize {
             return Pushed::Full(message);
         }
-        let waker = state.push(Item::Message(message));
+        let waker = state.push(Item::message(message, deadline));
         drop(state);
         wake(waker);
         Pushed::Queued
@@ -240,12 +284,41 @@ impl<M: Message> Process<M> {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
                 _ => state.receiver = Some(cx.waker().clone()),
             }
+            state.suspended = false;
             return Poll::Pending;
         }
         std::mem::swap(&mut state.queue, empty);
         drop(state);
         self.tell_room();
         Poll::Ready(())
+    }
+
+    /// The first urgent thing in `taken` or the queue; waits while there is none. All else stays where it is, so that a
+    /// bounded mailbox fills up.
+    pub(crate) fn poll_urgent(
+        &self,
+        cx: &Context<'_>,
+        taken: &mut VecDeque<Item<M>>,
+        parent: Option<&Pid>,
+    ) -> Poll<Item<M>> {
+        let mut state = lock(&self.state);
+        let urgent = Item::take_urgent(taken, parent).or_else(|| Item::take_urgent(&mut state.queue, parent));
+        state.suspended = urgent.is_none();
+        match urgent {
+            Some(item) => Poll::Ready(item),
+            None => {
+                state.receiver = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Gives back the memory of a queue that is empty.
+    pub(crate) fn shrink(&self) {
+        let mut state = lock(&self.state);
+        if state.queue.is_empty() {
+            state.queue = VecDeque::new();
+        }
     }
 
     /// Waits until a bounded mailbox may have room, or its process has ended.
@@ -338,6 +411,10 @@ impl<M: Message> AnyProcess for Process<M> {
         self.members_only
     }
 
+    fn inherited(&self) -> &Inherited {
+        &self.inherited
+    }
+
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
@@ -347,9 +424,10 @@ impl<M: Message> AnyProcess for Process<M> {
             let detail = format!("the process understands `{}`", message::tag_of::<M>());
             return self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
         }
+        let deadline = reply.as_ref().and_then(|reply| reply.deadline);
         let (item, taken) = if payload.body.len() <= DECODED_ON_ARRIVAL_BYTES {
             match message::decode::<M>(&payload, &self.runtime, reply) {
-                Ok((message, untaken)) => (Item::Message(message), untaken),
+                Ok((message, untaken)) => (Item::message(message, deadline), untaken),
                 Err((detail, reply)) => return self.runtime.not_understood(&self.pid, payload.tag, detail, reply),
             }
         } else {
@@ -393,6 +471,23 @@ impl<M: Message> AnyProcess for Process<M> {
         let waker = state.take_exit(from, reason, true, &self.ending);
         drop(state);
         wake(waker);
+    }
+
+    fn system_request(&self, request: SystemRequest) -> Result<(), CallError> {
+        if !self.sys {
+            return Err(CallError::Refused(format!("`{}` does not allow it (Server::SYS)", self.label)));
+        }
+        let item = Item::Other(Box::new(Other::System(request)));
+        let mut state = lock(&self.state);
+        if state.ended() {
+            drop(state);
+            item.fail(&CallFailure::NoProc);
+            return Err(CallError::NoProc);
+        }
+        let waker = state.push(item);
+        drop(state);
+        wake(waker);
+        Ok(())
     }
 
     fn event(&self, event: Event) {

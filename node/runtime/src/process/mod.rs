@@ -7,10 +7,12 @@
 
 pub(crate) mod context;
 pub(crate) mod current;
+pub(crate) mod deadline;
 pub(crate) mod event;
 pub(crate) mod info;
 pub(crate) mod mailbox;
 pub(crate) mod relations;
+pub(crate) mod send_timer;
 pub(crate) mod table;
 pub(crate) mod task;
 pub(crate) mod timers;
@@ -20,11 +22,12 @@ use std::{any::Any, sync::Arc, task::Waker, time::Instant};
 use rookery_protocol::{Destination, ExitReason, Payload, Pid, ProcessName, Ref, UnlinkId};
 
 use crate::{
+    behaviour::system::SystemRequest,
     process::{
         info::{Callee, ProcessDetails, ProcessInfo, Vitals},
         relations::{Lost, Relations},
     },
-    reply::RemoteReply,
+    reply::{CallError, RemoteReply},
     runtime::Runtime,
 };
 
@@ -37,6 +40,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn vitals(&self) -> &Vitals;
     /// Whether clients are refused.
     fn members_only(&self) -> bool;
+    /// The deadline that it works under.
+    fn inherited(&self) -> &deadline::Inherited;
     /// For sending a value to a process that is known by its pid.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
@@ -46,6 +51,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn exit(&self, from: &Pid, reason: ExitReason);
     /// An exit signal from a link.
     fn link_exit(&self, from: &Pid, reason: ExitReason);
+    /// Something that a server does beside its messages; refused by processes that have not opted in.
+    fn system_request(&self, request: SystemRequest) -> Result<(), CallError>;
     /// Something for the mailbox that is no message.
     fn event(&self, event: event::Event);
 

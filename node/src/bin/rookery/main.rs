@@ -1,5 +1,5 @@
-//! The `rookery` binary: reads the command line and hands over to one file per command. Exit status 0 says that what was
-//! asked has happened, 1 that it has not and why stands on standard error, 2 that the command line is wrong.
+//! The `rookery` binary: reads the command line and hands over to one file per command. What its exit status says is one
+//! rule for all of them, [`status`].
 
 mod certs;
 mod config_cmd;
@@ -28,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Distributed Erlang's processes on Kubernetes, in Rust.
 #[derive(Debug, Parser)]
-#[command(name = "rookery", version, max_term_width = 110)]
+#[command(name = "rookery", version, max_term_width = 110, after_help = status::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Cmd,
@@ -59,7 +59,8 @@ enum Cmd {
 
 #[derive(Debug, Subcommand)]
 enum ConfigCmd {
-    /// Print the settings that `start` would run with and where each came from; exit 1 if something is wrong.
+    /// Print the settings that `start` would run with and where each came from, and what its certificate says. The exit
+    /// status is what that of `start` would be: 2 if a setting is wrong, 1 if the identity cannot be used.
     Check(config_cmd::ConfigCheckArgs),
 }
 
@@ -115,18 +116,30 @@ enum ClientCmd {
     },
 }
 
-fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            log::complain(&format!("rookery: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+/// The exit status.
+pub(crate) mod status {
+    /// What was asked has happened.
+    pub(crate) const DONE: u8 = 0;
+    /// It was tried, and has not happened.
+    pub(crate) const NOT_DONE: u8 = 1;
+    /// What was asked makes no sense, and nothing was tried. clap ends with it, too.
+    pub(crate) const MISUSED: u8 = 2;
+
+    /// The rule, for people.
+    pub(crate) const HELP: &str = "Exit status: 0 if what was asked has happened; 1 if it has not, and why stands on \
+        standard error; 2 if the command line, the environment or the settings file is wrong, and nothing was tried.";
 }
 
-fn run(cli: Cli) -> Result<bool, Box<dyn Error>> {
+fn main() -> ExitCode {
+    let status = run(Cli::parse()).unwrap_or_else(|error| {
+        log::complain(&format!("rookery: {error}"));
+        let no_identity = matches!(error.downcast_ref(), Some(connect::CommandError::NoIdentity));
+        if no_identity || error.is::<settings::SettingsError>() { status::MISUSED } else { status::NOT_DONE }
+    });
+    status.into()
+}
+
+fn run(cli: Cli) -> Result<u8, Box<dyn Error>> {
     let surroundings = Surroundings::of_this_process();
     match cli.command {
         Cmd::Start(args) => {
@@ -136,30 +149,30 @@ fn run(cli: Cli) -> Result<bool, Box<dyn Error>> {
                 tracing::warn!("{warning}");
             }
             start::run(loaded.settings)?;
-            Ok(true)
         }
-        Cmd::Demo(args) => Ok(demo::run(&args)?),
+        Cmd::Demo(args) => {
+            let as_it_should = demo::run(&args)?;
+            return Ok(if as_it_should { status::DONE } else { status::NOT_DONE });
+        }
         Cmd::Certs(command) => {
             certs::run(command)?;
-            Ok(true)
         }
         Cmd::Config { command: ConfigCmd::Check(args) } => {
-            Ok(config_cmd::check(&args, &surroundings, &mut io::stdout(), &mut io::stderr())?)
+            return Ok(config_cmd::check(&args, &surroundings, &mut io::stdout(), &mut io::stderr())?);
         }
         Cmd::Completions { shell } => {
             // By way of a buffer: it panics when what it writes to is closed, as `| head` does.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rookery", &mut script);
             out::text(&script)?;
-            Ok(true)
         }
         Cmd::Client(command) => {
             // One command, one connection: a thread each for it and its network is plenty.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run_client(command))?;
-            Ok(true)
         }
     }
+    Ok(status::DONE)
 }
 
 async fn run_client(command: ClientCmd) -> Result<(), connect::CommandError> {

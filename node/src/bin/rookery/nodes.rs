@@ -39,7 +39,8 @@ pub(crate) async fn run(session: &Session) -> Result<(), CommandError> {
                 info.version.clone(),
             ]
         });
-        let headings = ["NODE", "INCARNATION", "ADDRESS", "RTT", "PEERS", "PROCESSES", "CLIENTS", "MEMORY", "UPTIME", "VERSION"];
+        let headings =
+            ["NODE", "INCARNATION", "ADDRESS", "RTT", "PEERS", "PROCESSES", "CLIENTS", "MEMORY", "UPTIME", "VERSION"];
         out::table(&headings, &[3, 4, 5, 6, 7, 8], rows.collect())?;
     }
     answers.all()

@@ -104,7 +104,8 @@ async fn start_boot(node: &Node, boot: Vec<String>) -> Result<(), RunError> {
     Ok(())
 }
 
-fn node_config(settings: Settings) -> Result<NodeConfig, RunError> {
+/// What the node is started with. Reads the identity, and nothing else.
+pub(crate) fn node_config(settings: Settings) -> Result<NodeConfig, RunError> {
     let identity = match &settings.identity {
         IdentitySource::Directory(dir) => Identity::from_dir(dir)?,
         IdentitySource::Files { ca, cert, key } => Identity::from_files(ca, cert, key)?,

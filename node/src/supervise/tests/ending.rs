@@ -1,7 +1,7 @@
 //! How children, and a supervisor itself, come to an end (V4), and what is left when a start fails.
 
 use super::*;
-use crate::supervise::{Shutdown, Strategy, Supervisor, SupervisorError, SupervisorSpec};
+use crate::supervise::{AutoShutdown, Restart, Shutdown, Strategy, Supervisor, SupervisorError, SupervisorSpec};
 
 fn three(journal: &Journal) -> SupervisorSpec {
     SupervisorSpec::new(Strategy::OneForOne)
@@ -148,4 +148,97 @@ async fn a_child_that_removed_the_link_is_still_watched() {
     journal.expect(&["start u"]).await;
     tell(&runtime, &running(&supervisor, "u").await, Work::Panic).await;
     journal.expect(&["start u"]).await;
+}
+
+/// Two significant children, `a` and `b`, and one that is not.
+async fn significant(
+    auto_shutdown: AutoShutdown,
+    journal: &mut Journal,
+) -> (Runtime, rookery_runtime::Address<SupervisorMessage>) {
+    let runtime = runtime();
+    let spec = SupervisorSpec::new(Strategy::OneForOne)
+        .auto_shutdown(auto_shutdown)
+        .child(journal.worker("other").restart(Restart::Transient))
+        .child(journal.worker("a").restart(Restart::Transient).significant())
+        .child(journal.worker("b").restart(Restart::Temporary).significant());
+    let supervisor = Supervisor::start(&runtime, spec).await.unwrap();
+    journal.expect(&["start other", "start a", "start b"]).await;
+    (runtime, supervisor)
+}
+
+#[tokio::test]
+async fn v5_any_significant_child_that_ends_for_good_ends_the_supervisor() {
+    let mut journal = Journal::new();
+    let (runtime, supervisor) = significant(AutoShutdown::AnySignificant, &mut journal).await;
+    let ended = down(&runtime, &supervisor.pid().unwrap()).await;
+    tell(&runtime, &running(&supervisor, "other").await, Work::End(ExitReason::Normal)).await;
+    tell(&runtime, &running(&supervisor, "a").await, Work::Panic).await;
+    journal.expect(&["start a"]).await;
+    tell(&runtime, &running(&supervisor, "a").await, Work::End(ExitReason::Normal)).await;
+    journal.expect(&["stop b"]).await;
+    assert_eq!(ended.await, ExitReason::Shutdown);
+}
+
+#[tokio::test]
+async fn v5_all_significant_children_have_to_end() {
+    let mut journal = Journal::new();
+    let (runtime, supervisor) = significant(AutoShutdown::AllSignificant, &mut journal).await;
+    let ended = down(&runtime, &supervisor.pid().unwrap()).await;
+    tell(&runtime, &running(&supervisor, "a").await, Work::End(ExitReason::Normal)).await;
+    child_when(&supervisor, "a", |child| child.status == ChildStatus::Stopped).await;
+    tell(&runtime, &running(&supervisor, "b").await, Work::Panic).await;
+    journal.expect(&["stop other"]).await;
+    assert_eq!(ended.await, ExitReason::Shutdown);
+}
+
+#[tokio::test]
+async fn v5_a_spec_that_cannot_be_is_told() {
+    let (runtime, journal) = (runtime(), Journal::new());
+    let start = |auto_shutdown, restart| {
+        let child = journal.worker("a").restart(restart).significant();
+        Supervisor::start(&runtime, SupervisorSpec::new(Strategy::OneForOne).auto_shutdown(auto_shutdown).child(child))
+    };
+    let never = start(AutoShutdown::Never, Restart::Transient).await.unwrap_err().to_string();
+    assert!(never.contains("child `a`") && never.contains("any_significant"), "{never}");
+    let permanent = start(AutoShutdown::AnySignificant, Restart::Permanent).await.unwrap_err().to_string();
+    assert!(permanent.contains("transient or temporary"), "{permanent}");
+}
+
+#[tokio::test]
+async fn v1_dynamic_children_end_side_by_side() {
+    let (runtime, mut journal) = (runtime(), Journal::new());
+    let write = journal.write.clone();
+    let start = ChildStart::dynamic(move |runtime, options, name| {
+        let write = write.clone();
+        let child = runtime.spawn_with(options, async move |mut ctx: Context<Work>| {
+            ctx.trap_exits(true);
+            let mut told = 0;
+            loop {
+                if let Received::Event(Event::Exit { reason, .. }) = ctx.receive().await {
+                    drop(write.send(format!("told {name}")));
+                    told += 1;
+                    if told == 2 {
+                        return reason;
+                    }
+                }
+            }
+        });
+        std::future::ready(child.map_err(Into::into).map(|child| child.address.pid().unwrap()))
+    });
+    let template = ChildSpec::new(id("t"), start).shutdown(Shutdown::Forever);
+    let supervisor =
+        Supervisor::start(&runtime, SupervisorSpec::new(Strategy::SimpleOneForOne).child(template)).await.unwrap();
+    let mut pids = Vec::new();
+    for number in 0..3 {
+        let start = |reply| SupervisorMessage::StartDynamic(crate::ask::Ask::new(number.into(), reply));
+        pids.push(supervisor.call(start).await.unwrap());
+    }
+    let ended = down(&runtime, &supervisor.pid().unwrap()).await;
+    runtime.exit(&supervisor.pid().unwrap(), ExitReason::Shutdown);
+    // None has ended before all were told.
+    let mut told = [journal.next().await, journal.next().await, journal.next().await];
+    told.sort();
+    assert_eq!(told, ["told 0", "told 1", "told 2"]);
+    pids.iter().for_each(|pid| runtime.exit(pid, ExitReason::Shutdown));
+    assert_eq!(ended.await, ExitReason::Shutdown);
 }

@@ -8,12 +8,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
+use rookery_node::tls::{Authority, ClusterName, IssuedPem, Overwrite};
 use tempfile::NamedTempFile;
 
 use super::options::OPTIONS;
 use super::reader::keys_in_order;
 use super::*;
 use crate::config_cmd::{ConfigCheckArgs, check};
+
+const A_DAY: Duration = Duration::from_secs(86_400);
 
 fn args(flags: &[&str]) -> SettingsArgs {
     let command = SettingsArgs::augment_args(Command::new("start").no_binary_name(true));
@@ -292,39 +295,82 @@ fn help_tells_default_and_variable_of_every_option() {
     assert!(help.contains("ROOKERY_CONFIG"));
 }
 
-fn run_check(flags: &[&str], json: bool) -> (bool, String, String) {
+/// A directory with an identity that was issued by `issue`.
+fn identity(issue: impl FnOnce(&Authority) -> IssuedPem) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::create(&ClusterName::try_from("shop").unwrap()).unwrap();
+    issue(&authority).write_to(dir.path(), Overwrite::Force).unwrap();
+    dir
+}
+
+fn run_check(flags: &[&str], json: bool) -> (u8, String, String) {
     let args = ConfigCheckArgs { settings: args(flags), json };
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let right = check(&args, &surroundings(&[]), &mut out, &mut err).unwrap();
-    (right, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    let status = check(&args, &surroundings(&[]), &mut out, &mut err).unwrap();
+    (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
 #[test]
-fn config_check_prints_an_aligned_table() {
-    let (right, out, err) = run_check(&["--lanes", "8"], false);
-    assert!(right && err.is_empty(), "{err}");
+fn config_check_prints_an_aligned_table_and_the_certificate() {
+    let dir = identity(|authority| authority.issue_node("orders-0", &[], A_DAY).unwrap());
+    let (status, out, err) = run_check(&["--lanes", "8", "--identity", dir.path().to_str().unwrap()], false);
+    assert!(status == 0 && err.is_empty(), "{err}");
     let lines: Vec<&str> = out.lines().collect();
     let column = lines[0].find("SOURCE").unwrap();
     let lanes = lines.iter().find(|line| line.starts_with("lanes ")).unwrap();
     assert_eq!(&lanes[column..], "flag --lanes");
     assert!(out.contains("16 MiB"));
-    assert_eq!(lines.len(), keys_in_order().len() + 1);
+    assert_eq!(lines.len(), keys_in_order().len() + 3);
+    assert!(lines[lines.len() - 1].starts_with("Certificate: node of cluster \"shop\" (orders-0, "), "{out}");
 }
 
 #[test]
 fn config_check_json_has_values_and_sources_or_all_problems() {
-    let (right, out, _) = run_check(&["--lanes", "8"], true);
+    let dir = identity(|authority| authority.issue_node("orders-0", &[], A_DAY).unwrap());
+    let (status, out, _) = run_check(&["--lanes", "8", "--identity", dir.path().to_str().unwrap()], true);
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert!(right && report["ok"] == true);
+    assert!(status == 0 && report["ok"] == true);
     assert_eq!(report["settings"]["lanes"], serde_json::json!({ "value": 8, "source": "flag --lanes" }));
     assert_eq!(report["settings"]["max_message_bytes"]["value"], 16 << 20);
     assert_eq!(report["settings"]["service"]["value"], serde_json::Value::Null);
+    assert!(report["certificate"].as_str().unwrap().contains("orders-0"));
 
-    let (right, out, err) = run_check(&["--lanes", "0", "--listen", "x"], true);
+    let (status, out, err) = run_check(&["--lanes", "0", "--listen", "x"], true);
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert!(!right && report["ok"] == false && err.is_empty());
+    assert!(status == 2 && report["ok"] == false && err.is_empty());
     assert_eq!(report["problems"].as_array().unwrap().len(), 2);
 
-    let (right, out, err) = run_check(&["--lanes", "0"], false);
-    assert!(!right && out.is_empty() && err.contains("1 problem in the settings"), "{err}");
+    let (status, out, err) = run_check(&["--lanes", "0"], false);
+    assert!(status == 2 && out.is_empty() && err.contains("1 problem in the settings"), "{err}");
+}
+
+#[test]
+fn config_check_says_of_the_identity_what_start_would() {
+    let of_client = identity(|authority| authority.issue_client("eve", A_DAY).unwrap());
+    let of_another = identity(|authority| authority.issue_node("orders-1", &[], A_DAY).unwrap());
+    let of_orders = identity(|authority| authority.issue_node("orders-0", &[], A_DAY).unwrap());
+    let nothing = tempfile::tempdir().unwrap();
+    let expired = identity(|authority| authority.issue_node("orders-0", &[], Duration::from_secs(1)).unwrap());
+    let in_vain = [
+        (&nothing, &[][..], "holds neither cert.pem nor tls.crt"),
+        (&of_client, &[], "is of the client \"eve\""),
+        (&of_another, &[], "is for orders-1, not for a node named `orders-0`"),
+        (&of_orders, &["--cluster", "mint"], "is of cluster `shop`, but --cluster says `mint`"),
+    ];
+    for (dir, more, says) in in_vain {
+        let flags = [&["--identity", dir.path().to_str().unwrap()], more].concat();
+        let (status, out, err) = run_check(&flags, false);
+        assert!(status == 1 && out.contains("SOURCE") && err.contains(says), "{says}: {err}");
+        let (status, out, _) = run_check(&flags, true);
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert!(status == 1 && report["ok"] == false, "{report}");
+        assert!(report["problems"][0]["message"].as_str().unwrap().contains(says), "{report}");
+    }
+    let flags = ["--identity", expired.path().to_str().unwrap()];
+    let start = std::time::Instant::now();
+    while run_check(&flags, false).0 == 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "it does not expire");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(run_check(&flags, false).2.contains("expired at"));
 }

@@ -1,0 +1,438 @@
+//! A supervisor's process. It decides nothing: what happens to it goes into the [`StrategyMachine`], and what that
+//! wants is done here, by links, monitors, exit signals and starts.
+//!
+//! ```text
+//! mailbox: requests, exits, downs, nodes ─┐                       ┌─▶ exit signals, timers, answers, log
+//!                                         ├─▶ StrategyMachine ─▶──┤
+//! starts that are under way ──────────────┘                       └─▶ starts: look at the nodes, choose (pure), start
+//! ```
+//!
+//! A start is polled beside the mailbox, in this process, so the link that comes with it is this process's own and the
+//! supervisor answers meanwhile (V6). Each child is linked, so that it ends with the supervisor, and monitored, so that
+//! its end is known even if it has removed the link or ended before the link was made.
+
+use std::{collections::HashMap, future::poll_fn, pin::Pin, task::Poll, time::Instant};
+
+use rookery_runtime::{Context, Event, ExitReason, NodeName, Pid, Received, ReplyTo, RequestError, SpawnOptions};
+use tokio::sync::oneshot;
+
+use crate::{
+    json::Json,
+    status::{self, NodeStatus},
+    supervise::{
+        commands::ChildView,
+        effect::{Attempt, CommandError, CommandId, Effect, Report, StartFailure},
+        homes::Homes,
+        intensity::Intensity,
+        limits::{LOOK_TIMEOUT, MAX_PENDING_COMMANDS, SPREAD_MOVE_EVERY},
+        message::{ChildInfo, ChildSpecInfo, SupervisorMessage},
+        pending::{Finished, PendingStarts},
+        policy::{ChildId, Strategy},
+        report,
+        spec::{ChildSpec, ChildStart, SupervisorError, SupervisorSpec},
+        strategy::StrategyMachine,
+    },
+};
+
+/// Who is answered when a request is done.
+enum Requester {
+    Pid(ReplyTo<Pid>),
+    Done(ReplyTo<()>),
+}
+
+impl Requester {
+    fn is_member(&self) -> bool {
+        match self {
+            Self::Pid(reply) => reply.asked_by_member(),
+            Self::Done(reply) => reply.asked_by_member(),
+        }
+    }
+
+    fn refuse(self, why: String) {
+        match self {
+            Self::Pid(reply) => reply.refuse(why),
+            Self::Done(reply) => reply.refuse(why),
+        }
+    }
+}
+
+pub(super) struct Driver {
+    context: Context<SupervisorMessage>,
+    /// Its name in the log.
+    name: String,
+    machine: StrategyMachine,
+    /// How the machine's children are started.
+    specs: HashMap<ChildId, ChildSpec>,
+    /// What dynamic children are made from, and how many there have been.
+    template: Option<(ChildSpec, u64)>,
+    homes: Homes,
+    starts: PendingStarts,
+    /// Starts that wait for news of the nodes, to choose one.
+    unplaced: Vec<(ChildId, Attempt)>,
+    /// The look at the nodes that is under way.
+    look: Option<Look>,
+    /// Whether it will look if children that spread have to move, and whether it looks for that now.
+    balancing: bool,
+    balance_due: bool,
+    /// Requests that the machine has not answered.
+    requesters: HashMap<CommandId, Requester>,
+    next_command: u64,
+    /// Who waits for the first start of all children.
+    told: Option<oneshot::Sender<Result<(), SupervisorError>>>,
+    /// Why it did not succeed; told when nothing is left.
+    start_error: SupervisorError,
+}
+
+/// News of the nodes that are up.
+type Look = Pin<Box<dyn Future<Output = Vec<NodeStatus>> + Send>>;
+
+impl Driver {
+    pub(super) fn new(
+        context: Context<SupervisorMessage>,
+        spec: SupervisorSpec,
+        told: oneshot::Sender<Result<(), SupervisorError>>,
+    ) -> Self {
+        let mut children = spec.children;
+        let template = match spec.strategy {
+            Strategy::SimpleOneForOne => children.pop().map(|template| (template, 0)),
+            _ => None,
+        };
+        let plans = children.iter().map(ChildSpec::plan).collect();
+        let intensity = Intensity::new(spec.intensity, spec.period);
+        Self {
+            name: spec.name.as_ref().map_or_else(|| context.pid().to_string(), ToString::to_string),
+            machine: StrategyMachine::new(spec.strategy, intensity, spec.backoff, plans)
+                .auto_shutdown(spec.auto_shutdown),
+            specs: children.into_iter().map(|child| (child.id.clone(), child)).collect(),
+            template,
+            context,
+            homes: Homes::default(),
+            starts: PendingStarts::default(),
+            unplaced: Vec::new(),
+            look: None,
+            balancing: false,
+            balance_due: false,
+            requesters: HashMap::new(),
+            next_command: 0,
+            told: Some(told),
+            start_error: SupervisorError::Ended,
+        }
+    }
+
+    pub(super) async fn run(mut self) -> ExitReason {
+        self.context.trap_exits(true);
+        self.context.monitor_nodes(true);
+        self.machine.handle_start();
+        loop {
+            if let Some(reason) = self.carry_out() {
+                if let Some(told) = self.told.take() {
+                    drop(told.send(Err(self.start_error)));
+                }
+                return reason;
+            }
+            // Starts first: what a child does comes after it was started.
+            tokio::select! {
+                biased;
+                finished = self.starts.next() => self.start_finished(finished),
+                up = next_look(&mut self.look) => self.looked(&up),
+                received = self.context.receive() => match received {
+                    Received::Message(message) => self.message(message),
+                    Received::Event(event) => self.event(event),
+                },
+            }
+        }
+    }
+
+    fn message(&mut self, message: SupervisorMessage) {
+        use SupervisorMessage as Asked;
+        match message {
+            Asked::Children(reply) => drop(reply.send(self.infos())),
+            Asked::Count(reply) => drop(reply.send(self.machine.count())),
+            Asked::GetSpec(ask) => match self.spec(&ask.value) {
+                Some(spec) => drop(ask.reply.send(ChildSpecInfo::from(spec))),
+                None => ask.reply.refuse(CommandError::NoSuchChild(ask.value).to_string()),
+            },
+            Asked::StartChild(ask) if self.template.is_some() => {
+                ask.reply
+                    .refuse("this is a simple_one_for_one supervisor: ask it to StartDynamic, with arguments alone");
+            }
+            Asked::StartChild(ask) => self.add(ask.value.into(), ask.reply),
+            Asked::StartDynamic(ask) => match self.instance(ask.value) {
+                Ok(child) => self.add(child, ask.reply),
+                Err(why) => ask.reply.refuse(why),
+            },
+            Asked::StopChild(ask) => {
+                if let Some(command) = self.command(Requester::Done(ask.reply)) {
+                    self.machine.handle_stop_child(command, &ask.value);
+                }
+            }
+            Asked::StopPid(ask) => {
+                if let Some(command) = self.command(Requester::Done(ask.reply)) {
+                    self.machine.handle_stop_pid(command, &ask.value);
+                }
+            }
+            Asked::RestartChild(ask) => {
+                if let Some(command) = self.command(Requester::Pid(ask.reply)) {
+                    self.machine.handle_restart_child(command, &ask.value);
+                }
+            }
+            Asked::DeleteChild(ask) => {
+                if let Some(command) = self.command(Requester::Done(ask.reply)) {
+                    self.machine.handle_delete_child(command, &ask.value);
+                }
+            }
+            Asked::Timer(token) => self.machine.handle_timer(token),
+            Asked::Rebalance => {
+                self.balance_due = true;
+                self.look_around();
+            }
+        }
+    }
+
+    fn spec(&self, id: &ChildId) -> Option<&ChildSpec> {
+        let template = self.template.as_ref().map(|(template, _)| template).filter(|template| template.id == *id);
+        template.or_else(|| self.specs.get(id))
+    }
+
+    /// A dynamic child that is asked for.
+    fn instance(&mut self, extra: Json) -> Result<ChildSpec, String> {
+        let Some((template, started)) = &mut self.template else {
+            return Err("this is no simple_one_for_one supervisor: ask it to StartChild, with a child spec".to_owned());
+        };
+        *started += 1;
+        template.instance(*started, extra)
+    }
+
+    fn add(&mut self, spec: ChildSpec, reply: ReplyTo<Pid>) {
+        let Some(command) = self.command(Requester::Pid(reply)) else { return };
+        let plan = spec.plan();
+        // Looked at before the spec is kept: it must not replace that of a child of the same id.
+        if let Err(error) = self.machine.may_add(&plan) {
+            return self.answer(command, Err(error));
+        }
+        self.specs.insert(spec.id.clone(), spec);
+        self.machine.handle_add(command, plan);
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Exit { from, reason, .. } if self.context.parent() == Some(&from) => {
+                self.machine.handle_stop(reason);
+            }
+            Event::Exit { from, reason, linked: true } => self.down(&from, reason),
+            Event::Exit { reason: reason @ (ExitReason::Shutdown | ExitReason::ShutdownWith(_)), .. } => {
+                self.machine.handle_stop(reason);
+            }
+            Event::Exit { from, reason, .. } => {
+                tracing::warn!(supervisor = self.name, %from, %reason, "an exit signal that asks for no shutdown is ignored");
+            }
+            Event::Down(down) => {
+                if let Some(pid) = down.pid() {
+                    self.down(&pid, down.reason);
+                }
+            }
+            Event::NodeUp(node) => {
+                self.homes.node_up(node.name());
+                self.machine.handle_node_up(&node);
+                self.rebalance();
+            }
+            _ => {}
+        }
+    }
+
+    fn down(&mut self, pid: &Pid, reason: ExitReason) {
+        // A child may end at once: its start was done before, and is taken note of before.
+        while let Some(finished) = self.starts.take_finished() {
+            self.start_finished(finished);
+        }
+        let lost = reason == ExitReason::NoConnection && pid.node() != self.context.pid().node();
+        if let Some(child) = self.machine.child_of(pid) {
+            self.homes.left(child, pid.node().name(), lost);
+        }
+        if lost { self.machine.handle_lost(pid, now()) } else { self.machine.handle_down(pid, reason, now()) }
+    }
+
+    fn start_finished(&mut self, finished: Finished) {
+        let Finished { child, attempt, node, outcome } = finished;
+        match outcome {
+            Ok(pid) => {
+                self.context.monitor(&pid);
+                self.machine.handle_started(attempt, pid, now());
+                self.rebalance();
+            }
+            Err(error) => {
+                let nowhere = matches!(error, RequestError::NoConnection | RequestError::Draining);
+                if let Some(node) = node {
+                    let shun = matches!(error, RequestError::UnknownBehaviour { .. });
+                    self.homes.start_failed(&child, &node, shun);
+                }
+                let failure =
+                    if nowhere { StartFailure::NoPlace(error.to_string()) } else { StartFailure::Failed(error) };
+                self.machine.handle_start_failed(attempt, failure, now());
+            }
+        }
+    }
+
+    /// Does what the machine wants; gives the reason to end with, once there is one.
+    fn carry_out(&mut self) -> Option<ExitReason> {
+        while let Some(effect) = self.machine.poll_effect() {
+            match effect {
+                Effect::Start { child, attempt } => self.start(child, attempt),
+                Effect::Shutdown(pid) => self.context.exit(&pid, ExitReason::Shutdown),
+                Effect::Kill(pid) => self.context.exit(&pid, ExitReason::Kill),
+                Effect::SetTimer { token, after } => {
+                    self.context.send_after(after, SupervisorMessage::Timer(token));
+                }
+                Effect::Answer { command, outcome } => self.answer(command, outcome),
+                Effect::Forget(child) => {
+                    self.specs.remove(&child);
+                    self.homes.forget(&child);
+                }
+                Effect::Report(report) => self.report(&report),
+                Effect::Up => {
+                    if let Some(told) = self.told.take() {
+                        drop(told.send(Ok(())));
+                    }
+                }
+                Effect::Ended(reason) => return Some(reason),
+            }
+        }
+        None
+    }
+
+    fn start(&mut self, child: ChildId, attempt: Attempt) {
+        match self.specs.get(&child).map(|spec| &spec.start) {
+            Some(ChildStart::Behaviour { placement, .. }) if placement.is_choice() => {
+                self.unplaced.push((child, attempt));
+                self.look_around();
+            }
+            Some(ChildStart::Behaviour { .. }) => {
+                self.place(child, attempt, &status::with_told(self.context.runtime(), |_| None))
+            }
+            Some(ChildStart::Local(start)) => {
+                let start = start.clone();
+                let (runtime, options) =
+                    (self.context.runtime().clone(), SpawnOptions::new().link_to(self.context.pid()));
+                // Called where it is polled, so that a panic in it is caught in one place.
+                let starting = Box::pin(async move { start.call(runtime, options).await });
+                self.starts.push(child, attempt, None, starting);
+            }
+            // The machine forgets a child before its spec is forgotten.
+            None => self.no_place(attempt, "its spec is gone".to_owned()),
+        }
+    }
+
+    /// Starts a child on the node that its placement chooses.
+    fn place(&mut self, child: ChildId, attempt: Attempt, up: &[NodeStatus]) {
+        let Some(ChildSpec { start: ChildStart::Behaviour { start, placement }, .. }) = self.specs.get(&child) else {
+            return self.no_place(attempt, "its spec is gone".to_owned());
+        };
+        let runtime = self.context.runtime().clone();
+        let Some(node) = placement.choose(&child, runtime.node(), up, &self.homes) else {
+            let detail = format!("{placement} is not up");
+            return self.no_place(attempt, detail);
+        };
+        self.homes.chosen(&child, node.name(), placement);
+        if let Some(status) = up.iter().find(|status| status.node == node) {
+            self.homes.started_on(status);
+        }
+        let name: NodeName = node.name().clone();
+        let start = start.clone().link();
+        let starting = Box::pin(async move { Ok(runtime.start_on(&node, start).await?.pid) });
+        self.starts.push(child, attempt, Some(name), starting);
+    }
+
+    fn no_place(&mut self, attempt: Attempt, detail: String) {
+        self.machine.handle_start_failed(attempt, StartFailure::NoPlace(detail), now());
+    }
+
+    /// Asks what is known of the nodes, once for all who wait to know it.
+    fn look_around(&mut self) {
+        if self.look.is_none() {
+            let runtime = self.context.runtime().clone();
+            self.look = Some(Box::pin(async move { status::look(&runtime, LOOK_TIMEOUT).await }));
+        }
+    }
+
+    fn looked(&mut self, up: &[NodeStatus]) {
+        for (child, attempt) in std::mem::take(&mut self.unplaced) {
+            self.place(child, attempt, up);
+        }
+        if std::mem::take(&mut self.balance_due) {
+            self.balancing = false;
+            if let Some(child) = self.homes.next_move(up, |child| self.machine.may_move(child)) {
+                self.machine.handle_move(&child);
+                self.rebalance();
+            }
+        }
+    }
+
+    /// Looks soon whether a child that spreads has to move.
+    fn rebalance(&mut self) {
+        if self.homes.any_spread() && !std::mem::replace(&mut self.balancing, true) {
+            self.context.send_after(SPREAD_MOVE_EVERY, SupervisorMessage::Rebalance);
+        }
+    }
+
+    /// Notes who is to be answered; refuses clients, and when too many wait.
+    fn command(&mut self, requester: Requester) -> Option<CommandId> {
+        if !requester.is_member() {
+            requester
+                .refuse("only members of the cluster may change what a supervisor does; clients may look".to_owned());
+            return None;
+        }
+        if self.requesters.len() >= MAX_PENDING_COMMANDS {
+            let why = format!("{MAX_PENDING_COMMANDS} requests wait for their children already; try again later");
+            requester.refuse(why);
+            return None;
+        }
+        self.next_command += 1;
+        let command = CommandId(self.next_command);
+        self.requesters.insert(command, requester);
+        Some(command)
+    }
+
+    fn answer(&mut self, command: CommandId, outcome: Result<Option<Pid>, CommandError>) {
+        match (self.requesters.remove(&command), outcome) {
+            (Some(Requester::Pid(reply)), Ok(Some(pid))) => drop(reply.send(pid)),
+            (Some(Requester::Pid(reply)), Ok(None)) => reply.refuse("the child was stopped"),
+            (Some(Requester::Done(reply)), Ok(_)) => drop(reply.send(())),
+            (Some(requester), Err(error)) => requester.refuse(error.to_string()),
+            (None, _) => {}
+        }
+    }
+
+    fn report(&mut self, report: &Report) {
+        if let Report::StartFailed { child, cause } = report {
+            self.start_error = SupervisorError::ChildFailed { child: child.clone(), cause: cause.to_string() };
+        }
+        report::log(&self.name, report, self.homes.last(report::child_of(report)));
+    }
+
+    fn infos(&self) -> Vec<ChildInfo> {
+        let info = |child: ChildView<'_>| ChildInfo {
+            id: child.id.clone(),
+            pid: child.pid.cloned(),
+            node: child.pid.map(|pid| pid.node().name().clone()),
+            status: child.status,
+            kind: child.kind,
+            significant: child.significant,
+            restart: child.restart,
+            restarts: child.restarts,
+            last_end: child.last_end.map(str::to_owned),
+        };
+        self.machine.children().map(info).collect()
+    }
+}
+
+/// What comes of the look that is under way; never done while there is none.
+async fn next_look(look: &mut Option<Look>) -> Vec<NodeStatus> {
+    let up = poll_fn(|cx| look.as_mut().map_or(Poll::Pending, |look| look.as_mut().poll(cx))).await;
+    *look = None;
+    up
+}
+
+/// The runtime's monotonic clock, which its timers go by as well.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
