@@ -10,7 +10,12 @@ pub use rookery_runtime::{
 use rookery_runtime::{Context, NodeId, Pid, ProcessName, Received, ReplyTo, RequestError, SpawnOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::{Insight, PeerInfo, ask::Ask, status::Labels};
+use crate::{
+    Insight, PeerInfo,
+    ask::Ask,
+    operate::{Operation, Operator},
+    status::Labels,
+};
 
 /// The name of the process on every node.
 pub const SYSTEM_NAME: &str = "rookery:node";
@@ -31,6 +36,12 @@ pub enum System {
     ClusterNames(Ask<NameQuery, NameList>),
     /// The groups of the cluster, as it knows them.
     Groups(Ask<NameQuery, GroupList>),
+    /// Suspends a server, on any node, that allows it; the answer comes when it has stopped. A client needs `exit`.
+    Suspend(Ask<Pid, ()>),
+    /// Lets a suspended server go on. A client needs `exit`.
+    Resume(Ask<Pid, ()>),
+    /// What a server, on any node, tells of its state, suspended or not.
+    State(Ask<Pid, String>),
 }
 
 /// A node, as it tells of itself.
@@ -71,6 +82,7 @@ pub struct NodeInfo {
 }
 
 struct SystemServer {
+    operator: Operator,
     insight: Insight,
     since: Instant,
 }
@@ -81,7 +93,7 @@ pub(crate) fn start(insight: Insight) -> Result<(), RequestError> {
     let name = ProcessName::new(SYSTEM_NAME).map_err(|error| RequestError::Refused(error.to_string()))?;
     let options = SpawnOptions::new().name(name).label("rookery:node");
     runtime.spawn_with(options, move |mut context: Context<System>| async move {
-        let mut server = SystemServer { insight, since: Instant::now() };
+        let mut server = SystemServer { operator: Operator::new(insight.clone()), insight, since: Instant::now() };
         while !server.insight.runtime().is_closed() {
             if let Received::Message(message) = context.receive().await {
                 server.answer(message).await;
@@ -125,6 +137,9 @@ impl SystemServer {
             },
             System::Names(Ask { value: query, reply }) => drop(reply.send(runtime.list_names(&query))),
             System::ClusterNames(Ask { value: query, reply }) => drop(reply.send(runtime.list_cluster_names(&query))),
+            System::Suspend(Ask { value: pid, reply }) => self.operator.operate(Operation::Suspend, pid, reply),
+            System::Resume(Ask { value: pid, reply }) => self.operator.operate(Operation::Resume, pid, reply),
+            System::State(Ask { value: pid, reply }) => self.operator.state(pid, reply),
             System::Groups(Ask { value: query, reply }) => drop(reply.send(runtime.list_groups(&query))),
         }
     }

@@ -24,6 +24,8 @@ pub enum ProcessState {
     Running,
     /// Its code waits: for a message, an answer, a timer.
     Waiting,
+    /// It is a server that was suspended, and waits to be resumed.
+    Suspended,
     /// It was told to end, and its code has not come to an `.await` since.
     Stopping,
 }
@@ -35,6 +37,7 @@ impl ProcessState {
         match self {
             Self::Running => "running",
             Self::Waiting => "waiting",
+            Self::Suspended => "suspended",
             Self::Stopping => "stopping",
         }
     }

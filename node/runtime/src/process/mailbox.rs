@@ -304,6 +304,7 @@ impl<M: Message> Process<M> {
         let mut state = lock(&self.state);
         let urgent = Item::take_urgent(taken, parent).or_else(|| Item::take_urgent(&mut state.queue, parent));
         state.suspended = urgent.is_none();
+        self.vitals.left(taken.len());
         match urgent {
             Some(item) => Poll::Ready(item),
             None => {
@@ -715,6 +716,7 @@ impl<M: Message> Process<M> {
             behaviour: self.label.to_owned(),
             state: match state.phase {
                 Phase::Running if self.vitals.is_running() => ProcessState::Running,
+                Phase::Running if state.suspended => ProcessState::Suspended,
                 Phase::Running => ProcessState::Waiting,
                 Phase::Ending(_) | Phase::Ended(_) => ProcessState::Stopping,
             },

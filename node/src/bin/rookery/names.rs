@@ -76,7 +76,8 @@ pub(crate) async fn names(args: &NamesArgs, session: &Session) -> Result<(), Com
     }
     if args.node.is_none() {
         let here = [session.runtime.node().clone()];
-        let mut known = session.ask_each(&here, move |reply| System::ClusterNames(Ask::new(query.clone(), reply))).await?;
+        let mut known =
+            session.ask_each(&here, move |reply| System::ClusterNames(Ask::new(query.clone(), reply))).await?;
         for (_, list) in known.answered.drain(..) {
             add(list, None);
         }
@@ -134,7 +135,9 @@ async fn members(group: &Group, session: &Session) -> Result<(), CommandError> {
     }
     match members.is_empty() {
         false => Ok(()),
-        true => Err(CommandError::NotDone(format!("the group {group} has no members; `rookery groups` lists those that have"))),
+        true => Err(CommandError::NotDone(format!(
+            "the group {group} has no members; `rookery groups` lists those that have"
+        ))),
     }
 }
 
