@@ -28,7 +28,7 @@ pub use behaviour::{
     server::{Next, Server, Starting},
 };
 pub use group::GroupAddress;
-pub use listing::{MAX_LISTED, ProcessList, ProcessQuery, SortBy};
+pub use listing::{GroupInfo, GroupList, MAX_LISTED, NameList, NameQuery, ProcessList, ProcessQuery, SortBy};
 pub use load::Load;
 pub use message::{Message, tag_of};
 pub use process::{

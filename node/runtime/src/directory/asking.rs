@@ -285,6 +285,12 @@ impl Runtime {
         groups
     }
 
+    /// How many groups have members, as this node knows them.
+    #[must_use]
+    pub fn group_count(&self) -> usize {
+        self.directory().read().groups.len()
+    }
+
     /// Some members in the order of their pids, as many as fit an answer.
     fn members_after(&self, group: &Group, after: Option<&Pid>) -> ResponseBody {
         let state = self.directory().read();

@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rookery_protocol::{
@@ -29,7 +29,7 @@ use crate::{
         AnyProcess,
         deadline::{Deadline, Inherited},
         event::{Down, Event},
-        info::{CallInfo, MAX_TIES_TOLD, ProcessDetails, ProcessInfo, ProcessState, Vitals},
+        info::{CallInfo, Callee, ProcessDetails, ProcessInfo, ProcessState, Vitals, some},
         relations::{Lost, Relations},
         task::text_of,
     },
@@ -304,6 +304,7 @@ impl<M: Message> Process<M> {
         let mut state = lock(&self.state);
         let urgent = Item::take_urgent(taken, parent).or_else(|| Item::take_urgent(&mut state.queue, parent));
         state.suspended = urgent.is_none();
+        self.vitals.left(taken.len());
         match urgent {
             Some(item) => Poll::Ready(item),
             None => {
@@ -648,19 +649,19 @@ impl<M: Message> AnyProcess for Process<M> {
         fail_all(queue, reason);
     }
 
-    fn begin_call(&self, to: Destination, since: Instant) -> bool {
-        let mut state = lock(&self.state);
-        if state.ended() || state.relations.as_ref().is_some_and(|relations| relations.call.is_some()) {
+    fn begin_call(&self, to: Callee<'_>, since: Instant) -> bool {
+        if self.vitals.is_calling() {
             return false;
         }
-        state.relations().call = Some((to, since));
-        true
-    }
-
-    fn end_call(&self) {
-        if let Some(relations) = lock(&self.state).relations.as_mut() {
-            relations.call = None;
+        if let Callee::Other(to) = to {
+            let mut state = lock(&self.state);
+            if state.ended() {
+                return false;
+            }
+            state.relations().called = Some(to.clone());
         }
+        self.vitals.begin_call(to, self.runtime.us_at(since));
+        true
     }
 
     fn mailbox_len(&self) -> usize {
@@ -683,6 +684,9 @@ impl<M: Message> AnyProcess for Process<M> {
             message: message::tag_of::<M>().to_owned(),
             mailbox_limit: state.capacity,
             members_only: self.members_only,
+            // What the directory knows; the process does not.
+            cluster_names: Vec::new(),
+            groups: Vec::new(),
             linked: some(relations.into_iter().flat_map(|relations| relations.linked().cloned())),
             monitored: some(relations.into_iter().flat_map(|relations| relations.monitors.values().map(to_text))),
             watched_by: some(
@@ -697,13 +701,22 @@ impl<M: Message> Process<M> {
     fn info_of(&self, state: &State<M>) -> ProcessInfo {
         let relations = state.relations.as_deref();
         let count = |count: Option<usize>| count.unwrap_or(0) as u64;
-        let call = relations.and_then(|relations| relations.call.as_ref());
+        let now_us = self.runtime.uptime_us();
+        let call = self.vitals.call(relations.and_then(|relations| relations.called.as_ref()));
+        let call = call.map(|(to, since_us)| CallInfo {
+            to: match to {
+                Callee::Own(serial) => Pid::new(self.pid.node().clone(), serial).to_string(),
+                Callee::Other(to) => to.to_string(),
+            },
+            for_ms: now_us.saturating_sub(since_us) / 1_000,
+        });
         ProcessInfo {
             pid: self.pid.clone(),
             names: relations.map(|relations| relations.names.clone()).unwrap_or_default(),
             behaviour: self.label.to_owned(),
             state: match state.phase {
                 Phase::Running if self.vitals.is_running() => ProcessState::Running,
+                Phase::Running if state.suspended => ProcessState::Suspended,
                 Phase::Running => ProcessState::Waiting,
                 Phase::Ending(_) | Phase::Ended(_) => ProcessState::Stopping,
             },
@@ -711,9 +724,9 @@ impl<M: Message> Process<M> {
             handled: self.vitals.handled(),
             steps: self.vitals.steps(),
             memory_bytes: self.bytes(state) as u64,
-            age_ms: self.vitals.age_us(self.runtime.uptime_us()) / 1_000,
+            age_ms: self.vitals.age_us(now_us) / 1_000,
             parent: self.parent.as_ref().map(|parent| parent.pid.clone()),
-            call: call.map(|(to, since)| CallInfo { to: to.to_string(), for_ms: milliseconds(since.elapsed()) }),
+            call,
             links: count(relations.map(|relations| relations.linked().count())),
             monitors: count(relations.map(|relations| relations.monitors.len())),
             watchers: count(relations.map(|relations| relations.watchers.len())),
@@ -728,19 +741,8 @@ impl<M: Message> Process<M> {
     }
 }
 
-/// As many as may be told, in order.
-fn some<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
-    let mut some: Vec<T> = all.take(MAX_TIES_TOLD).collect();
-    some.sort_unstable();
-    some
-}
-
 fn to_text(to: &Destination) -> String {
     to.to_string()
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a process sends when it makes or removes ties.
