@@ -208,18 +208,19 @@ impl Node {
             let _entered = io.handle().enter();
             Discovery::start(config.discovery, seed, found)?
         };
-        io.handle().spawn(mesh.clone().accept_all(endpoint.clone()));
-        let dialling = mesh.clone();
-        io.handle().spawn(async move {
-            dialler::run(dialling, seed, discovered, hinted).await;
-            drop(discovery);
-        });
+        // Before there are peers, which tell these processes of themselves as soon as they are connected.
         crate::status::start(&runtime, config.labels.clone())?;
         crate::system::start(Insight {
             runtime: runtime.clone(),
             mesh: Arc::downgrade(&mesh),
             labels: config.labels.clone(),
         })?;
+        io.handle().spawn(mesh.clone().accept_all(endpoint.clone()));
+        let dialling = mesh.clone();
+        io.handle().spawn(async move {
+            dialler::run(dialling, seed, discovered, hinted).await;
+            drop(discovery);
+        });
         tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
         Ok(Self { runtime, mesh, labels: config.labels, endpoint, address, drain_timeout: config.drain_timeout, io })
     }
