@@ -254,12 +254,6 @@ impl Node {
         self.mesh.peers.client_count()
     }
 
-    /// How many things that clients asked for were refused by policy (C3).
-    #[must_use]
-    pub fn refused_to_clients(&self) -> u64 {
-        self.mesh.refused_to_clients.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
     /// A handle for what asks about the node from inside one of its processes.
     #[must_use]
     pub fn insight(&self) -> Insight {
@@ -343,13 +337,6 @@ impl Insight {
     #[must_use]
     pub fn labels(&self) -> Labels {
         self.labels.clone()
-    }
-
-    /// How many things that clients asked for were refused by policy (C3).
-    #[must_use]
-    pub fn refused_to_clients(&self) -> u64 {
-        let refused = |mesh: Arc<Mesh>| mesh.refused_to_clients.load(std::sync::atomic::Ordering::Relaxed);
-        self.mesh.upgrade().map(refused).unwrap_or_default()
     }
 
     /// How many clients are connected.
