@@ -255,12 +255,6 @@ impl Node {
         self.mesh.peers.client_count()
     }
 
-    /// How many things that clients asked for were refused by policy (C3).
-    #[must_use]
-    pub fn refused_to_clients(&self) -> u64 {
-        self.mesh.refused_to_clients.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
     /// A handle for what asks about the node from inside one of its processes.
     #[must_use]
     pub fn insight(&self) -> Insight {

@@ -91,7 +91,7 @@ struct SystemServer {
 pub(crate) fn start(insight: Insight) -> Result<(), RequestError> {
     let runtime = insight.runtime().clone();
     let name = ProcessName::new(SYSTEM_NAME).map_err(|error| RequestError::Refused(error.to_string()))?;
-    let options = SpawnOptions::new().name(name).label("rookery:node");
+    let options = SpawnOptions::new().name(name).label("rookery:node").vital();
     runtime.spawn_with(options, move |mut context: Context<System>| async move {
         let mut server = SystemServer { operator: Operator::new(insight.clone()), insight, since: Instant::now() };
         while !server.insight.runtime().is_closed() {
@@ -121,7 +121,7 @@ impl SystemServer {
                 cluster_names: runtime.cluster_name_count() as u64,
                 groups: runtime.group_count() as u64,
                 clients: self.insight.clients() as u64,
-                refused_to_clients: self.insight.refused_to_clients(),
+                refused_to_clients: runtime.refused_to_clients(),
                 dead_letters: runtime.dead_letters(),
                 behaviours: runtime.behaviours().names().map(ToString::to_string).collect(),
                 peers: self.insight.peers(),

@@ -81,6 +81,7 @@ pub struct SpawnOptions {
     mailbox: u32,
     label: Option<&'static str>,
     members_only: bool,
+    vital: bool,
     /// It runs a server that allows requests to it as a system.
     sys: bool,
     /// By a request: who asked makes its end of the ties when it is told of the child, wherever it is. A child that does
@@ -151,6 +152,14 @@ impl SpawnOptions {
         self
     }
 
+    /// Not for clients to end, whatever their policy: exit signals that they send it are refused, and so are links, over which
+    /// their exits would end it (C3). For processes that nobody starts again.
+    #[must_use]
+    pub fn vital(mut self) -> Self {
+        self.vital = true;
+        self
+    }
+
     /// At most so many messages of local senders wait in its mailbox; then `send` waits and `try_send` is refused (S6).
     /// 0 is no limit.
     #[must_use]
@@ -164,9 +173,9 @@ impl SpawnOptions {
         self
     }
 
-    /// The mailbox's limit, whether it is for members only, and whether it allows requests as a system.
-    pub(crate) fn of_process(&self) -> (u32, bool, bool) {
-        (self.mailbox, self.members_only, self.sys)
+    /// What a process keeps of them.
+    pub(crate) fn of_process(&self) -> Kept {
+        Kept { capacity: self.mailbox, members_only: self.members_only, vital: self.vital, sys: self.sys }
     }
 
     pub(crate) fn parent(&self) -> Option<&Pid> {
@@ -184,6 +193,19 @@ impl SpawnOptions {
         self.label = Some(label);
         self
     }
+}
+
+/// What a process keeps of the options that it was started with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    /// How many messages local senders may queue; 0 is no limit.
+    pub(crate) capacity: u32,
+    /// Out of reach of clients.
+    pub(crate) members_only: bool,
+    /// Not for clients to end.
+    pub(crate) vital: bool,
+    /// It runs a server that allows requests to it as a system.
+    pub(crate) sys: bool,
 }
 
 /// A process that was started.

@@ -40,8 +40,6 @@ pub(crate) struct Mesh {
     missed_hint: AtomicBool,
     /// Says why this node leaves, once it does.
     pub(crate) leaving: watch::Sender<Option<String>>,
-    /// How many things the policy has refused to clients.
-    pub(crate) refused_to_clients: AtomicU64,
     arbiter: Mutex<Arbiter>,
     /// What was logged of connections that were refused.
     pub(super) refusals: Mutex<Troubles<(IpAddr, String)>>,
@@ -81,7 +79,6 @@ impl Mesh {
             hints: parts.hints,
             missed_hint: AtomicBool::new(false),
             leaving: watch::channel(None).0,
-            refused_to_clients: AtomicU64::new(0),
             arbiter: Mutex::new(Arbiter::new(own)),
             refusals: Mutex::default(),
             next_connection: AtomicU64::new(1),

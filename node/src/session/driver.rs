@@ -174,7 +174,7 @@ impl Inbox for ClientInbox {
             return Ok(());
         }
         if let Err(detail) = self.policy.check(&self.client.name, self.client.session, &signal) {
-            self.mesh.refused_to_clients.fetch_add(1, Ordering::Relaxed);
+            runtime.count_refused_to_client();
             self.client.edges().let_go(&signal);
             let so_far = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
             // A client that goes on and on shall not fill the log.

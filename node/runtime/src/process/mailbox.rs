@@ -35,7 +35,7 @@ use crate::{
     },
     reply::{CallError, RemoteReply, dropping},
     runtime::Runtime,
-    spawn::SpawnOptions,
+    spawn::{Kept, SpawnOptions},
     sync::lock,
 };
 
@@ -123,6 +123,8 @@ pub(crate) struct Process<M> {
     vitals: Vitals,
     /// Out of reach of clients.
     members_only: bool,
+    /// Not for clients to end.
+    vital: bool,
     /// It runs a server that allows requests to it as a system.
     sys: bool,
     /// It has to end; looked at without the lock before each poll.
@@ -231,7 +233,7 @@ impl<M: Message> Process<M> {
         parent: Option<Parent>,
         options: &SpawnOptions,
     ) -> Self {
-        let (capacity, members_only, sys) = options.of_process();
+        let Kept { capacity, members_only, vital, sys } = options.of_process();
         Self {
             pid,
             vitals: Vitals::new(runtime.uptime_us()),
@@ -239,6 +241,7 @@ impl<M: Message> Process<M> {
             label,
             parent,
             members_only,
+            vital,
             sys,
             ending: AtomicBool::new(false),
             inherited: Inherited::default(),
@@ -410,6 +413,10 @@ impl<M: Message> AnyProcess for Process<M> {
 
     fn members_only(&self) -> bool {
         self.members_only
+    }
+
+    fn vital(&self) -> bool {
+        self.vital
     }
 
     fn inherited(&self) -> &Inherited {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use rookery_node::{
-    ConnectionSettings, Node, NodeConfig, NodeName, Start, StartError,
+    ConnectionSettings, Node, NodeConfig, NodeName, SpawnOptions, Start, StartError,
     discovery::DiscoveryConfig,
     session::policy::{Pattern, Policy},
     stock,
@@ -99,7 +99,10 @@ async fn start_boot(node: &Node, boot: Vec<String>) -> Result<(), RunError> {
     let name = "rookery:boot".parse().map_err(|error| RunError::Boot(format!("{error}")))?;
     let mut spec = SupervisorSpec::new(Strategy::OneForOne).name(name);
     spec.children = children;
-    Supervisor::start(node, spec).await.map_err(|error| RunError::Boot(error.to_string()))?;
+    // Nobody would start it again.
+    Supervisor::start_with(node, spec, SpawnOptions::new().vital())
+        .await
+        .map_err(|error| RunError::Boot(error.to_string()))?;
     tracing::info!(behaviours = boot.join(","), "started under their own names");
     Ok(())
 }
