@@ -3,3 +3,4 @@
 pub(crate) mod registry;
 pub(crate) mod server;
 pub(crate) mod system;
+pub(crate) mod task;
