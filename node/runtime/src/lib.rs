@@ -22,6 +22,7 @@ pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
 pub use behaviour::{
     registry::Behaviours,
     server::{Next, Server, Starting},
+    state_machine::{MAX_HELD_EVENTS, Machine, StateEvent, StateMachine, Timeouts, Transition},
     task::{Task, TaskError, TaskShutdown, TaskStartError, TaskSupervisor},
 };
 pub use message::{Message, tag_of};

@@ -2,5 +2,6 @@
 
 pub(crate) mod registry;
 pub(crate) mod server;
+pub(crate) mod state_machine;
 pub(crate) mod system;
 pub(crate) mod task;
