@@ -20,6 +20,7 @@ pub mod tls;
 
 pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
 pub use behaviour::{
+    event_manager::{EventHandler, EventManager, EventMessage, HandlerId, HandlerToAdd, MAX_HANDLERS},
     registry::Behaviours,
     server::{Next, Server, Starting},
     state_machine::{MAX_HELD_EVENTS, Machine, StateEvent, StateMachine, Timeouts, Transition},
