@@ -122,6 +122,8 @@ pub(crate) struct Process<M> {
     sys: bool,
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
+    /// It runs a server that is to handle nothing.
+    suspended: AtomicBool,
     /// The deadline of the call that it has received last.
     inherited: Inherited,
     state: Mutex<State<M>>,
@@ -138,8 +140,8 @@ struct State<M> {
     /// How many messages local senders may queue before they wait; 0 is no limit.
     capacity: u32,
     traps_exits: bool,
-    /// The receiver is suspended: it is woken by what is no message only.
-    suspended: bool,
+    /// The receiver waits for what is urgent: messages do not wake it.
+    quiet: bool,
     phase: Phase,
     /// Ties to others; none for most processes.
     relations: Option<Box<Relations>>,
@@ -171,7 +173,7 @@ impl<M> State<M> {
     }
 
     fn push(&mut self, item: Item<M>) -> Option<Waker> {
-        let wakes = !self.suspended || matches!(item, Item::Other(_));
+        let wakes = !self.quiet || matches!(item, Item::Other(_));
         self.queue.push_back(item);
         if wakes { self.receiver.take() } else { None }
     }
@@ -221,6 +223,7 @@ impl<M: Message> Process<M> {
             members_only,
             sys,
             ending: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
             inherited: Inherited::default(),
             room: (capacity != 0).then(Box::default),
             state: Mutex::new(State {
@@ -229,7 +232,7 @@ impl<M: Message> Process<M> {
                 task: None,
                 capacity,
                 traps_exits: false,
-                suspended: false,
+                quiet: false,
                 phase: Phase::Running,
                 relations: None,
             }),
@@ -259,7 +262,7 @@ impl<M: Message> Process<M> {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
                 _ => state.receiver = Some(cx.waker().clone()),
             }
-            state.suspended = false;
+            state.quiet = false;
             return Poll::Pending;
         }
         std::mem::swap(&mut state.queue, empty);
@@ -278,7 +281,7 @@ impl<M: Message> Process<M> {
     ) -> Poll<Item<M>> {
         let mut state = lock(&self.state);
         let urgent = Item::take_urgent(taken, parent).or_else(|| Item::take_urgent(&mut state.queue, parent));
-        state.suspended = urgent.is_none();
+        state.quiet = urgent.is_none();
         match urgent {
             Some(item) => Poll::Ready(item),
             None => {
@@ -286,6 +289,14 @@ impl<M: Message> Process<M> {
                 Poll::Pending
             }
         }
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn suspend(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Release);
     }
 
     /// Gives back the memory of a queue that is empty.
