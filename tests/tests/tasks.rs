@@ -13,8 +13,7 @@ use std::{
 };
 
 use rookery_runtime::{
-    Context, Event, ExitReason, Received, Runtime, SpawnOptions, Task, TaskError, TaskShutdown, TaskStartError,
-    TaskSupervisor,
+    Context, Event, ExitReason, Received, Runtime, SpawnOptions, Task, TaskError, TaskStartError, TaskSupervisor,
 };
 use rookery_tests::{Note, Puppet, eventually, watch, within};
 use tokio::sync::oneshot;
@@ -27,7 +26,7 @@ rookery_tests::contract! {
         a_task_that_fails_ends_its_owner,
         a_trapping_owner_is_told_and_gets_the_reason,
         a_task_is_shut_down_without_harm_to_its_owner,
-        a_task_that_will_not_stop_is_killed,
+        a_task_that_does_not_yield_is_not_waited_for_longer_than_told,
         a_supervised_task_harms_nobody,
         a_task_supervisor_is_bounded,
         tasks_end_with_their_supervisor,
@@ -104,50 +103,41 @@ async fn a_trapping_owner_is_told_and_gets_the_reason(a: &Runtime, _: &Runtime) 
 
 async fn a_task_is_shut_down_without_harm_to_its_owner(a: &Runtime, _: &Runtime) {
     let owner = Puppet::new(a);
-    for how in [TaskShutdown::Kill, TaskShutdown::Within(LONG)] {
-        let outcome = owner
-            .run_async(move |context| {
-                Box::pin(async move { Task::spawn(context, pending::<()>()).unwrap().shutdown(context, how).await })
-            })
-            .await;
-        let reason = if how == TaskShutdown::Kill { ExitReason::Killed } else { ExitReason::Shutdown };
-        assert_eq!(outcome, Err(TaskError::Exited(reason)));
-    }
+    let outcome = owner.run_async(|context| {
+        Box::pin(async move { Task::spawn(context, pending::<()>()).unwrap().shutdown(context, LONG).await })
+    });
+    assert_eq!(outcome.await, Err(TaskError::Exited(ExitReason::Shutdown)));
     // One that has its result gives it all the same.
-    let outcome = owner
-        .run_async(|context| {
-            Box::pin(async move {
-                let task = Task::spawn(context, async { 5 }).unwrap();
-                let runtime = context.runtime().clone();
-                eventually("the task has ended", || runtime.processes().iter().all(|info| info.pid != *task.pid()))
-                    .await;
-                task.shutdown(context, TaskShutdown::Kill).await
-            })
+    let outcome = owner.run_async(|context| {
+        Box::pin(async move {
+            let task = Task::spawn(context, async { 5 }).unwrap();
+            let runtime = context.runtime().clone();
+            eventually("the task has ended", || runtime.processes().iter().all(|info| info.pid != *task.pid())).await;
+            task.shutdown(context, LONG).await
         })
-        .await;
-    assert_eq!(outcome, Ok(5));
+    });
+    assert_eq!(outcome.await, Ok(5));
     owner.run(|_| ()).await;
 }
 
-async fn a_task_that_will_not_stop_is_killed(a: &Runtime, _: &Runtime) {
+async fn a_task_that_does_not_yield_is_not_waited_for_longer_than_told(a: &Runtime, _: &Runtime) {
     let owner = Puppet::new(a);
-    let outcome = owner
-        .run_async(|context| {
-            Box::pin(async move {
-                let (tell, told) = oneshot::channel();
-                // It never comes to an `.await` before the second has passed.
-                let task = Task::spawn(context, async move {
-                    tell.send(()).unwrap();
-                    std::thread::sleep(Duration::from_millis(100));
-                    pending::<()>().await;
-                });
-                told.await.unwrap();
-                task.unwrap().shutdown(context, TaskShutdown::Within(Duration::ZERO)).await
-            })
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let outcome = owner.run_async(|context| {
+        Box::pin(async move {
+            let (tell, told) = oneshot::channel();
+            let task = Task::spawn(context, async move {
+                // From another thread: what this one wakes might wait for it.
+                std::thread::spawn(move || tell.send(()).unwrap());
+                assert!(gate.recv().is_err());
+                pending::<()>().await;
+            });
+            told.await.unwrap();
+            task.unwrap().shutdown(context, Duration::from_millis(10)).await
         })
-        .await;
-    // The first reason counts; it is told only once the task has ended.
-    assert_eq!(outcome, Err(TaskError::Exited(ExitReason::Shutdown)));
+    });
+    assert_eq!(outcome.await, Err(TaskError::Timeout));
+    drop(release);
 }
 
 async fn a_supervised_task_harms_nobody(a: &Runtime, _: &Runtime) {

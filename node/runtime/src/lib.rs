@@ -24,7 +24,7 @@ pub use behaviour::{
     registry::Behaviours,
     server::{Next, Server, Starting},
     state_machine::{MAX_HELD_EVENTS, Machine, StateEvent, StateMachine, Timeouts, Transition},
-    task::{Task, TaskError, TaskShutdown, TaskStartError, TaskSupervisor},
+    task::{Task, TaskError, TaskStartError, TaskSupervisor},
 };
 pub use message::{Message, tag_of};
 pub use process::{

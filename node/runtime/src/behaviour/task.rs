@@ -40,15 +40,6 @@ pub struct Task<T: Send + 'static> {
     slot: Arc<Slot<T>>,
 }
 
-/// How a task is [shut down](Task::shutdown).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TaskShutdown {
-    /// At once, as `:brutal_kill`.
-    Kill,
-    /// It is told to, and killed if it lives on for so long. A task that does not trap exits ends at its next `.await`.
-    Within(Duration),
-}
-
 /// Why a task has no result.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TaskError {
@@ -123,21 +114,17 @@ impl<T: Send + 'static> Task<T> {
         }
     }
 
-    /// Ends the task, and waits until it has ended. Its owner, which gives its context, is unlinked first, and so does
-    /// not hear of it. Gives the result, if the task had one before it ended. As `Task.shutdown/2`.
+    /// Ends the task at its next `.await`, and waits until it has ended, at most so long. Its owner, which gives its
+    /// context, is unlinked first, and so does not hear of it. Gives the result, if the task had one before it ended. As
+    /// `Task.shutdown/2`.
     ///
     /// # Errors
-    /// [`TaskError::Exited`] with what it ended by: `Killed`, `Shutdown`, or whatever was first; `Taken`.
-    pub async fn shutdown<M: Message>(mut self, owner: &mut Context<M>, how: TaskShutdown) -> Result<T, TaskError> {
+    /// [`TaskError::Exited`] with what it ended by, which is `Shutdown` unless something else was first; `Timeout` if it
+    /// comes to no `.await`; `Taken`.
+    pub async fn shutdown<M: Message>(mut self, owner: &mut Context<M>, patience: Duration) -> Result<T, TaskError> {
         owner.unlink(&self.pid);
-        if let TaskShutdown::Within(patience) = how {
-            self.runtime.exit(&self.pid, ExitReason::Shutdown);
-            if let Some(outcome) = self.yield_result(patience).await {
-                return outcome;
-            }
-        }
-        self.runtime.exit(&self.pid, ExitReason::Kill);
-        poll_fn(|cx| self.slot.poll_take(cx)).await.map_err(TaskError::from)
+        self.runtime.exit(&self.pid, ExitReason::Shutdown);
+        self.await_result(patience).await
     }
 }
 
