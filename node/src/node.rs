@@ -355,15 +355,8 @@ impl Insight {
         if policy_of(&mesh.policies, &mesh.default_policy, &client.name).exit {
             return Ok(());
         }
-        mesh.refused_to_clients.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.runtime.count_refused_to_client();
         Err(format!("the policy of client `{}` does not let it suspend or resume servers: it needs exit", client.name))
-    }
-
-    /// How many things that clients asked for were refused by policy (C3).
-    #[must_use]
-    pub fn refused_to_clients(&self) -> u64 {
-        let refused = |mesh: Arc<Mesh>| mesh.refused_to_clients.load(std::sync::atomic::Ordering::Relaxed);
-        self.mesh.upgrade().map(refused).unwrap_or_default()
     }
 
     /// How many clients are connected.

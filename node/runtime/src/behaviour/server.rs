@@ -292,9 +292,8 @@ async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Messa
     };
     told.0.tell(Ok(context.pid().clone()));
     drop(told);
-    let mut suspended = false;
     let reason = loop {
-        if let Err(reason) = step(&mut server, &mut context, &mut suspended).await {
+        if let Err(reason) = step(&mut server, &mut context).await {
             break reason;
         }
     };
@@ -303,12 +302,8 @@ async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Messa
 }
 
 /// One step of a server: what it wants to do next, or what comes to it.
-async fn step<S: Server>(
-    server: &mut S,
-    context: &mut Context<S::Message>,
-    suspended: &mut bool,
-) -> Result<(), ExitReason> {
-    let next = if *suspended { Next::Receive } else { server.next() };
+async fn step<S: Server>(server: &mut S, context: &mut Context<S::Message>) -> Result<(), ExitReason> {
+    let next = if context.is_suspended() { Next::Receive } else { server.next() };
     let incoming = match next {
         Next::Continue => {
             // However much is left to do, other processes run.
@@ -316,17 +311,16 @@ async fn step<S: Server>(
             return server.handle_continue(context).await;
         }
         // Boxed: a server that waits without a limit has no timer.
-        Next::ReceiveWithin(timeout) => {
-            match Box::pin(tokio::time::timeout(timeout, context.receive_incoming(false))).await {
-                Ok(incoming) => incoming,
-                Err(_) => return server.handle_timeout(context).await,
-            }
-        }
+        Next::ReceiveWithin(timeout) => match Box::pin(tokio::time::timeout(timeout, context.receive_incoming())).await
+        {
+            Ok(incoming) => incoming,
+            Err(_) => return server.handle_timeout(context).await,
+        },
         Next::Hibernate => {
             context.hibernate();
-            context.receive_incoming(false).await
+            context.receive_incoming().await
         }
-        Next::Receive => context.receive_incoming(*suspended).await,
+        Next::Receive => context.receive_incoming().await,
     };
     match incoming {
         Incoming::Received(Received::Message(message)) => server.handle(message, context).await,
@@ -334,17 +328,15 @@ async fn step<S: Server>(
             Err(reason)
         }
         Incoming::Received(Received::Event(event)) => server.event(event, context).await,
-        Incoming::System(request) => {
-            match request {
-                SystemRequest::Suspend => *suspended = true,
-                SystemRequest::Resume => *suspended = false,
-                SystemRequest::State(reply) => match server.state() {
-                    Some(state) => drop(reply.send(state)),
-                    None => reply.refuse("the server does not tell its state (Server::state)"),
-                },
+        Incoming::System(SystemRequest::State(reply)) => {
+            match server.state() {
+                Some(state) => drop(reply.send(state)),
+                None => reply.refuse("the server does not tell its state (Server::state)"),
             }
             Ok(())
         }
+        // The next step waits as it says.
+        Incoming::System(SystemRequest::Suspend | SystemRequest::Resume) => Ok(()),
     }
 }
 

@@ -129,6 +129,8 @@ pub(crate) struct Process<M> {
     sys: bool,
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
+    /// It runs a server that is to handle nothing.
+    suspended: AtomicBool,
     /// The deadline of the call that it has received last.
     inherited: Inherited,
     state: Mutex<State<M>>,
@@ -152,8 +154,8 @@ struct State<M> {
     /// How many messages local senders may queue before they wait; 0 is no limit.
     capacity: u32,
     traps_exits: bool,
-    /// The receiver is suspended: it is woken by what is no message only.
-    suspended: bool,
+    /// The receiver waits for what is urgent: messages do not wake it.
+    quiet: bool,
     phase: Phase,
     /// Ties to others; none for most processes.
     relations: Option<Box<Relations>>,
@@ -185,7 +187,7 @@ impl<M> State<M> {
     }
 
     fn push(&mut self, item: Item<M>) -> Option<Waker> {
-        let wakes = !self.suspended || matches!(item, Item::Other(_));
+        let wakes = !self.quiet || matches!(item, Item::Other(_));
         self.queue.push_back(item);
         if wakes { self.receiver.take() } else { None }
     }
@@ -244,6 +246,7 @@ impl<M: Message> Process<M> {
             vital,
             sys,
             ending: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
             inherited: Inherited::default(),
             room: (capacity != 0).then(Box::default),
             state: Mutex::new(State {
@@ -252,7 +255,7 @@ impl<M: Message> Process<M> {
                 task: None,
                 capacity,
                 traps_exits: false,
-                suspended: false,
+                quiet: false,
                 phase: Phase::Running,
                 relations: None,
             }),
@@ -287,7 +290,7 @@ impl<M: Message> Process<M> {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
                 _ => state.receiver = Some(cx.waker().clone()),
             }
-            state.suspended = false;
+            state.quiet = false;
             return Poll::Pending;
         }
         std::mem::swap(&mut state.queue, empty);
@@ -306,7 +309,7 @@ impl<M: Message> Process<M> {
     ) -> Poll<Item<M>> {
         let mut state = lock(&self.state);
         let urgent = Item::take_urgent(taken, parent).or_else(|| Item::take_urgent(&mut state.queue, parent));
-        state.suspended = urgent.is_none();
+        state.quiet = urgent.is_none();
         self.vitals.left(taken.len());
         match urgent {
             Some(item) => Poll::Ready(item),
@@ -315,6 +318,14 @@ impl<M: Message> Process<M> {
                 Poll::Pending
             }
         }
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn suspend(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Release);
     }
 
     /// Gives back the memory of a queue that is empty.
@@ -723,7 +734,7 @@ impl<M: Message> Process<M> {
             behaviour: self.label.to_owned(),
             state: match state.phase {
                 Phase::Running if self.vitals.is_running() => ProcessState::Running,
-                Phase::Running if state.suspended => ProcessState::Suspended,
+                Phase::Running if self.is_suspended() => ProcessState::Suspended,
                 Phase::Running => ProcessState::Waiting,
                 Phase::Ending(_) | Phase::Ended(_) => ProcessState::Stopping,
             },
