@@ -34,9 +34,14 @@ impl Cli {
 }
 
 async fn node(certificates: &Certificates, name: &str, more: &[&str]) -> (Program, String) {
+    node_of(POLICY, certificates, name, more).await
+}
+
+/// A node with this file.
+async fn node_of(toml: &str, certificates: &Certificates, name: &str, more: &[&str]) -> (Program, String) {
     let identity = certificates.node(name).display().to_string();
-    let config = certificates.dir().join("rookery.toml");
-    std::fs::write(&config, POLICY).unwrap();
+    let config = certificates.dir().join(format!("{name}.toml"));
+    std::fs::write(&config, toml).unwrap();
     let config = config.display().to_string();
     let arguments = ["start", "--name", name, "--identity", &identity, "--config", &config, "--listen", "127.0.0.1:0"];
     let program = Program::start(&certificates.dir().join(format!("{name}.log")), &[&arguments, more].concat());
@@ -114,6 +119,52 @@ async fn a_client_without_a_policy_may_call_and_monitor_and_no_more() {
     assert_eq!(cli.ok(&["call", "counter", "{\"Get\":null}"]), "0", "and the counter lives");
     drop(node);
     assert!(cli.fails(&["nodes", "--timeout-ms", "1500"]).contains("cannot connect to"));
+}
+
+const TREE: &str = r#"
+[[supervisor]]
+name = "orders"
+[[supervisor.children]]
+id = "west"
+behaviour = "counter"
+arguments = 7
+name = "seven"
+placement = { label = { zone = "west" } }
+[[supervisor.children]]
+id = "books"
+strategy = "rest_for_one"
+[[supervisor.children.children]]
+id = "ledger"
+behaviour = "kv"
+name = "ledger"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn v7_a_tree_of_the_file_runs_where_its_labels_say() {
+    let certificates = Certificates::new("cli-trees");
+    let (one, address) = node_of(TREE, &certificates, "one", &["--boot", "none", "--label", "zone=east"]).await;
+    let cli = Cli { connect: address.clone(), identity: certificates.client("guest").display().to_string() };
+    // The tree is up without the node that one of its children waits for.
+    rookery_tests::eventually("the tree is up", || cli.output(&["call", "ledger", "{\"Keys\":null}"]).status.success())
+        .await;
+    let west = || {
+        let children: serde_json::Value =
+            serde_json::from_str(&cli.ok(&["call", "orders", "{\"Children\":null}"])).unwrap();
+        let shown = |child: &serde_json::Value| {
+            format!("{} {} {}", child["id"], child["status"], child["node"]).replace('"', "")
+        };
+        children.as_array().unwrap().iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(west(), ["west starting null", "books running one"]);
+    let labels = ["--label", "zone=west", "--label", "disk=ssd"];
+    let (two, _) = node(&certificates, "two", &[&labels[..], &["--boot", "none", "--peers", &address]].concat()).await;
+    rookery_tests::eventually("the child has found its node", || west()[0] == "west running two").await;
+    assert_eq!(cli.ok(&["call", "seven@two", "{\"Get\":null}"]), "7");
+    let nodes: serde_json::Value = serde_json::from_str(&cli.ok(&["nodes", "--json"])).unwrap();
+    assert_eq!(nodes[1]["labels"], serde_json::json!({ "disk": "ssd", "zone": "west" }));
+    // It ends with its supervisor.
+    assert!(one.terminate().await.success());
+    drop(two);
 }
 
 #[test]
