@@ -178,6 +178,14 @@ impl Puppet {
         }
     }
 
+    /// The next thing that it has received, if there is one and it is a number.
+    pub fn try_number(&mut self) -> Option<u64> {
+        match self.seen.try_recv() {
+            Ok(Received::Message(Note::Number(number))) => Some(number),
+            _ => None,
+        }
+    }
+
     /// The next thing that it receives, which must be an exit: from whom, why, and whether over a link.
     ///
     /// # Panics

@@ -1,53 +1,7 @@
 //! The program, as an operator types it: real processes, real exit statuses, real output.
 #![allow(clippy::unwrap_used, missing_docs)] // A test may stop where it fails.
 
-use std::process::Output;
-
-use rookery_tests::program::{Certificates, Program, run};
-
-const POLICY: &str = "[[client]]\nname = \"ops\"\nspawn = [\"*\"]\nregister = [\"*\"]\nexit = true\n";
-
-struct Cli {
-    connect: String,
-    identity: String,
-}
-
-impl Cli {
-    fn output(&self, arguments: &[&str]) -> Output {
-        run(&[arguments, &["--connect", &self.connect, "--identity", &self.identity]].concat())
-    }
-
-    /// What it prints when it succeeds.
-    fn ok(&self, arguments: &[&str]) -> String {
-        let output = self.output(arguments);
-        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-        assert!(output.status.success(), "{arguments:?}: {out}{err}");
-        out.trim_end().to_owned()
-    }
-
-    /// What it says when it fails.
-    fn fails(&self, arguments: &[&str]) -> String {
-        let output = self.output(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-}
-
-async fn node(certificates: &Certificates, name: &str, more: &[&str]) -> (Program, String) {
-    node_of(POLICY, certificates, name, more).await
-}
-
-/// A node with this file.
-async fn node_of(toml: &str, certificates: &Certificates, name: &str, more: &[&str]) -> (Program, String) {
-    let identity = certificates.node(name).display().to_string();
-    let config = certificates.dir().join(format!("{name}.toml"));
-    std::fs::write(&config, toml).unwrap();
-    let config = config.display().to_string();
-    let arguments = ["start", "--name", name, "--identity", &identity, "--config", &config, "--listen", "127.0.0.1:0"];
-    let program = Program::start(&certificates.dir().join(format!("{name}.log")), &[&arguments, more].concat());
-    let address = program.listen_address().await;
-    (program, address)
-}
+use rookery_tests::program::{Certificates, Cli, node, node_of, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_do_what_they_say_and_exit_zero_only_then() {

@@ -362,3 +362,26 @@ fn c3_a_client_joins_what_its_policy_allows() {
         assert!(nodes[0].local_members(&group("rooms")).is_empty());
     });
 }
+
+#[test]
+fn g4_a_message_goes_once_to_each_node() {
+    placement::run(async {
+        let nodes = mesh(3, |_| ()).await;
+        let (report, mut told) = mpsc::unbounded_channel();
+        let mut pids = Vec::new();
+        for number in 0..300 {
+            let node = &nodes[number % 3];
+            let pid = member(node, &report).pid().unwrap();
+            node.join(&group("crowd"), &pid).await.unwrap();
+            pids.push(pid);
+        }
+        seen(&nodes[0], "crowd", &pids.iter().collect::<Vec<_>>()).await;
+        let sent = || nodes[0].peers().iter().map(|peer| peer.sent().signals).sum::<u64>();
+        let before = sent();
+        nodes[0].group::<Said>(group("crowd")).send(Said("hello".to_owned())).await.unwrap();
+        for _ in 0..300 {
+            within("a message", told.recv()).await.unwrap();
+        }
+        assert!(sent() - before < 20, "{} signals for 200 members on two nodes", sent() - before);
+    });
+}

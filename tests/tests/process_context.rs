@@ -23,11 +23,17 @@ rookery_tests::contract! {
         timers_fire_while_the_mailbox_is_never_empty,
         a_cancelled_timer_does_not_fire,
         a_timer_ends_with_its_process,
+        an_interval_ticks_until_it_is_cancelled,
+        a_late_process_gets_one_tick_for_all_it_missed,
         a_busy_process_lets_others_run,
         a_bounded_mailbox_gives_messages_back,
         a_bounded_mailbox_takes_events_all_the_same,
         what_is_told_of_a_process_is_so,
         a_full_mailbox_holds_its_senders_up,
+    }
+    everywhere {
+        a_message_to_another_comes_when_its_time_has_come,
+        a_cancelled_message_to_another_does_not_come,
     }
 }
 
@@ -231,6 +237,85 @@ async fn a_timer_ends_with_its_process(a: &Runtime, _: &Runtime) {
 }
 
 /// On a runtime of two threads, three processes that always have something to receive do not starve a fourth.
+async fn an_interval_ticks_until_it_is_cancelled(a: &Runtime, _: &Runtime) {
+    const EVERY: Duration = Duration::from_millis(5);
+    let mut puppet = Puppet::new(a);
+    let start = Instant::now();
+    let (timer, other) = puppet
+        .run(|context| {
+            let mut tick = 0;
+            let timer = context.interval(EVERY, move || {
+                tick += 1;
+                Note::Number(tick)
+            });
+            (timer, context.interval(Duration::from_secs(3600), || Note::Number(0)))
+        })
+        .await;
+    for tick in 1..=10 {
+        assert_eq!(puppet.number().await, tick);
+        assert!(start.elapsed() >= EVERY * u32::try_from(tick).unwrap(), "tick {tick} is early");
+    }
+    let left = puppet.run(move |context| (context.cancel_timer(timer), context.cancel_timer(timer))).await;
+    assert!(left.0.is_some_and(|left| left <= EVERY) && left.1.is_none(), "{left:?}");
+    // What was on its way when it was cancelled has been reported by now.
+    puppet.run(|_| ()).await;
+    while puppet.try_number().is_some() {}
+    tokio::time::sleep(EVERY * 4).await;
+    puppet.quiet().await;
+    let left = puppet.run(move |context| context.cancel_timer(other)).await.unwrap();
+    assert!(left <= Duration::from_secs(3600) && left > Duration::from_secs(3000), "{left:?}");
+}
+
+async fn a_late_process_gets_one_tick_for_all_it_missed(a: &Runtime, _: &Runtime) {
+    const EVERY: Duration = Duration::from_millis(10);
+    let (tell, told) = oneshot::channel();
+    a.spawn(async move |mut context: Context<u64>| {
+        let start = Instant::now();
+        context.interval(EVERY, || 1);
+        tokio::time::sleep(EVERY * 20).await;
+        drop(context.receive().await);
+        // Back in step: the next ones are due at multiples, so ten of them take ten intervals, or nine and a bit.
+        let late = start.elapsed();
+        for _ in 0..10 {
+            drop(context.receive().await);
+        }
+        tell.send(start.elapsed() - late).unwrap();
+    })
+    .unwrap();
+    let took = within("the ticks", told).await.unwrap();
+    assert!(took > EVERY * 9, "{took:?} for ten ticks");
+}
+
+async fn a_message_to_another_comes_when_its_time_has_come(a: &Runtime, b: &Runtime) {
+    const AFTER: Duration = Duration::from_millis(20);
+    let mut far = Puppet::new(b);
+    let (sender, to) = (Puppet::new(a), far.pid.clone());
+    let start = Instant::now();
+    let timer = sender.run(move |context| context.runtime().address::<Note>(&to).send_after(AFTER, Note::Number(5)));
+    let timer = timer.await.unwrap();
+    // It is nobody's: whoever set it may end.
+    sender.end(rookery_runtime::ExitReason::Normal);
+    assert_eq!(far.number().await, 5);
+    assert!(start.elapsed() >= AFTER);
+    assert_eq!(timer.cancel(), None, "it was sent");
+}
+
+async fn a_cancelled_message_to_another_does_not_come(a: &Runtime, b: &Runtime) {
+    let mut far = Puppet::new(b);
+    let to = a.address::<Note>(&far.pid);
+    let before = a.process_count();
+    let timer = to.send_after(Duration::from_millis(40), Note::Number(1)).unwrap();
+    let left = timer.cancel();
+    assert!(left.is_none_or(|left| left <= Duration::from_millis(40)));
+    eventually("the timer's process is gone", || a.process_count() <= before).await;
+    drop(to.send_after(Duration::from_millis(60), Note::Number(2)).unwrap());
+    // It was sent after all only if this machine stood still for as long.
+    if left.is_none() {
+        assert_eq!(far.number().await, 1);
+    }
+    assert_eq!(far.number().await, 2, "dropping a timer cancels nothing");
+}
+
 async fn a_busy_process_lets_others_run(a: &Runtime, _: &Runtime) {
     for _ in 0..3 {
         a.spawn(async move |mut context: Context<u64>| {

@@ -25,16 +25,17 @@ pub mod tls;
 pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
 pub use behaviour::{
     registry::Behaviours,
-    server::{Server, Starting},
+    server::{Next, Server, Starting},
 };
 pub use group::GroupAddress;
-pub use listing::{MAX_LISTED, ProcessList, ProcessQuery, SortBy};
+pub use listing::{GroupInfo, GroupList, MAX_LISTED, NameList, NameQuery, ProcessList, ProcessQuery, SortBy};
 pub use load::Load;
 pub use message::{Message, tag_of};
 pub use process::{
     context::Context,
     event::{Down, Event, Received},
     info::{CallInfo, MAX_TIES_TOLD, ProcessDetails, ProcessInfo, ProcessState},
+    send_timer::SendTimer,
     timers::TimerRef,
 };
 pub use reply::{CallError, ReplyError, ReplyTo};

@@ -5,7 +5,7 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use rookery_protocol::{BehaviourName, ExitReason, Payload, Pid, ProcessName, Ref, request::RequestError};
+use rookery_protocol::{BehaviourName, ExitReason, Group, Payload, Pid, ProcessName, Ref, request::RequestError};
 use thiserror::Error;
 
 use crate::{
@@ -75,9 +75,14 @@ pub struct SpawnOptions {
     parent: Option<Pid>,
     monitor: Option<(Pid, Option<Ref>)>,
     name: Option<ProcessName>,
+    /// The name in the cluster that it claims before its `init`; of what tells by a `Starting` alone.
+    cluster_name: Option<ProcessName>,
+    groups: Vec<Group>,
     mailbox: u32,
     label: Option<&'static str>,
     members_only: bool,
+    /// It runs a server that allows requests to it as a system.
+    sys: bool,
     /// By a request: who asked makes its end of the ties when it is told of the child, wherever it is. A child that does
     /// not come to life is an answer to it, and no exit (R2).
     asked_for: bool,
@@ -122,6 +127,22 @@ impl SpawnOptions {
         self
     }
 
+    /// A member of this group before it runs. In a client its node is told, and not waited for.
+    #[must_use]
+    pub fn join(mut self, group: Group) -> Self {
+        self.groups.push(group);
+        self
+    }
+
+    pub(crate) fn cluster_name(mut self, name: Option<ProcessName>) -> Self {
+        self.cluster_name = name;
+        self
+    }
+
+    pub(crate) fn take_cluster_name(&mut self) -> Option<ProcessName> {
+        self.cluster_name.take()
+    }
+
     /// Out of reach of clients: what they send it is refused (C3). For processes that do more than a client may. One that
     /// lets clients ask but not change looks at [`ReplyTo::asked_by_member`](crate::ReplyTo::asked_by_member).
     #[must_use]
@@ -136,6 +157,20 @@ impl SpawnOptions {
     pub fn mailbox(mut self, messages: u32) -> Self {
         self.mailbox = messages;
         self
+    }
+
+    pub(crate) fn sys(mut self, sys: bool) -> Self {
+        self.sys = sys;
+        self
+    }
+
+    /// The mailbox's limit, whether it is for members only, and whether it allows requests as a system.
+    pub(crate) fn of_process(&self) -> (u32, bool, bool) {
+        (self.mailbox, self.members_only, self.sys)
+    }
+
+    pub(crate) fn parent(&self) -> Option<&Pid> {
+        self.link.as_ref()
     }
 
     pub(crate) fn label_or(mut self, label: &'static str) -> Self {
@@ -154,6 +189,8 @@ impl SpawnOptions {
 /// A process that was started.
 #[derive(Debug)]
 pub struct Spawned<M: Message> {
+    /// The process.
+    pub pid: Pid,
     /// Where to send.
     pub address: Address<M>,
     /// The monitor, if one was asked for.
@@ -241,10 +278,15 @@ impl Runtime {
         }
         let label = options.label.unwrap_or_else(std::any::type_name::<M>);
         let linked = options.link.is_some();
-        let parent = options.link.clone().or(options.parent).or_else(current::pid).map(|pid| Parent { pid, linked });
+        let parent = options
+            .link
+            .clone()
+            .or_else(|| options.parent.clone())
+            .or_else(current::pid)
+            .map(|pid| Parent { pid, linked });
         let made = self.table().insert(|serial| {
             let pid = Pid::new(self.node().clone(), serial);
-            Arc::new(Process::<M>::new(pid, self.clone(), label, parent, options.mailbox, options.members_only))
+            Arc::new(Process::<M>::new(pid, self.clone(), label, parent, &options))
         });
         let Some(process) = made else {
             return Err((SpawnError::TooManyProcesses { limit: self.max_processes() }, f));
@@ -262,6 +304,9 @@ impl Runtime {
             self.forget(process.pid());
             return Err((error.into(), f));
         }
+        for group in &options.groups {
+            self.join_from_start(group, process.pid());
+        }
         let monitor = options.monitor.map(|(watcher, monitor)| {
             let monitor = monitor.unwrap_or_else(|| Ref(self.next_number()));
             self.tie_monitor(&watcher, monitor, &process, options.asked_for);
@@ -274,7 +319,7 @@ impl Runtime {
         let task = ProcessTask::new(process.clone(), async move { f(context).await.into_exit() });
         process.vitals().set_task_bytes(size_of_val(&task));
         self.tokio().spawn(task);
-        Ok(Spawned { address: Address::local(process), monitor })
+        Ok(Spawned { pid: process.pid().clone(), address: Address::local(process), monitor })
     }
 
     /// Links a process that has not run yet with its parent; the child's end alone if it was asked for.
@@ -305,6 +350,8 @@ pub struct Start {
     pub(crate) behaviour: BehaviourName,
     pub(crate) arguments: Payload,
     pub(crate) name: Option<ProcessName>,
+    pub(crate) cluster_name: Option<ProcessName>,
+    pub(crate) groups: Vec<Group>,
     pub(crate) link: bool,
     pub(crate) monitor: bool,
 }
@@ -319,7 +366,8 @@ impl Start {
     /// Starts `behaviour` with arguments that are encoded already.
     #[must_use]
     pub fn payload(behaviour: BehaviourName, arguments: Payload) -> Self {
-        Self { behaviour, arguments, name: None, link: false, monitor: false }
+        let (name, cluster_name, groups) = (None, None, Vec::new());
+        Self { behaviour, arguments, name, cluster_name, groups, link: false, monitor: false }
     }
 
     /// Starts `behaviour` with `arguments`, which it must take by this type.
@@ -362,6 +410,21 @@ impl Start {
     #[must_use]
     pub fn name(mut self, name: ProcessName) -> Self {
         self.name = Some(name);
+        self
+    }
+
+    /// Registered under this name in the cluster before its `init` (N2); if another process has it, that is the answer.
+    #[must_use]
+    pub fn cluster_name(mut self, name: ProcessName) -> Self {
+        self.cluster_name = Some(name);
+        self
+    }
+
+    /// A member of this group before its `init`; of at most
+    /// [`MAX_GROUPS_PER_SPAWN`](rookery_protocol::limits::MAX_GROUPS_PER_SPAWN).
+    #[must_use]
+    pub fn join(mut self, group: Group) -> Self {
+        self.groups.push(group);
         self
     }
 

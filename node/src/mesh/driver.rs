@@ -3,7 +3,7 @@
 //! handshake's and the book's.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -15,7 +15,7 @@ use rookery_protocol::{ClusterName, NodeId};
 use rookery_runtime::{Runtime, net::settings::ConnectionSettings};
 use tokio::sync::{mpsc, watch};
 
-use super::{arbiter::Arbiter, dialler::Hint, peers::Peers};
+use super::{arbiter::Arbiter, dialler::Hint, peers::Peers, troubles::Troubles};
 use crate::session::policy::Policy;
 
 /// How long an end that has said no, or goodbye, waits for the other to hear it.
@@ -43,6 +43,8 @@ pub(crate) struct Mesh {
     /// How many things the policy has refused to clients.
     pub(crate) refused_to_clients: AtomicU64,
     arbiter: Mutex<Arbiter>,
+    /// What was logged of connections that were refused.
+    pub(super) refusals: Mutex<Troubles<(IpAddr, String)>>,
     pub(super) next_connection: AtomicU64,
     pub(super) next_session: AtomicU32,
 }
@@ -81,6 +83,7 @@ impl Mesh {
             leaving: watch::channel(None).0,
             refused_to_clients: AtomicU64::new(0),
             arbiter: Mutex::new(Arbiter::new(own)),
+            refusals: Mutex::default(),
             next_connection: AtomicU64::new(1),
             next_session: AtomicU32::new(1),
         })

@@ -131,7 +131,7 @@ async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreeme
                 client.connection.closed().await;
             };
             drop(tokio::time::timeout(FAREWELL, last).await);
-            ConnectionError::Goodbye(format!("this node leaves: {reason}"))
+            ConnectionError::Leaving(reason)
         }
     }
 }
@@ -180,7 +180,7 @@ impl Inbox for ClientInbox {
             // A client that goes on and on shall not fill the log.
             if so_far.is_power_of_two() {
                 let (from, to) = (&signal.from, &signal.to);
-                tracing::info!(client = self.client.name, %from, %to, detail, so_far, "refused");
+                tracing::info!(client = self.client.name, %from, %to, reason = detail, so_far, "signal of a client refused");
             }
             runtime.bounce(signal, &Unreachable::Refused(detail));
             return Ok(());

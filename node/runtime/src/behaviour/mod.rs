@@ -2,3 +2,4 @@
 
 pub(crate) mod registry;
 pub(crate) mod server;
+pub(crate) mod system;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! init ─▶ whoever starts it is told ─▶ handle, event, handle, … ─▶ terminate ─▶ the process ends
+//!                                       └─ each followed by next: receive, continue, hibernate
 //! ```
 //! Whoever starts it hears of `init` exactly once, also when it panics or is killed (R2). A server that traps exits
 //! stops in good order when its parent exits.
@@ -13,22 +14,44 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex},
     task::Poll,
+    time::Duration,
 };
 
-use rookery_protocol::{ExitReason, Pid, request::RequestError};
+use rookery_protocol::{ExitReason, Pid, ProcessName, request::RequestError};
 use tokio::sync::oneshot;
 
 use crate::{
     address::Address,
+    behaviour::system::SystemRequest,
     message::Message,
-    process::{context::Context, event::Event, event::Received},
+    process::{
+        context::{Context, Incoming},
+        event::{Event, Received},
+    },
     requests::init_failed,
-    runtime::Runtime,
+    runtime::{RegisterError, Runtime},
     spawn::{IntoExit, SpawnOptions},
     sync::lock,
 };
 
+/// What a server does [next](Server::next), as the last element of what `gen_server`'s callbacks return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Waits for whatever comes.
+    Receive,
+    /// Waits so long; if nothing comes, [`Server::handle_timeout`].
+    ReceiveWithin(Duration),
+    /// [`Server::handle_continue`] before anything else that comes.
+    Continue,
+    /// Gives back the memory of its mailbox ([`Context::hibernate`]), and waits for whatever comes.
+    Hibernate,
+}
+
 /// A process that keeps a state, and handles messages and events one by one.
+///
+/// `init` and `handle` must be there; all else has a default. A server is started by
+/// [`start_server`](Runtime::start_server), without a name or, by [`SpawnOptions::name`], with one; or by name from a
+/// registry of [`Behaviours`](crate::Behaviours).
 ///
 /// ```
 /// use rookery_runtime::{Context, ExitReason, ReplyTo, Server};
@@ -62,6 +85,11 @@ pub trait Server: Sized + Send + 'static {
     /// What it is started with.
     type Arguments: Message;
 
+    /// Whether operators may suspend and resume it and ask for its state: [`Runtime::suspend_here`],
+    /// [`Runtime::state_here`]. Not unless it says so: whoever can ask could otherwise stop any server, and read what
+    /// it keeps.
+    const SYS: bool = false;
+
     /// Makes the state. Whoever starts the server waits for it (R2).
     ///
     /// # Errors
@@ -92,6 +120,73 @@ pub trait Server: Sized + Send + 'static {
     ) -> impl Future<Output = Result<(), ExitReason>> + Send {
         let _ = (event, context);
         async { Ok(()) }
+    }
+
+    /// What to do next; asked after `init` and after each callback. To wait for whatever comes is the default.
+    ///
+    /// It follows from the state alone. So a server that has work left says `Continue` until there is none, and no
+    /// message can come in between its steps; it lets other processes run.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use rookery_runtime::{Context, ExitReason, Next, Server};
+    /// /// Loads a table after it has started, so that whoever starts it does not wait; ends when unused for a minute.
+    /// struct Table { loaded: bool }
+    ///
+    /// impl Server for Table {
+    ///     # type Message = String;
+    ///     # type Arguments = ();
+    ///     async fn init((): (), _: &mut Context<String>) -> Result<Self, ExitReason> {
+    ///         Ok(Table { loaded: false })
+    ///     }
+    ///
+    ///     fn next(&self) -> Next {
+    ///         if self.loaded { Next::ReceiveWithin(Duration::from_secs(60)) } else { Next::Continue }
+    ///     }
+    ///
+    ///     async fn handle_continue(&mut self, _: &mut Context<String>) -> Result<(), ExitReason> {
+    ///         self.loaded = true;
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn handle_timeout(&mut self, _: &mut Context<String>) -> Result<(), ExitReason> {
+    ///         Err(ExitReason::Normal)
+    ///     }
+    ///     # async fn handle(&mut self, _: String, _: &mut Context<String>) -> Result<(), ExitReason> { Ok(()) }
+    /// }
+    /// ```
+    fn next(&self) -> Next {
+        Next::Receive
+    }
+
+    /// Does what [`next`](Self::next) called [`Next::Continue`] for. As `gen_server:handle_continue/2`.
+    ///
+    /// # Errors
+    /// As [`handle`](Self::handle).
+    fn handle_continue(
+        &mut self,
+        context: &mut Context<Self::Message>,
+    ) -> impl Future<Output = Result<(), ExitReason>> + Send {
+        let _ = context;
+        async { Ok(()) }
+    }
+
+    /// Nothing has come for as long as [`next`](Self::next) said by [`Next::ReceiveWithin`].
+    ///
+    /// # Errors
+    /// As [`handle`](Self::handle).
+    fn handle_timeout(
+        &mut self,
+        context: &mut Context<Self::Message>,
+    ) -> impl Future<Output = Result<(), ExitReason>> + Send {
+        let _ = context;
+        async { Ok(()) }
+    }
+
+    /// The state, for operators that ask by [`Runtime::state_here`]; only if [`SYS`](Self::SYS) allows it. None by
+    /// default. What must not be seen is to be left out here.
+    fn state(&self) -> Option<String> {
+        None
     }
 
     /// The last thing it does when it stops by itself, or when it traps exits and whoever started it exits or shuts it
@@ -157,6 +252,22 @@ impl Drop for Starting {
     }
 }
 
+/// A process that has to have a cluster name before it starts. Boxed, so that those without one are no larger for it.
+async fn named<M, F, Fut>(name: ProcessName, mut context: Context<M>, starting: Starting, f: F) -> ExitReason
+where
+    M: Message,
+    F: FnOnce(Context<M>, Starting) -> Fut + Send + 'static,
+    Fut: Future + Send + 'static,
+    Fut::Output: IntoExit,
+{
+    if let Err(RegisterError(error)) = Box::pin(context.register_in_cluster(&name)).await {
+        let reason = ExitReason::Error(error.to_string());
+        starting.0.tell(Err(error));
+        return reason;
+    }
+    Box::pin(f(context, starting)).await.into_exit()
+}
+
 async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Message>, told: Starting) -> ExitReason {
     let started = {
         let mut init = pin!(S::init(arguments, &mut context));
@@ -181,13 +292,9 @@ async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Messa
     };
     told.0.tell(Ok(context.pid().clone()));
     drop(told);
+    let mut suspended = false;
     let reason = loop {
-        let handled = match context.receive().await {
-            Received::Message(message) => server.handle(message, &mut context).await,
-            Received::Event(Event::Exit { from, reason, .. }) if context.parent() == Some(&from) => Err(reason),
-            Received::Event(event) => server.event(event, &mut context).await,
-        };
-        if let Err(reason) = handled {
+        if let Err(reason) = step(&mut server, &mut context, &mut suspended).await {
             break reason;
         }
     };
@@ -195,9 +302,55 @@ async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Messa
     reason
 }
 
+/// One step of a server: what it wants to do next, or what comes to it.
+async fn step<S: Server>(
+    server: &mut S,
+    context: &mut Context<S::Message>,
+    suspended: &mut bool,
+) -> Result<(), ExitReason> {
+    let next = if *suspended { Next::Receive } else { server.next() };
+    let incoming = match next {
+        Next::Continue => {
+            // However much is left to do, other processes run.
+            tokio::task::coop::consume_budget().await;
+            return server.handle_continue(context).await;
+        }
+        // Boxed: a server that waits without a limit has no timer.
+        Next::ReceiveWithin(timeout) => {
+            match Box::pin(tokio::time::timeout(timeout, context.receive_incoming(false))).await {
+                Ok(incoming) => incoming,
+                Err(_) => return server.handle_timeout(context).await,
+            }
+        }
+        Next::Hibernate => {
+            context.hibernate();
+            context.receive_incoming(false).await
+        }
+        Next::Receive => context.receive_incoming(*suspended).await,
+    };
+    match incoming {
+        Incoming::Received(Received::Message(message)) => server.handle(message, context).await,
+        Incoming::Received(Received::Event(Event::Exit { from, reason, .. })) if context.parent() == Some(&from) => {
+            Err(reason)
+        }
+        Incoming::Received(Received::Event(event)) => server.event(event, context).await,
+        Incoming::System(request) => {
+            match request {
+                SystemRequest::Suspend => *suspended = true,
+                SystemRequest::Resume => *suspended = false,
+                SystemRequest::State(reply) => match server.state() {
+                    Some(state) => drop(reply.send(state)),
+                    None => reply.refuse("the server does not tell its state (Server::state)"),
+                },
+            }
+            Ok(())
+        }
+    }
+}
+
 impl Runtime {
     /// Starts a process that tells by a [`Starting`] when it is ready; `done` is told.
-    pub(crate) fn spawn_starting<M, F, Fut>(&self, options: SpawnOptions, done: Done, f: F)
+    pub(crate) fn spawn_starting<M, F, Fut>(&self, mut options: SpawnOptions, done: Done, f: F) -> Option<Address<M>>
     where
         M: Message,
         F: FnOnce(Context<M>, Starting) -> Fut + Send + 'static,
@@ -206,12 +359,34 @@ impl Runtime {
     {
         let starter = Starter(Arc::new(Mutex::new(Some(done))));
         let starting = Starting(starter.clone());
-        if let Err((error, _unused)) = self.try_spawn(options, move |context| f(context, starting)) {
-            starter.tell(Err(error.into()));
+        // Told before what was to run is dropped, which would tell that it was killed.
+        match options.take_cluster_name() {
+            None => self.try_spawn(options, move |context| f(context, starting)).map_err(|(error, _unused)| {
+                starter.tell(Err(error.into()));
+            }),
+            Some(name) => {
+                let spawned = self.try_spawn(options, move |context| named(name, context, starting, f));
+                spawned.map_err(|(error, _unused)| starter.tell(Err(error.into())))
+            }
         }
+        .ok()
+        .map(|spawned| spawned.address)
     }
 
-    /// Starts a server here and waits until its `init` is done.
+    /// Starts a server here and waits until its `init` is done. Named, linked or monitored as `options` say; a server
+    /// with a name is found by [`named`](Runtime::named). As `gen_server:start/3,4`.
+    ///
+    /// ```
+    /// # use rookery_runtime::{Address, RequestError, Runtime, Server, SpawnOptions};
+    /// async fn start<S: Server<Arguments = ()>>(runtime: &Runtime) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let anonymous: Address<S::Message> = runtime.start_server::<S>((), SpawnOptions::new()).await?;
+    ///     let options = SpawnOptions::new().name("till".parse()?).mailbox(1_000);
+    ///     runtime.start_server::<S>((), options).await?;
+    ///     let till = runtime.named::<S::Message>("till".parse()?);
+    ///     # drop((anonymous, till));
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     /// `init` failed, or the process could not be started.
@@ -237,15 +412,7 @@ impl Runtime {
         options: SpawnOptions,
         done: Done,
     ) -> Option<Address<S::Message>> {
-        let starter = Starter(Arc::new(Mutex::new(Some(done))));
-        let told = Starting(starter.clone());
-        let options = options.label_or(std::any::type_name::<S>());
-        match self.try_spawn(options, move |context| serve::<S>(arguments, context, told)) {
-            Ok(spawned) => Some(spawned.address),
-            Err((error, _unused)) => {
-                starter.tell(Err(error.into()));
-                None
-            }
-        }
+        let options = options.label_or(std::any::type_name::<S>()).sys(S::SYS);
+        self.spawn_starting(options, done, move |context, starting| serve::<S>(arguments, context, starting))
     }
 }

@@ -9,7 +9,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     sync::Arc,
-    task::Poll,
+    task::{self, Poll},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::{
     address::Address,
+    behaviour::system::SystemRequest,
     message::{self, Message},
     process::{
         AnyProcess,
@@ -40,6 +41,12 @@ pub struct Context<M: Message> {
     /// What was taken from the mailbox and not received yet.
     taken: VecDeque<Item<M>>,
     timers: Option<Box<Timers<M>>>,
+}
+
+/// What comes out of a mailbox.
+pub(crate) enum Incoming<M> {
+    Received(Received<M>),
+    System(SystemRequest),
 }
 
 impl<M: Message> fmt::Debug for Context<M> {
@@ -82,33 +89,71 @@ impl<M: Message> Context<M> {
     /// Safe to cancel: what it has not given is given by the next call.
     pub async fn receive(&mut self) -> Received<M> {
         self.process.inherited().set(None);
-        poll_fn(|cx| {
-            // A process with a full mailbox yields now and then all the same.
-            let coop = std::task::ready!(tokio::task::coop::poll_proceed(cx));
-            // Timers first: a mailbox that is never empty must not hold them up.
-            if let Some(timers) = &mut self.timers
-                && let Poll::Ready(message) = timers.poll_due(cx)
-            {
-                coop.made_progress();
-                self.process.vitals().received(self.taken.len());
-                return Poll::Ready(Received::Message(message));
-            }
-            loop {
-                if let Some(item) = self.taken.pop_front() {
-                    if let Some(received) = self.open(item) {
-                        coop.made_progress();
-                        self.process.vitals().received(self.taken.len());
-                        return Poll::Ready(received);
-                    }
-                    continue;
+        loop {
+            match poll_fn(|cx| self.poll_incoming(cx)).await {
+                Incoming::Received(received) => return received,
+                // A server that receives in the middle of its own work is busy.
+                Incoming::System(SystemRequest::State(reply)) => {
+                    reply.refuse("the server is in the middle of something")
                 }
-                if self.taken.capacity() > KEPT_CAPACITY {
-                    self.taken = VecDeque::new();
-                }
-                std::task::ready!(self.process.poll_take(cx, &mut self.taken));
+                Incoming::System(_) => {}
             }
-        })
-        .await
+        }
+    }
+
+    /// As [`receive`](Self::receive), and what a server is asked as a system too; nothing but that, and the exit of its
+    /// parent, if it is suspended.
+    pub(crate) async fn receive_incoming(&mut self, suspended: bool) -> Incoming<M> {
+        self.process.inherited().set(None);
+        if !suspended {
+            return poll_fn(|cx| self.poll_incoming(cx)).await;
+        }
+        loop {
+            let process = &self.process;
+            let parent = process.parent().filter(|parent| parent.linked).map(|parent| &parent.pid);
+            let item = poll_fn(|cx| process.poll_urgent(cx, &mut self.taken, parent)).await;
+            if let Some(incoming) = self.open(item) {
+                return incoming;
+            }
+        }
+    }
+
+    fn poll_incoming(&mut self, cx: &mut task::Context<'_>) -> Poll<Incoming<M>> {
+        // A process with a full mailbox yields now and then all the same.
+        let coop = std::task::ready!(tokio::task::coop::poll_proceed(cx));
+        // Timers first: a mailbox that is never empty must not hold them up.
+        if let Some(timers) = &mut self.timers
+            && let Poll::Ready(message) = timers.poll_due(cx)
+        {
+            coop.made_progress();
+            self.process.vitals().received(self.taken.len());
+            return Poll::Ready(Incoming::Received(Received::Message(message)));
+        }
+        loop {
+            if let Some(item) = self.taken.pop_front() {
+                if let Some(incoming) = self.open(item) {
+                    coop.made_progress();
+                    self.process.vitals().received(self.taken.len());
+                    return Poll::Ready(incoming);
+                }
+                continue;
+            }
+            if self.taken.capacity() > KEPT_CAPACITY {
+                self.taken = VecDeque::new();
+            }
+            std::task::ready!(self.process.poll_take(cx, &mut self.taken));
+        }
+    }
+
+    /// Gives back the memory of the mailbox and the timers, as far as they are empty: for a process that has had many
+    /// messages, and now waits for long. What else it holds is its own to give back. In Rust nothing else follows: there
+    /// is no heap of the process that is collected, as with `erlang:hibernate/3`.
+    pub fn hibernate(&mut self) {
+        if self.taken.is_empty() {
+            self.taken = VecDeque::new();
+        }
+        self.timers.take_if(|timers| timers.is_empty());
+        self.process.shrink();
     }
 
     /// The next message, for a process that lives by messages alone: events are passed over, but for an exit signal that it
@@ -142,17 +187,19 @@ impl<M: Message> Context<M> {
         tokio::time::timeout(timeout, self.receive()).await.ok()
     }
 
-    fn open(&mut self, item: Item<M>) -> Option<Received<M>> {
+    fn open(&mut self, item: Item<M>) -> Option<Incoming<M>> {
+        let message = |message| Some(Incoming::Received(Received::Message(message)));
         let other = match item {
-            Item::Message(message) => return Some(Received::Message(message)),
+            Item::Message(value) => return message(value),
             Item::Other(other) => other,
         };
         match *other {
-            Other::Call(message, deadline) => {
+            Other::Call(value, deadline) => {
                 self.process.inherited().set(Some(deadline));
-                Some(Received::Message(message))
+                message(value)
             }
-            Other::Event(event) => Some(Received::Event(event)),
+            Other::Event(event) => Some(Incoming::Received(Received::Event(event))),
+            Other::System(request) => Some(Incoming::System(request)),
             Other::Taken(reply) => {
                 reply.acknowledge();
                 None
@@ -160,12 +207,12 @@ impl<M: Message> Context<M> {
             Other::Encoded(payload, reply) => {
                 let deadline = reply.as_ref().and_then(|reply| reply.deadline);
                 match message::decode::<M>(&payload, self.runtime(), reply) {
-                    Ok((message, untaken)) => {
+                    Ok((value, untaken)) => {
                         self.process.inherited().set(deadline);
                         if let Some(reply) = untaken {
                             self.taken.push_front(Item::Other(Box::new(Other::Taken(reply))));
                         }
-                        Some(Received::Message(message))
+                        message(value)
                     }
                     Err((detail, reply)) => {
                         self.runtime().not_understood(self.pid(), payload.tag, detail, reply);
@@ -338,16 +385,26 @@ impl<M: Message> Context<M> {
         Fut::Output: IntoExit,
     {
         let options = SpawnOptions::new().monitored_by(self.pid());
-        let Spawned { address, monitor } = self.runtime().clone().spawn_with(options, f)?;
+        let Spawned { address, monitor, .. } = self.runtime().clone().spawn_with(options, f)?;
         Ok((address, monitor.unwrap_or(Ref(0))))
     }
 
-    /// Sends this process `message` after `after`. The timer ends with the process. As `erlang:send_after/3` to self.
+    /// Sends this process `message` after `after`. The timer ends with the process. As `erlang:send_after/3` to self; to
+    /// others: [`Address::send_after`].
     pub fn send_after(&mut self, after: Duration, message: M) -> TimerRef {
         self.timers.get_or_insert_default().set(after, message)
     }
 
-    /// Cancels a timer; gives the time that was left, or `None` if it has fired.
+    /// Sends this process what `make` gives, again and again, first after `every`; of at least a millisecond. As
+    /// `timer:send_interval/2`, but it ends with the process.
+    ///
+    /// It does not drift: ticks are due at multiples of `every` from now. A process that is late gets one tick for all
+    /// that it has missed, and the next one is due when it would have been.
+    pub fn interval(&mut self, every: Duration, make: impl FnMut() -> M + Send + Sync + 'static) -> TimerRef {
+        self.timers.get_or_insert_default().set_interval(every, Box::new(make))
+    }
+
+    /// Cancels a timer; gives the time that was left, to the next tick if it is an interval, or `None` if it has fired.
     pub fn cancel_timer(&mut self, timer: TimerRef) -> Option<Duration> {
         self.timers.as_mut()?.cancel(timer)
     }

@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rookery_protocol::{
@@ -23,17 +23,19 @@ use rookery_protocol::{
 use tokio::sync::Notify;
 
 use crate::{
+    behaviour::system::SystemRequest,
     message::{self, Message},
     process::{
         AnyProcess,
         deadline::{Deadline, Inherited},
         event::{Down, Event},
-        info::{CallInfo, MAX_TIES_TOLD, ProcessDetails, ProcessInfo, ProcessState, Vitals},
+        info::{CallInfo, Callee, ProcessDetails, ProcessInfo, ProcessState, Vitals, some},
         relations::{Lost, Relations},
         task::text_of,
     },
-    reply::{RemoteReply, dropping},
+    reply::{CallError, RemoteReply, dropping},
     runtime::Runtime,
+    spawn::SpawnOptions,
     sync::lock,
 };
 
@@ -49,11 +51,31 @@ pub(crate) enum Other<M> {
     /// A message that came as bytes and is decoded when it is received.
     Encoded(Payload, Option<RemoteReply>),
     Event(Event),
+    /// For the server that the process runs.
+    System(SystemRequest),
     /// The message before this one was called for an answer that its type does not give: tell that it was taken.
     Taken(RemoteReply),
 }
 
 impl<M> Item<M> {
+    /// Whether a suspended server takes it all the same: what it is asked as a system, and the exit that it obeys.
+    fn is_urgent(&self, parent: Option<&Pid>) -> bool {
+        match self {
+            Self::Message(_) => false,
+            Self::Other(other) => match &**other {
+                Other::System(_) => true,
+                Other::Event(Event::Exit { from, .. }) => parent == Some(from),
+                _ => false,
+            },
+        }
+    }
+
+    /// Takes the first that is urgent out of a queue.
+    fn take_urgent(queue: &mut VecDeque<Self>, parent: Option<&Pid>) -> Option<Self> {
+        let at = queue.iter().position(|item| item.is_urgent(parent))?;
+        queue.remove(at)
+    }
+
     pub(crate) fn message(message: M, deadline: Option<Deadline>) -> Self {
         match deadline {
             Some(deadline) => Self::Other(Box::new(Other::Call(message, deadline))),
@@ -68,6 +90,7 @@ impl<M> Item<M> {
             Self::Other(other) => match *other {
                 Other::Encoded(_, Some(reply)) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
                 Other::Call(message, _) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
+                Other::System(request) => dropping::within(dropping::Mode::Fail(failure.clone()), request),
                 Other::Encoded(_, None) | Other::Event(_) => {}
             },
         }
@@ -100,6 +123,8 @@ pub(crate) struct Process<M> {
     vitals: Vitals,
     /// Out of reach of clients.
     members_only: bool,
+    /// It runs a server that allows requests to it as a system.
+    sys: bool,
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
     /// The deadline of the call that it has received last.
@@ -125,6 +150,8 @@ struct State<M> {
     /// How many messages local senders may queue before they wait; 0 is no limit.
     capacity: u32,
     traps_exits: bool,
+    /// The receiver is suspended: it is woken by what is no message only.
+    suspended: bool,
     phase: Phase,
     /// Ties to others; none for most processes.
     relations: Option<Box<Relations>>,
@@ -156,8 +183,9 @@ impl<M> State<M> {
     }
 
     fn push(&mut self, item: Item<M>) -> Option<Waker> {
+        let wakes = !self.suspended || matches!(item, Item::Other(_));
         self.queue.push_back(item);
-        self.receiver.take()
+        if wakes { self.receiver.take() } else { None }
     }
 
     fn push_event(&mut self, event: Event) -> Option<Waker> {
@@ -201,9 +229,9 @@ impl<M: Message> Process<M> {
         runtime: Runtime,
         label: &'static str,
         parent: Option<Parent>,
-        capacity: u32,
-        members_only: bool,
+        options: &SpawnOptions,
     ) -> Self {
+        let (capacity, members_only, sys) = options.of_process();
         Self {
             pid,
             vitals: Vitals::new(runtime.uptime_us()),
@@ -211,6 +239,7 @@ impl<M: Message> Process<M> {
             label,
             parent,
             members_only,
+            sys,
             ending: AtomicBool::new(false),
             inherited: Inherited::default(),
             room: (capacity != 0).then(Box::default),
@@ -220,6 +249,7 @@ impl<M: Message> Process<M> {
                 task: None,
                 capacity,
                 traps_exits: false,
+                suspended: false,
                 phase: Phase::Running,
                 relations: None,
             }),
@@ -254,12 +284,42 @@ impl<M: Message> Process<M> {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
                 _ => state.receiver = Some(cx.waker().clone()),
             }
+            state.suspended = false;
             return Poll::Pending;
         }
         std::mem::swap(&mut state.queue, empty);
         drop(state);
         self.tell_room();
         Poll::Ready(())
+    }
+
+    /// The first urgent thing in `taken` or the queue; waits while there is none. All else stays where it is, so that a
+    /// bounded mailbox fills up.
+    pub(crate) fn poll_urgent(
+        &self,
+        cx: &Context<'_>,
+        taken: &mut VecDeque<Item<M>>,
+        parent: Option<&Pid>,
+    ) -> Poll<Item<M>> {
+        let mut state = lock(&self.state);
+        let urgent = Item::take_urgent(taken, parent).or_else(|| Item::take_urgent(&mut state.queue, parent));
+        state.suspended = urgent.is_none();
+        self.vitals.left(taken.len());
+        match urgent {
+            Some(item) => Poll::Ready(item),
+            None => {
+                state.receiver = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Gives back the memory of a queue that is empty.
+    pub(crate) fn shrink(&self) {
+        let mut state = lock(&self.state);
+        if state.queue.is_empty() {
+            state.queue = VecDeque::new();
+        }
     }
 
     /// Waits until a bounded mailbox may have room, or its process has ended.
@@ -412,6 +472,23 @@ impl<M: Message> AnyProcess for Process<M> {
         let waker = state.take_exit(from, reason, true, &self.ending);
         drop(state);
         wake(waker);
+    }
+
+    fn system_request(&self, request: SystemRequest) -> Result<(), CallError> {
+        if !self.sys {
+            return Err(CallError::Refused(format!("`{}` does not allow it (Server::SYS)", self.label)));
+        }
+        let item = Item::Other(Box::new(Other::System(request)));
+        let mut state = lock(&self.state);
+        if state.ended() {
+            drop(state);
+            item.fail(&CallFailure::NoProc);
+            return Err(CallError::NoProc);
+        }
+        let waker = state.push(item);
+        drop(state);
+        wake(waker);
+        Ok(())
     }
 
     fn event(&self, event: Event) {
@@ -572,19 +649,19 @@ impl<M: Message> AnyProcess for Process<M> {
         fail_all(queue, reason);
     }
 
-    fn begin_call(&self, to: Destination, since: Instant) -> bool {
-        let mut state = lock(&self.state);
-        if state.ended() || state.relations.as_ref().is_some_and(|relations| relations.call.is_some()) {
+    fn begin_call(&self, to: Callee<'_>, since: Instant) -> bool {
+        if self.vitals.is_calling() {
             return false;
         }
-        state.relations().call = Some((to, since));
-        true
-    }
-
-    fn end_call(&self) {
-        if let Some(relations) = lock(&self.state).relations.as_mut() {
-            relations.call = None;
+        if let Callee::Other(to) = to {
+            let mut state = lock(&self.state);
+            if state.ended() {
+                return false;
+            }
+            state.relations().called = Some(to.clone());
         }
+        self.vitals.begin_call(to, self.runtime.us_at(since));
+        true
     }
 
     fn mailbox_len(&self) -> usize {
@@ -607,6 +684,9 @@ impl<M: Message> AnyProcess for Process<M> {
             message: message::tag_of::<M>().to_owned(),
             mailbox_limit: state.capacity,
             members_only: self.members_only,
+            // What the directory knows; the process does not.
+            cluster_names: Vec::new(),
+            groups: Vec::new(),
             linked: some(relations.into_iter().flat_map(|relations| relations.linked().cloned())),
             monitored: some(relations.into_iter().flat_map(|relations| relations.monitors.values().map(to_text))),
             watched_by: some(
@@ -621,13 +701,22 @@ impl<M: Message> Process<M> {
     fn info_of(&self, state: &State<M>) -> ProcessInfo {
         let relations = state.relations.as_deref();
         let count = |count: Option<usize>| count.unwrap_or(0) as u64;
-        let call = relations.and_then(|relations| relations.call.as_ref());
+        let now_us = self.runtime.uptime_us();
+        let call = self.vitals.call(relations.and_then(|relations| relations.called.as_ref()));
+        let call = call.map(|(to, since_us)| CallInfo {
+            to: match to {
+                Callee::Own(serial) => Pid::new(self.pid.node().clone(), serial).to_string(),
+                Callee::Other(to) => to.to_string(),
+            },
+            for_ms: now_us.saturating_sub(since_us) / 1_000,
+        });
         ProcessInfo {
             pid: self.pid.clone(),
             names: relations.map(|relations| relations.names.clone()).unwrap_or_default(),
             behaviour: self.label.to_owned(),
             state: match state.phase {
                 Phase::Running if self.vitals.is_running() => ProcessState::Running,
+                Phase::Running if state.suspended => ProcessState::Suspended,
                 Phase::Running => ProcessState::Waiting,
                 Phase::Ending(_) | Phase::Ended(_) => ProcessState::Stopping,
             },
@@ -635,9 +724,9 @@ impl<M: Message> Process<M> {
             handled: self.vitals.handled(),
             steps: self.vitals.steps(),
             memory_bytes: self.bytes(state) as u64,
-            age_ms: self.vitals.age_us(self.runtime.uptime_us()) / 1_000,
+            age_ms: self.vitals.age_us(now_us) / 1_000,
             parent: self.parent.as_ref().map(|parent| parent.pid.clone()),
-            call: call.map(|(to, since)| CallInfo { to: to.to_string(), for_ms: milliseconds(since.elapsed()) }),
+            call,
             links: count(relations.map(|relations| relations.linked().count())),
             monitors: count(relations.map(|relations| relations.monitors.len())),
             watchers: count(relations.map(|relations| relations.watchers.len())),
@@ -652,19 +741,8 @@ impl<M: Message> Process<M> {
     }
 }
 
-/// As many as may be told, in order.
-fn some<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
-    let mut some: Vec<T> = all.take(MAX_TIES_TOLD).collect();
-    some.sort_unstable();
-    some
-}
-
 fn to_text(to: &Destination) -> String {
     to.to_string()
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a process sends when it makes or removes ties.

@@ -12,6 +12,7 @@ pub(crate) mod event;
 pub(crate) mod info;
 pub(crate) mod mailbox;
 pub(crate) mod relations;
+pub(crate) mod send_timer;
 pub(crate) mod table;
 pub(crate) mod task;
 pub(crate) mod timers;
@@ -21,11 +22,12 @@ use std::{any::Any, sync::Arc, task::Waker, time::Instant};
 use rookery_protocol::{Destination, ExitReason, Payload, Pid, ProcessName, Ref, UnlinkId};
 
 use crate::{
+    behaviour::system::SystemRequest,
     process::{
-        info::{ProcessDetails, ProcessInfo, Vitals},
+        info::{Callee, ProcessDetails, ProcessInfo, Vitals},
         relations::{Lost, Relations},
     },
-    reply::RemoteReply,
+    reply::{CallError, RemoteReply},
     runtime::Runtime,
 };
 
@@ -49,6 +51,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn exit(&self, from: &Pid, reason: ExitReason);
     /// An exit signal from a link.
     fn link_exit(&self, from: &Pid, reason: ExitReason);
+    /// Something that a server does beside its messages; refused by processes that have not opted in.
+    fn system_request(&self, request: SystemRequest) -> Result<(), CallError>;
     /// Something for the mailbox that is no message.
     fn event(&self, event: event::Event);
 
@@ -91,9 +95,7 @@ pub(crate) trait AnyProcess: Send + Sync {
     /// Drops what is left in its mailbox.
     fn drain(&self, reason: &ExitReason);
     /// It begins to wait for an answer from `to`; false if it waits for another already.
-    fn begin_call(&self, to: Destination, since: Instant) -> bool;
-    /// It does not wait any more.
-    fn end_call(&self);
+    fn begin_call(&self, to: Callee<'_>, since: Instant) -> bool;
     /// Messages and events that it has not received.
     fn mailbox_len(&self) -> usize;
     /// What [`ProcessInfo::memory_bytes`] says.
