@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The name of the process on every node.
-const STATUS_NAME: &str = "rookery:status";
+pub const STATUS_NAME: &str = "rookery:status";
 
 /// How often a node tells of what has changed. A choice by load is no better than this, whatever it costs.
 const TELL_EVERY: Duration = Duration::from_secs(1);
