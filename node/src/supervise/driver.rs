@@ -13,7 +13,9 @@
 
 use std::{collections::HashMap, future::poll_fn, pin::Pin, task::Poll, time::Instant};
 
-use rookery_runtime::{Context, Event, ExitReason, NodeName, Pid, Received, ReplyTo, RequestError, SpawnOptions};
+use rookery_runtime::{
+    Context, Event, ExitReason, NodeId, NodeName, Pid, Received, ReplyTo, RequestError, Runtime, SpawnOptions, Start,
+};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
         effect::{Attempt, CommandError, CommandId, Effect, Report, StartFailure},
         homes::Homes,
         intensity::Intensity,
-        limits::{LOOK_TIMEOUT, MAX_PENDING_COMMANDS, SPREAD_MOVE_EVERY},
+        limits::{LOOK_TIMEOUT, MAX_PENDING_COMMANDS, NAME_PATIENCE, NAME_RETRY, SPREAD_MOVE_EVERY},
         message::{ChildInfo, ChildSpecInfo, SupervisorMessage},
         pending::{Finished, PendingStarts},
         policy::{ChildId, Strategy},
@@ -338,7 +340,7 @@ impl Driver {
         }
         let name: NodeName = node.name().clone();
         let start = start.clone().link();
-        let starting = Box::pin(async move { Ok(runtime.start_on(&node, start).await?.pid) });
+        let starting = Box::pin(start_patiently(runtime, node, start));
         self.starts.push(child, attempt, Some(name), starting);
     }
 
@@ -435,4 +437,20 @@ async fn next_look(look: &mut Option<Look>) -> Vec<NodeStatus> {
 /// The runtime's monotonic clock, which its timers go by as well.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// Starts a child; waits while somebody else has its cluster name, who may be a former self that has not heard yet that its
+/// supervisor is lost.
+async fn start_patiently(runtime: Runtime, node: NodeId, start: Start) -> Result<Pid, RequestError> {
+    let begin = tokio::time::Instant::now();
+    loop {
+        match runtime.start_on(&node, start.clone()).await {
+            Err(RequestError::NameTaken { name, .. })
+                if start.registered_in_cluster() == Some(&name) && begin.elapsed() < NAME_PATIENCE =>
+            {
+                tokio::time::sleep(NAME_RETRY).await;
+            }
+            started => return Ok(started?.pid),
+        }
+    }
 }

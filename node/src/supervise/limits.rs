@@ -33,6 +33,13 @@ pub const SPREAD_MOVE_EVERY: Duration = Duration::from_millis(100);
 /// within which the children of a lost node are started elsewhere.
 pub const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
 
+/// How long the start of a child waits for its cluster name: longer than a lost node is taken for alive by the last to
+/// notice.
+pub const NAME_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often it is tried meanwhile.
+pub const NAME_RETRY: Duration = Duration::from_millis(50);
+
 /// Requests to start, stop or restart a child that wait at a time for their child; more are refused. Each waits for a
 /// process of somebody else's, who may be slow.
 pub const MAX_PENDING_COMMANDS: usize = 1_024;

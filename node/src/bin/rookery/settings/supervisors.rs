@@ -21,7 +21,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use figment::value::{Dict, Value};
+use rookery_node::Group;
 use rookery_node::json::Json;
+use rookery_node::protocol::limits::MAX_GROUPS_PER_SPAWN;
 use rookery_node::supervise::{
     AutoShutdown, ChildId, ChildSpecData, ChildType, Placement, Restart, Shutdown, Strategy, SupervisorData,
 };
@@ -42,8 +44,18 @@ const SUPERVISOR: &str = "supervisor";
 const HOUR: Duration = Duration::from_secs(3_600);
 
 const TREE_KEYS: [&str; 6] = ["name", "strategy", "intensity", "period_ms", "auto_shutdown", "children"];
-const CHILD_KEYS: [&str; 8] =
-    ["id", "behaviour", "arguments", "name", "restart", "shutdown", "placement", "significant"];
+const CHILD_KEYS: [&str; 10] = [
+    "id",
+    "behaviour",
+    "arguments",
+    "name",
+    "cluster_name",
+    "groups",
+    "restart",
+    "shutdown",
+    "placement",
+    "significant",
+];
 
 const STRATEGIES: [(&str, Strategy); 4] = [
     ("one_for_one", Strategy::OneForOne),
@@ -200,6 +212,11 @@ impl Trees<'_> {
         let name = self.optional(&table, "name", "a name such as orders", |value| {
             value::text(value)?.parse().map_err(|error: rookery_node::protocol::ParseIdError| error.to_string())
         });
+        let cluster_name = self.optional(&table, "cluster_name", "a name such as orders", |value| {
+            value::text(value)?.parse().map_err(|error: rookery_node::protocol::ParseIdError| error.to_string())
+        });
+        let accepted = "a list of at most 16 groups such as [\"rooms\", \"chat#rooms\"]";
+        let groups = self.optional(&table, "groups", accepted, groups).unwrap_or_default();
         let significant = self.optional(&table, "significant", "true or false", value::truth).unwrap_or_default();
         if significant && (permanent || never) {
             let path = format!("{}.significant", table.path);
@@ -224,7 +241,17 @@ impl Trees<'_> {
         let mut child = ChildSpecData::new(id?, behaviour?);
         child.kind = is_tree.then_some(ChildType::Supervisor);
         let restart = restart.unwrap_or_default();
-        Some(ChildSpecData { arguments, name, restart, shutdown, placement, significant, ..child })
+        Some(ChildSpecData {
+            arguments,
+            name,
+            cluster_name,
+            groups,
+            restart,
+            shutdown,
+            placement,
+            significant,
+            ..child
+        })
     }
 
     /// A behaviour's name. What this program can start is known; what others can is not.
@@ -296,6 +323,11 @@ fn shutdown(value: &Value) -> Result<Shutdown, Wrong> {
         Some("forever") => Ok(Shutdown::Forever),
         _ => value::time(value, Duration::ZERO, HOUR).map(Shutdown::Within),
     }
+}
+
+fn groups(value: &Value) -> Result<Vec<Group>, Wrong> {
+    let groups = value::list_of(value, |text| text.parse().map_err(|_| "is no group".to_owned()))?;
+    if groups.len() > MAX_GROUPS_PER_SPAWN { Err("has too many groups".to_owned()) } else { Ok(groups) }
 }
 
 fn placement(value: &Value) -> Result<Placement, Wrong> {
