@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod json;
 mod mesh;
 mod node;
+mod operate;
 pub mod session;
 pub mod status;
 pub mod stock;

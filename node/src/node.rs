@@ -13,7 +13,7 @@ use std::{
 };
 
 use quinn::Endpoint;
-use rookery_protocol::{ClusterName, ExitReason, Incarnation, NodeId, NodeName};
+use rookery_protocol::{ClusterName, ExitReason, Incarnation, NodeId, NodeName, Pid};
 use rookery_runtime::{
     Behaviours, DEFAULT_MAX_PROCESSES, Runtime, RuntimeConfig,
     net::{io_thread::IoThread, settings::ConnectionSettings},
@@ -29,7 +29,7 @@ use crate::{
         driver::{Mesh, MeshParts},
         peers::Peers,
     },
-    session::policy::Policy,
+    session::policy::{Policy, policy_of},
     status::Labels,
 };
 
@@ -208,18 +208,19 @@ impl Node {
             let _entered = io.handle().enter();
             Discovery::start(config.discovery, seed, found)?
         };
-        io.handle().spawn(mesh.clone().accept_all(endpoint.clone()));
-        let dialling = mesh.clone();
-        io.handle().spawn(async move {
-            dialler::run(dialling, seed, discovered, hinted).await;
-            drop(discovery);
-        });
+        // Before there are peers, which tell these processes of themselves as soon as they are connected.
         crate::status::start(&runtime, config.labels.clone())?;
         crate::system::start(Insight {
             runtime: runtime.clone(),
             mesh: Arc::downgrade(&mesh),
             labels: config.labels.clone(),
         })?;
+        io.handle().spawn(mesh.clone().accept_all(endpoint.clone()));
+        let dialling = mesh.clone();
+        io.handle().spawn(async move {
+            dialler::run(dialling, seed, discovered, hinted).await;
+            drop(discovery);
+        });
         tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
         Ok(Self { runtime, mesh, labels: config.labels, endpoint, address, drain_timeout: config.drain_timeout, io })
     }
@@ -337,6 +338,25 @@ impl Insight {
     #[must_use]
     pub fn labels(&self) -> Labels {
         self.labels.clone()
+    }
+
+    /// Whether `client`, a process of a client of this node, may end processes by its policy, and so do what is as bad. What
+    /// it may not is counted as refused to a client.
+    pub(crate) fn may_exit(&self, client: Option<&Pid>) -> Result<(), String> {
+        let (Some(mesh), Some(client)) = (self.mesh.upgrade(), client) else {
+            return Err("it is not known who asks: only members and clients that wait for the answer may".to_owned());
+        };
+        let session = client.serial().session().filter(|_| client.node() == self.runtime.node());
+        let Some(client) = session.and_then(|session| mesh.peers.client(session)) else {
+            return Err(format!(
+                "{client} is not a client of this node: it has to ask the node that it is connected to"
+            ));
+        };
+        if policy_of(&mesh.policies, &mesh.default_policy, &client.name).exit {
+            return Ok(());
+        }
+        self.runtime.count_refused_to_client();
+        Err(format!("the policy of client `{}` does not let it suspend or resume servers: it needs exit", client.name))
     }
 
     /// How many clients are connected.

@@ -3,11 +3,19 @@
 
 use std::time::Instant;
 
+pub use rookery_runtime::{
+    CallInfo, GroupInfo, GroupList, Load, MAX_LISTED, NameList, NameQuery, ProcessDetails, ProcessInfo, ProcessList,
+    ProcessQuery, ProcessState, SortBy,
+};
 use rookery_runtime::{Context, NodeId, Pid, ProcessName, Received, ReplyTo, RequestError, SpawnOptions};
-pub use rookery_runtime::{Load, MAX_LISTED, ProcessDetails, ProcessInfo, ProcessList, ProcessQuery, SortBy};
 use serde::{Deserialize, Serialize};
 
-use crate::{Insight, PeerInfo, ask::Ask, status::Labels};
+use crate::{
+    Insight, PeerInfo,
+    ask::Ask,
+    operate::{Operation, Operator},
+    status::Labels,
+};
 
 /// The name of the process on every node.
 pub const SYSTEM_NAME: &str = "rookery:node";
@@ -22,8 +30,18 @@ pub enum System {
     Processes(Ask<ProcessQuery, ProcessList>),
     /// Everything about one process of this node; none if it does not live.
     Inspect(Ask<Pid, Option<ProcessDetails>>),
-    /// Its names.
-    Names(ReplyTo<Vec<(ProcessName, Pid)>>),
+    /// The names of processes on it.
+    Names(Ask<NameQuery, NameList>),
+    /// The names of the cluster, as it knows them.
+    ClusterNames(Ask<NameQuery, NameList>),
+    /// The groups of the cluster, as it knows them.
+    Groups(Ask<NameQuery, GroupList>),
+    /// Suspends a server, on any node, that allows it; the answer comes when it has stopped. A client needs `exit`.
+    Suspend(Ask<Pid, ()>),
+    /// Lets a suspended server go on. A client needs `exit`.
+    Resume(Ask<Pid, ()>),
+    /// What a server, on any node, tells of its state, suspended or not.
+    State(Ask<Pid, String>),
 }
 
 /// A node, as it tells of itself.
@@ -45,8 +63,12 @@ pub struct NodeInfo {
     pub load: Load,
     /// Whether it is about to leave, and takes no new processes.
     pub draining: bool,
-    /// How many names it has given.
+    /// How many names processes have on it.
     pub names: u64,
+    /// How many names there are in the cluster, as it knows them.
+    pub cluster_names: u64,
+    /// How many groups there are, as it knows them.
+    pub groups: u64,
     /// How many clients are connected to it.
     pub clients: u64,
     /// How often something that clients asked for was refused by policy.
@@ -60,6 +82,7 @@ pub struct NodeInfo {
 }
 
 struct SystemServer {
+    operator: Operator,
     insight: Insight,
     since: Instant,
 }
@@ -70,7 +93,7 @@ pub(crate) fn start(insight: Insight) -> Result<(), RequestError> {
     let name = ProcessName::new(SYSTEM_NAME).map_err(|error| RequestError::Refused(error.to_string()))?;
     let options = SpawnOptions::new().name(name).label("rookery:node").vital();
     runtime.spawn_with(options, move |mut context: Context<System>| async move {
-        let mut server = SystemServer { insight, since: Instant::now() };
+        let mut server = SystemServer { operator: Operator::new(insight.clone()), insight, since: Instant::now() };
         while !server.insight.runtime().is_closed() {
             if let Received::Message(message) = context.receive().await {
                 server.answer(message).await;
@@ -94,7 +117,9 @@ impl SystemServer {
                 max_processes: runtime.max_processes() as u64,
                 load: runtime.load(),
                 draining: runtime.is_draining(),
-                names: runtime.names_here().len() as u64,
+                names: runtime.name_count() as u64,
+                cluster_names: runtime.cluster_name_count() as u64,
+                groups: runtime.group_count() as u64,
                 clients: self.insight.clients() as u64,
                 refused_to_clients: runtime.refused_to_clients(),
                 dead_letters: runtime.dead_letters(),
@@ -110,7 +135,12 @@ impl SystemServer {
                 Some(why) => reply.refuse(why),
                 None => drop(reply.send(runtime.inspect(&pid))),
             },
-            System::Names(reply) => drop(reply.send(runtime.names_here())),
+            System::Names(Ask { value: query, reply }) => drop(reply.send(runtime.list_names(&query))),
+            System::ClusterNames(Ask { value: query, reply }) => drop(reply.send(runtime.list_cluster_names(&query))),
+            System::Suspend(Ask { value: pid, reply }) => self.operator.operate(Operation::Suspend, pid, reply),
+            System::Resume(Ask { value: pid, reply }) => self.operator.operate(Operation::Resume, pid, reply),
+            System::State(Ask { value: pid, reply }) => self.operator.state(pid, reply),
+            System::Groups(Ask { value: query, reply }) => drop(reply.send(runtime.list_groups(&query))),
         }
     }
 }

@@ -134,3 +134,73 @@ fn command(arguments: &[&str]) -> Command {
 pub fn run(arguments: &[&str]) -> Output {
     command(arguments).output().unwrap()
 }
+
+/// What clients of the nodes that [`node`] starts may do.
+const POLICY: &str = "[[client]]\nname = \"ops\"\nspawn = [\"*\"]\nregister = [\"*\"]\nexit = true\n";
+
+/// The command line of a client.
+#[derive(Debug, Clone)]
+pub struct Cli {
+    /// Where it connects to.
+    pub connect: String,
+    /// The directory of its identity.
+    pub identity: String,
+}
+
+impl Cli {
+    /// Runs a command to its end.
+    #[must_use]
+    pub fn output(&self, arguments: &[&str]) -> Output {
+        run(&[arguments, &["--connect", &self.connect, "--identity", &self.identity]].concat())
+    }
+
+    /// What it prints when it succeeds.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(output.status.success(), "{arguments:?}: {out}{err}");
+        out.trim_end().to_owned()
+    }
+
+    /// What it prints with `--json`.
+    ///
+    /// # Panics
+    /// When it does not succeed, or that is not JSON.
+    #[must_use]
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.ok(&[arguments, &["--json"]].concat())).unwrap()
+    }
+
+    /// What it says when it fails.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+/// Starts a node, and gives it with the address that it listens on. Its clients called `ops` may do everything that the
+/// command line does.
+pub async fn node(certificates: &Certificates, name: &str, more: &[&str]) -> (Program, String) {
+    node_of(POLICY, certificates, name, more).await
+}
+
+/// As [`node`], with this file.
+pub async fn node_of(toml: &str, certificates: &Certificates, name: &str, more: &[&str]) -> (Program, String) {
+    let identity = certificates.node(name).display().to_string();
+    let config = certificates.dir().join(format!("{name}.toml"));
+    std::fs::write(&config, toml).unwrap();
+    let config = config.display().to_string();
+    let arguments = ["start", "--name", name, "--identity", &identity, "--config", &config, "--listen", "127.0.0.1:0"];
+    let program = Program::start(&certificates.dir().join(format!("{name}.log")), &[&arguments, more].concat());
+    let address = program.listen_address().await;
+    (program, address)
+}

@@ -1,48 +1,7 @@
 //! The program, as an operator types it: real processes, real exit statuses, real output.
 #![allow(clippy::unwrap_used, missing_docs)] // A test may stop where it fails.
 
-use std::process::Output;
-
-use rookery_tests::program::{Certificates, Program, run};
-
-const POLICY: &str = "[[client]]\nname = \"ops\"\nspawn = [\"*\"]\nregister = [\"*\"]\nexit = true\n";
-
-struct Cli {
-    connect: String,
-    identity: String,
-}
-
-impl Cli {
-    fn output(&self, arguments: &[&str]) -> Output {
-        run(&[arguments, &["--connect", &self.connect, "--identity", &self.identity]].concat())
-    }
-
-    /// What it prints when it succeeds.
-    fn ok(&self, arguments: &[&str]) -> String {
-        let output = self.output(arguments);
-        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-        assert!(output.status.success(), "{arguments:?}: {out}{err}");
-        out.trim_end().to_owned()
-    }
-
-    /// What it says when it fails.
-    fn fails(&self, arguments: &[&str]) -> String {
-        let output = self.output(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-}
-
-async fn node(certificates: &Certificates, name: &str, more: &[&str]) -> (Program, String) {
-    let identity = certificates.node(name).display().to_string();
-    let config = certificates.dir().join("rookery.toml");
-    std::fs::write(&config, POLICY).unwrap();
-    let config = config.display().to_string();
-    let arguments = ["start", "--name", name, "--identity", &identity, "--config", &config, "--listen", "127.0.0.1:0"];
-    let program = Program::start(&certificates.dir().join(format!("{name}.log")), &[&arguments, more].concat());
-    let address = program.listen_address().await;
-    (program, address)
-}
+use rookery_tests::program::{Certificates, Cli, node, node_of, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_do_what_they_say_and_exit_zero_only_then() {
@@ -117,6 +76,52 @@ async fn a_client_without_a_policy_may_call_and_monitor_and_no_more() {
     assert_eq!(cli.ok(&["call", "counter", "{\"Get\":null}"]), "0", "and the counter lives");
     drop(node);
     assert!(cli.fails(&["nodes", "--timeout-ms", "1500"]).contains("cannot connect to"));
+}
+
+const TREE: &str = r#"
+[[supervisor]]
+name = "orders"
+[[supervisor.children]]
+id = "west"
+behaviour = "counter"
+arguments = 7
+name = "seven"
+placement = { label = { zone = "west" } }
+[[supervisor.children]]
+id = "books"
+strategy = "rest_for_one"
+[[supervisor.children.children]]
+id = "ledger"
+behaviour = "kv"
+name = "ledger"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn v7_a_tree_of_the_file_runs_where_its_labels_say() {
+    let certificates = Certificates::new("cli-trees");
+    let (one, address) = node_of(TREE, &certificates, "one", &["--boot", "none", "--label", "zone=east"]).await;
+    let cli = Cli { connect: address.clone(), identity: certificates.client("guest").display().to_string() };
+    // The tree is up without the node that one of its children waits for.
+    rookery_tests::eventually("the tree is up", || cli.output(&["call", "ledger", "{\"Keys\":null}"]).status.success())
+        .await;
+    let west = || {
+        let children: serde_json::Value =
+            serde_json::from_str(&cli.ok(&["call", "orders", "{\"Children\":null}"])).unwrap();
+        let shown = |child: &serde_json::Value| {
+            format!("{} {} {}", child["id"], child["status"], child["node"]).replace('"', "")
+        };
+        children.as_array().unwrap().iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(west(), ["west starting null", "books running one"]);
+    let labels = ["--label", "zone=west", "--label", "disk=ssd"];
+    let (two, _) = node(&certificates, "two", &[&labels[..], &["--boot", "none", "--peers", &address]].concat()).await;
+    rookery_tests::eventually("the child has found its node", || west()[0] == "west running two").await;
+    assert_eq!(cli.ok(&["call", "seven@two", "{\"Get\":null}"]), "7");
+    let nodes: serde_json::Value = serde_json::from_str(&cli.ok(&["nodes", "--json"])).unwrap();
+    assert_eq!(nodes[1]["labels"], serde_json::json!({ "disk": "ssd", "zone": "west" }));
+    // It ends with its supervisor.
+    assert!(one.terminate().await.success());
+    drop(two);
 }
 
 #[test]

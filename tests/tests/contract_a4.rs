@@ -273,7 +273,7 @@ async fn a5_nobody_is_waited_for_longer_than_the_deadline(a: &Runtime, b: &Runti
     pids.extend([answerer(b, 7), answerer(a, 8)]);
     pids.insert(0, answerer(b, 6));
     // Those that answer have a time for it that no busy machine exceeds; the fifty are waited for together.
-    let timeout = Duration::from_secs(1);
+    let timeout = TWO_SECONDS;
     let outcomes = within("the deadline", a.multi_call(&addresses(a, &pids), timeout, Note::Ask)).await;
     let answers: Vec<_> = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()).collect();
     assert_eq!(answers, [&6, &7, &8]);
@@ -288,7 +288,7 @@ async fn a5_a_receiver_without_room_holds_up_no_other(a: &Runtime, b: &Runtime) 
         .address;
     full.try_send(Note::Number(0)).unwrap();
     let to = [full.clone(), a.address(answerer(b, 1))];
-    let timeout = Duration::from_secs(1);
+    let timeout = TWO_SECONDS;
     let outcomes = within("the answers", a.multi_call(&to, timeout, Note::Ask)).await;
     assert_eq!(outcomes[0].1, Err(CallError::Timeout));
     assert_eq!(outcomes[1].1, Ok(1));

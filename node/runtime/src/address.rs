@@ -17,6 +17,7 @@ use crate::{
     process::{
         AnyProcess,
         deadline::Deadline,
+        info::Callee,
         mailbox::{Process, Pushed},
     },
     reply::{CallError, ReplyTo, dropping},
@@ -237,22 +238,25 @@ impl<M: Message> Address<M> {
     ) -> Result<T, CallError> {
         let runtime = self.runtime().clone();
         runtime
-            .call_slot(
-                || self.destination(),
-                timeout,
-                async |slot| {
-                    let message = make(ReplyTo::local(slot.clone()));
-                    match self.send_until(message, slot.deadline()).await {
-                        Ok(()) => Ok(()),
-                        Err(error) => {
-                            let text = error.to_string();
-                            dropping::within(dropping::Mode::Sent, error.into_message());
-                            Err(CallError::Refused(text))
-                        }
+            .call_slot(self.callee(), timeout, async |slot| {
+                let message = make(ReplyTo::local(slot.clone()));
+                match self.send_until(message, slot.deadline()).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        let text = error.to_string();
+                        dropping::within(dropping::Mode::Sent, error.into_message());
+                        Err(CallError::Refused(text))
                     }
-                },
-            )
+                }
+            })
             .await
+    }
+
+    fn callee(&self) -> Callee<'_> {
+        match &self.target {
+            Target::Local(process) => Callee::Own(process.pid().serial()),
+            Target::Other { to, .. } => Callee::Other(to),
+        }
     }
 
     /// The runtime that this address sends through.

@@ -10,7 +10,7 @@ use rookery_protocol::{Destination, Payload, ReplyRoute, Signal, SignalBody};
 use tokio::time::Instant;
 
 use crate::{
-    process::{AnyProcess, current, deadline::FAR},
+    process::{AnyProcess, current, deadline::FAR, info::Callee},
     reply::{CallError, RawReply, RawSlot, Slot},
     runtime::Runtime,
 };
@@ -48,9 +48,9 @@ struct Noted {
 }
 
 impl Noted {
-    fn waits_for(&mut self, to: impl Fn() -> Destination) {
+    fn waits_for(&mut self, to: Callee<'_>) {
         if self.caller.is_none() {
-            self.caller = current::process().filter(|process| process.begin_call(to(), self.since.into_std()));
+            self.caller = current::process().filter(|process| process.begin_call(to, self.since.into_std()));
         }
     }
 }
@@ -58,7 +58,7 @@ impl Noted {
 impl Drop for Noted {
     fn drop(&mut self) {
         if let Some(caller) = &self.caller {
-            caller.end_call();
+            caller.vitals().end_call();
         }
     }
 }
@@ -67,7 +67,7 @@ impl Runtime {
     /// Sends by `send` and waits for what comes into the slot, from `to`.
     pub(crate) async fn call_slot<T: Send + 'static>(
         &self,
-        to: impl Fn() -> Destination,
+        to: Callee<'_>,
         timeout: Duration,
         send: impl AsyncFnOnce(&Arc<Slot<T>>) -> Result<(), CallError>,
     ) -> Result<T, CallError> {
@@ -80,7 +80,7 @@ impl Runtime {
             let answer = poll_fn(|cx| {
                 let polled = waiting.slot.poll_take(cx);
                 if polled.is_pending() {
-                    noted.waits_for(&to);
+                    noted.waits_for(to);
                 }
                 polled
             });
@@ -127,20 +127,16 @@ impl Runtime {
         self.check_size(to, &payload)?;
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let reply = self
-            .call_slot(
-                || to.clone(),
-                timeout,
-                async |slot: &Arc<Slot<RawReply>>| {
-                    self.room_if_remote(to).await;
-                    let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
-                    slot.set_call(call);
-                    let reply = Some(ReplyRoute { to: from.clone(), call });
-                    let deadline_ms = slot.deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
-                    let body = SignalBody::Message { payload, reply, deadline_ms };
-                    self.signal(Signal { from: from.clone(), to: to.clone(), body });
-                    Ok(())
-                },
-            )
+            .call_slot(Callee::Other(to), timeout, async |slot: &Arc<Slot<RawReply>>| {
+                self.room_if_remote(to).await;
+                let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
+                slot.set_call(call);
+                let reply = Some(ReplyRoute { to: from.clone(), call });
+                let deadline_ms = slot.deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
+                let body = SignalBody::Message { payload, reply, deadline_ms };
+                self.signal(Signal { from: from.clone(), to: to.clone(), body });
+                Ok(())
+            })
             .await?;
         Ok(reply.0)
     }

@@ -1,4 +1,4 @@
-//! Lists processes: the first so many of perhaps a million, in some order.
+//! Lists processes, names and groups: the first so many of perhaps a million, in some order.
 //!
 //! It walks the table a few slots at a time and lets others run in between, keeps the best it has seen in a heap of the
 //! size that is asked for, and looks closely at those alone. What comes or goes meanwhile may be in the list or not.
@@ -9,13 +9,13 @@ use std::{
     sync::Arc,
 };
 
-use rookery_protocol::Pid;
+use rookery_protocol::{Group, NodeName, Pid, ProcessName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     process::{
         AnyProcess,
-        info::{ProcessDetails, ProcessInfo},
+        info::{ProcessDetails, ProcessInfo, some},
         table::Cursor,
     },
     runtime::Runtime,
@@ -178,6 +178,115 @@ impl Runtime {
     /// Everything that is known of a process of this node, or of this client; `None` if it does not live here.
     #[must_use]
     pub fn inspect(&self, pid: &Pid) -> Option<ProcessDetails> {
-        Some(self.process(pid)?.details())
+        let details = self.process(pid)?.details();
+        let directory = self.directory().read();
+        let (names, groups) = (directory.names.of(pid).cloned(), directory.groups.of(pid).cloned());
+        Some(ProcessDetails { cluster_names: some(names), groups: some(groups), ..details })
     }
+}
+
+/// Which names or groups are listed. In JSON each field may be left out: `{"filter":"orders"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NameQuery {
+    /// How many are listed at most, and no more than [`MAX_LISTED`].
+    pub limit: u32,
+    /// Only those with this text in them; all, if it is empty.
+    pub filter: String,
+}
+
+impl Default for NameQuery {
+    fn default() -> Self {
+        Self { limit: 100, filter: String::new() }
+    }
+}
+
+/// Names, the smallest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NameList {
+    /// How many there are.
+    pub total: u64,
+    /// How many of them the filter lets through.
+    pub matching: u64,
+    /// Those that are listed, with who has them.
+    pub names: Vec<(ProcessName, Pid)>,
+}
+
+/// A group of processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupInfo {
+    /// Its name, with its scope.
+    pub group: Group,
+    /// How many processes are in it.
+    pub members: u64,
+    /// How many on each node.
+    pub by_node: Vec<(NodeName, u64)>,
+}
+
+/// Groups, the smallest name first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupList {
+    /// How many there are.
+    pub total: u64,
+    /// How many of them the filter lets through.
+    pub matching: u64,
+    /// Those that are listed.
+    pub groups: Vec<GroupInfo>,
+}
+
+/// The smallest so many, in order, and how many there are. Keeps no more than these.
+fn smallest<T: Ord>(all: impl Iterator<Item = T>, most: u32) -> (u64, Vec<T>) {
+    let most = most.min(MAX_LISTED) as usize;
+    let (mut count, mut best) = (0, BinaryHeap::new());
+    for one in all {
+        count += 1;
+        if best.len() < most {
+            best.push(one);
+        } else if let Some(mut last) = best.peek_mut()
+            && one < *last
+        {
+            *last = one;
+        }
+    }
+    (count, best.into_sorted_vec())
+}
+
+/// Names and groups. Each is one walk, under the lock that changes of names, or of the directory, wait for.
+impl Runtime {
+    /// The names of this node.
+    #[must_use]
+    pub fn list_names(&self, query: &NameQuery) -> NameList {
+        self.with_names_here(|names| names_of(names.len(), names.iter(), query))
+    }
+
+    /// The names of the cluster, as this node knows them; nothing in a client.
+    #[must_use]
+    pub fn list_cluster_names(&self, query: &NameQuery) -> NameList {
+        let directory = self.directory().read();
+        names_of(directory.names.len(), directory.names.all(), query)
+    }
+
+    /// The groups of the cluster, as this node knows them; nothing in a client.
+    #[must_use]
+    pub fn list_groups(&self, query: &NameQuery) -> GroupList {
+        let directory = self.directory().read();
+        let all = directory.groups.all().map(|(group, _)| group);
+        let (matching, listed) = smallest(all.filter(|group| group.as_str().contains(&query.filter)), query.limit);
+        let info = |group: &Group| {
+            let members = directory.groups.members(group);
+            GroupInfo {
+                group: group.clone(),
+                members: members.map_or(0, |members| members.len() as u64),
+                by_node: members.map(|members| members.by_node(self.node())).unwrap_or_default(),
+            }
+        };
+        let groups = listed.into_iter().map(info).collect();
+        GroupList { total: directory.groups.len() as u64, matching, groups }
+    }
+}
+
+fn names_of<'a>(total: usize, all: impl Iterator<Item = (&'a ProcessName, &'a Pid)>, query: &NameQuery) -> NameList {
+    let (matching, listed) = smallest(all.filter(|(name, _)| name.as_str().contains(&query.filter)), query.limit);
+    let names = listed.into_iter().map(|(name, pid)| (name.clone(), pid.clone())).collect();
+    NameList { total: total as u64, matching, names }
 }

@@ -124,6 +124,8 @@ pub(crate) struct RemoteReply {
     pub(crate) deadline: Option<Deadline>,
     /// Whether a client sent the request or waits for its answer.
     by_client: bool,
+    /// Whether these are two.
+    handed_on: bool,
 }
 
 impl RemoteReply {
@@ -138,7 +140,8 @@ impl RemoteReply {
     ) -> Self {
         let of_client = |pid: &Pid| pid.serial().session().is_some() && !runtime.is_own(&pid.into());
         let by_client = of_client(from) || of_client(&route.to);
-        Self { runtime, route, codec, deadline, by_client }
+        let handed_on = from.node() != route.to.node() || from.serial().session() != route.to.serial().session();
+        Self { runtime, route, codec, deadline, by_client, handed_on }
     }
 
     pub(crate) fn answer(self, outcome: Result<Payload, CallFailure>) {
@@ -179,6 +182,16 @@ impl<T: Send + 'static> ReplyTo<T> {
             To::Local(_) => true,
             To::Remote(remote) => !remote.by_client,
             To::Nobody => false,
+        }
+    }
+
+    /// The process of a client that asks, if it is a client's alone: for requests that some clients may make (C3). Which
+    /// client it is, the node of that pid knows.
+    #[must_use]
+    pub fn asked_by_client(&self) -> Option<&Pid> {
+        match &self.to {
+            To::Remote(remote) if remote.by_client && !remote.handed_on => Some(&remote.route.to),
+            _ => None,
         }
     }
 

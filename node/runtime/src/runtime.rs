@@ -288,7 +288,12 @@ impl Runtime {
 
     /// For how long the runtime has been there, in microseconds.
     pub(crate) fn uptime_us(&self) -> u64 {
-        u64::try_from(self.0.since.elapsed().as_micros()).unwrap_or(u64::MAX)
+        self.us_at(Instant::now())
+    }
+
+    /// A moment, in microseconds from the runtime's start.
+    pub(crate) fn us_at(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.0.since).as_micros()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn table(&self) -> &Table {
@@ -420,6 +425,16 @@ impl Runtime {
     #[must_use]
     pub fn whereis_here(&self, name: &ProcessName) -> Option<Pid> {
         read(&self.0.names).get(name).cloned()
+    }
+
+    /// How many names processes have on this node.
+    #[must_use]
+    pub fn name_count(&self) -> usize {
+        read(&self.0.names).len()
+    }
+
+    pub(crate) fn with_names_here<R>(&self, f: impl FnOnce(&HashMap<ProcessName, Pid>) -> R) -> R {
+        f(&read(&self.0.names))
     }
 
     /// Every name on this node, with its holder.

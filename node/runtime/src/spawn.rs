@@ -5,7 +5,7 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use rookery_protocol::{BehaviourName, ExitReason, Payload, Pid, ProcessName, Ref, request::RequestError};
+use rookery_protocol::{BehaviourName, ExitReason, Group, Payload, Pid, ProcessName, Ref, request::RequestError};
 use thiserror::Error;
 
 use crate::{
@@ -75,6 +75,9 @@ pub struct SpawnOptions {
     parent: Option<Pid>,
     monitor: Option<(Pid, Option<Ref>)>,
     name: Option<ProcessName>,
+    /// The name in the cluster that it claims before its `init`; of what tells by a `Starting` alone.
+    cluster_name: Option<ProcessName>,
+    groups: Vec<Group>,
     mailbox: u32,
     label: Option<&'static str>,
     members_only: bool,
@@ -123,6 +126,22 @@ impl SpawnOptions {
     pub fn name(mut self, name: ProcessName) -> Self {
         self.name = Some(name);
         self
+    }
+
+    /// A member of this group before it runs. In a client its node is told, and not waited for.
+    #[must_use]
+    pub fn join(mut self, group: Group) -> Self {
+        self.groups.push(group);
+        self
+    }
+
+    pub(crate) fn cluster_name(mut self, name: Option<ProcessName>) -> Self {
+        self.cluster_name = name;
+        self
+    }
+
+    pub(crate) fn take_cluster_name(&mut self) -> Option<ProcessName> {
+        self.cluster_name.take()
     }
 
     /// Out of reach of clients: what they send it is refused (C3). For processes that do more than a client may. One that
@@ -307,6 +326,9 @@ impl Runtime {
             self.forget(process.pid());
             return Err((error.into(), f));
         }
+        for group in &options.groups {
+            self.join_from_start(group, process.pid());
+        }
         let monitor = options.monitor.map(|(watcher, monitor)| {
             let monitor = monitor.unwrap_or_else(|| Ref(self.next_number()));
             self.tie_monitor(&watcher, monitor, &process, options.asked_for);
@@ -350,6 +372,8 @@ pub struct Start {
     pub(crate) behaviour: BehaviourName,
     pub(crate) arguments: Payload,
     pub(crate) name: Option<ProcessName>,
+    pub(crate) cluster_name: Option<ProcessName>,
+    pub(crate) groups: Vec<Group>,
     pub(crate) link: bool,
     pub(crate) monitor: bool,
 }
@@ -364,7 +388,8 @@ impl Start {
     /// Starts `behaviour` with arguments that are encoded already.
     #[must_use]
     pub fn payload(behaviour: BehaviourName, arguments: Payload) -> Self {
-        Self { behaviour, arguments, name: None, link: false, monitor: false }
+        let (name, cluster_name, groups) = (None, None, Vec::new());
+        Self { behaviour, arguments, name, cluster_name, groups, link: false, monitor: false }
     }
 
     /// Starts `behaviour` with `arguments`, which it must take by this type.
@@ -407,6 +432,21 @@ impl Start {
     #[must_use]
     pub fn name(mut self, name: ProcessName) -> Self {
         self.name = Some(name);
+        self
+    }
+
+    /// Registered under this name in the cluster before its `init` (N2); if another process has it, that is the answer.
+    #[must_use]
+    pub fn cluster_name(mut self, name: ProcessName) -> Self {
+        self.cluster_name = Some(name);
+        self
+    }
+
+    /// A member of this group before its `init`; of at most
+    /// [`MAX_GROUPS_PER_SPAWN`](rookery_protocol::limits::MAX_GROUPS_PER_SPAWN).
+    #[must_use]
+    pub fn join(mut self, group: Group) -> Self {
+        self.groups.push(group);
         self
     }
 

@@ -177,6 +177,10 @@ impl Peers {
         read(&self.clients).values().cloned().collect()
     }
 
+    pub(crate) fn client(&self, session: SessionId) -> Option<Arc<Client>> {
+        read(&self.clients).get(&session).cloned()
+    }
+
     pub(crate) fn client_count(&self) -> usize {
         read(&self.clients).len()
     }

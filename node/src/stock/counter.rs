@@ -24,6 +24,7 @@ pub struct CounterServer {
 impl Server for CounterServer {
     type Message = Counter;
     type Arguments = Option<i64>;
+    const SYS: bool = true;
 
     async fn init(start: Option<i64>, _: &mut Context<Counter>) -> Result<Self, ExitReason> {
         let start = start.unwrap_or(0);
@@ -37,5 +38,9 @@ impl Server for CounterServer {
             Counter::Reset => self.count = self.start,
         }
         Ok(())
+    }
+
+    fn state(&self) -> Option<String> {
+        Some(self.count.to_string())
     }
 }

@@ -165,7 +165,7 @@ impl From<&ChildSpec> for ChildSpecInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChildStatus {
-    /// It is started for the first time.
+    /// It is started for the first time, or waits for a node to live on.
     Starting,
     /// It runs.
     Running,

@@ -21,7 +21,9 @@ pub(super) const BEHAVIOUR: &str = "supervisor";
 pub struct Supervisor;
 
 impl Supervisor {
-    /// Starts a supervisor, and waits until all its children have started, in order. As `supervisor:start_link/2`, but
+    /// Starts a supervisor, and waits until all its children have started, in order; a child for which no node is up is
+    /// started later, and holds up those after it only where they may rely on it
+    /// ([`Strategy::OneForAll`], [`Strategy::RestForOne`]). As `supervisor:start_link/2`, but
     /// nobody is linked with it; see [`start_with`](Self::start_with).
     ///
     /// # Errors

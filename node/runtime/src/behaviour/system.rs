@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 use rookery_protocol::Pid;
 
 use crate::{
+    process::info::Callee,
     reply::{CallError, ReplyTo, Slot},
     runtime::Runtime,
 };
@@ -45,13 +46,9 @@ impl Runtime {
     /// # Errors
     /// As [`Address::call`](crate::Address::call); `Refused` also when the server tells none.
     pub async fn state_here(&self, server: &Pid, timeout: Duration) -> Result<String, CallError> {
-        self.call_slot(
-            || server.into(),
-            timeout,
-            async |slot: &Arc<Slot<String>>| {
-                self.system_request(server, SystemRequest::State(ReplyTo::local(slot.clone())))
-            },
-        )
+        self.call_slot(Callee::Own(server.serial()), timeout, async |slot: &Arc<Slot<String>>| {
+            self.system_request(server, SystemRequest::State(ReplyTo::local(slot.clone())))
+        })
         .await
     }
 

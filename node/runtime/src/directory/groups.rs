@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use rookery_protocol::{Group, GroupChange, NodeId, Pid};
+use rookery_protocol::{Group, GroupChange, NodeId, NodeName, Pid};
 
 /// The groups of the cluster.
 #[derive(Debug)]
@@ -33,6 +33,15 @@ impl Members {
     /// The other nodes that have members.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         self.nodes.keys()
+    }
+
+    /// How many there are on each node; `own` is this one.
+    pub(crate) fn by_node(&self, own: &NodeId) -> Vec<(NodeName, u64)> {
+        let local = (own.name().clone(), self.local.len() as u64);
+        let remote = self.nodes.iter().map(|(node, &count)| (node.name().clone(), u64::from(count)));
+        let mut counts: Vec<_> = remote.chain((local.1 > 0).then_some(local)).collect();
+        counts.sort_unstable();
+        counts
     }
 
     /// How many members there are.
@@ -160,6 +169,16 @@ impl GroupTable {
             }
         }
         left.into_iter().map(|(group, left)| GroupChange { group, joined: Vec::new(), left }).collect()
+    }
+
+    /// How many groups have members.
+    pub(crate) fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The groups that `pid` is in, in no order.
+    pub(crate) fn of(&self, pid: &Pid) -> impl Iterator<Item = &Group> {
+        self.by_node.get(pid.node()).and_then(|node| node.get(pid)).into_iter().flat_map(HashMap::keys)
     }
 
     /// In how many groups `pid` is.

@@ -140,6 +140,11 @@ impl NameTable {
         }
     }
 
+    /// The names that `pid` has, in no order.
+    pub(crate) fn of(&self, pid: &Pid) -> impl Iterator<Item = &ProcessName> {
+        self.by_node.get(pid.node()).and_then(|node| node.get(pid)).into_iter().flatten()
+    }
+
     /// How many names `pid` has.
     pub(crate) fn count(&self, pid: &Pid) -> usize {
         self.by_node.get(pid.node()).and_then(|node| node.get(pid)).map_or(0, HashSet::len)

@@ -96,24 +96,32 @@ impl<M: Message> Context<M> {
                 Incoming::System(SystemRequest::State(reply)) => {
                     reply.refuse("the server is in the middle of something")
                 }
+                // It is suspended, or resumed, when it is done with that.
                 Incoming::System(_) => {}
             }
         }
     }
 
     /// As [`receive`](Self::receive), and what a server is asked as a system too; nothing but that, and the exit of its
-    /// parent, if it is suspended.
-    pub(crate) async fn receive_incoming(&mut self, suspended: bool) -> Incoming<M> {
+    /// parent, while it is suspended.
+    pub(crate) async fn receive_incoming(&mut self) -> Incoming<M> {
         self.process.inherited().set(None);
-        if !suspended {
-            return poll_fn(|cx| self.poll_incoming(cx)).await;
-        }
+        poll_fn(|cx| if self.process.is_suspended() { self.poll_urgent(cx) } else { self.poll_incoming(cx) }).await
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.process.is_suspended()
+    }
+
+    fn poll_urgent(&mut self, cx: &mut task::Context<'_>) -> Poll<Incoming<M>> {
+        let coop = std::task::ready!(tokio::task::coop::poll_proceed(cx));
         loop {
             let process = &self.process;
             let parent = process.parent().filter(|parent| parent.linked).map(|parent| &parent.pid);
-            let item = poll_fn(|cx| process.poll_urgent(cx, &mut self.taken, parent)).await;
+            let item = std::task::ready!(process.poll_urgent(cx, &mut self.taken, parent));
             if let Some(incoming) = self.open(item) {
-                return incoming;
+                coop.made_progress();
+                return Poll::Ready(incoming);
             }
         }
     }
@@ -199,7 +207,14 @@ impl<M: Message> Context<M> {
                 message(value)
             }
             Other::Event(event) => Some(Incoming::Received(Received::Event(event))),
-            Other::System(request) => Some(Incoming::System(request)),
+            Other::System(request) => {
+                match request {
+                    SystemRequest::Suspend => self.process.suspend(true),
+                    SystemRequest::Resume => self.process.suspend(false),
+                    SystemRequest::State(_) => {}
+                }
+                Some(Incoming::System(request))
+            }
             Other::Taken(reply) => {
                 reply.acknowledge();
                 None

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use rookery_protocol::{Pid, ProcessName};
+use rookery_protocol::{Destination, Group, Pid, ProcessName, Serial};
 use serde::{Deserialize, Serialize};
 
 /// How many links, monitors and watchers of a process are told one by one; more are counted only. What holds a million
@@ -24,6 +24,8 @@ pub enum ProcessState {
     Running,
     /// Its code waits: for a message, an answer, a timer.
     Waiting,
+    /// It is a server that was suspended, and waits to be resumed.
+    Suspended,
     /// It was told to end, and its code has not come to an `.await` since.
     Stopping,
 }
@@ -35,6 +37,7 @@ impl ProcessState {
         match self {
             Self::Running => "running",
             Self::Waiting => "waiting",
+            Self::Suspended => "suspended",
             Self::Stopping => "stopping",
         }
     }
@@ -97,12 +100,23 @@ pub struct ProcessDetails {
     pub mailbox_limit: u32,
     /// Whether clients are refused.
     pub members_only: bool,
+    /// The names that it holds in the cluster.
+    pub cluster_names: Vec<ProcessName>,
+    /// The groups that it is in.
+    pub groups: Vec<Group>,
     /// The other ends of its links.
     pub linked: Vec<Pid>,
     /// What it monitors: pids, or `name@node`.
     pub monitored: Vec<String>,
     /// Who monitors it; as often as they do.
     pub watched_by: Vec<Pid>,
+}
+
+/// As many as may be told, in order.
+pub(crate) fn some<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut some: Vec<T> = all.take(MAX_TIES_TOLD).collect();
+    some.sort_unstable();
+    some
 }
 
 /// What a process notes of itself as it runs. Its own thread alone writes, so a load and a store are enough.
@@ -116,9 +130,26 @@ pub(crate) struct Vitals {
     unreceived: AtomicU32,
     /// The size of its task; written once.
     task_bytes: AtomicU32,
+    /// Whom it waits for: 0 for nobody, a process of its own runtime by its serial, [`ELSEWHERE`] for any other, who then
+    /// stands in its relations.
+    call: AtomicU64,
+    /// Since when it does, in microseconds from the runtime's start.
+    call_since_us: AtomicU64,
     /// When it was made, in microseconds from the runtime's start.
     born_us: u64,
 }
+
+/// Who is called, as the caller knows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Callee<'a> {
+    /// A process of the caller's own runtime.
+    Own(Serial),
+    /// Any other, or one by its name.
+    Other(&'a Destination),
+}
+
+/// No serial: tables stay far below it.
+const ELSEWHERE: u64 = u64::MAX;
 
 impl Vitals {
     pub(crate) fn new(born_us: u64) -> Self {
@@ -127,6 +158,8 @@ impl Vitals {
             handled: AtomicU64::new(0),
             unreceived: AtomicU32::new(0),
             task_bytes: AtomicU32::new(0),
+            call: AtomicU64::new(0),
+            call_since_us: AtomicU64::new(0),
             born_us,
         }
     }
@@ -145,6 +178,34 @@ impl Vitals {
     /// So much of what was taken from the queue was not received yet.
     pub(crate) fn left(&self, unreceived: usize) {
         self.unreceived.store(u32::try_from(unreceived).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// It begins to wait for an answer.
+    pub(crate) fn begin_call(&self, to: Callee<'_>, since_us: u64) {
+        self.call_since_us.store(since_us, Relaxed);
+        let to = match to {
+            Callee::Own(serial) => serial.0,
+            Callee::Other(_) => ELSEWHERE,
+        };
+        self.call.store(to, Relaxed);
+    }
+
+    pub(crate) fn end_call(&self) {
+        self.call.store(0, Relaxed);
+    }
+
+    pub(crate) fn is_calling(&self) -> bool {
+        self.call.load(Relaxed) != 0
+    }
+
+    /// Whom it waits for, and since when; `elsewhere` is who it is if not a process of its own runtime.
+    pub(crate) fn call<'a>(&self, elsewhere: Option<&'a Destination>) -> Option<(Callee<'a>, u64)> {
+        let to = match self.call.load(Relaxed) {
+            0 => return None,
+            ELSEWHERE => Callee::Other(elsewhere?),
+            serial => Callee::Own(Serial(serial)),
+        };
+        Some((to, self.call_since_us.load(Relaxed)))
     }
 
     pub(crate) fn set_task_bytes(&self, bytes: usize) {

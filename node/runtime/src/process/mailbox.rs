@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rookery_protocol::{
@@ -28,7 +28,7 @@ use crate::{
         AnyProcess,
         deadline::{Deadline, Inherited},
         event::{Down, Event},
-        info::{CallInfo, MAX_TIES_TOLD, ProcessDetails, ProcessInfo, ProcessState, Vitals},
+        info::{CallInfo, Callee, ProcessDetails, ProcessInfo, ProcessState, Vitals, some},
         relations::{Lost, Relations},
     },
     reply::{CallError, RemoteReply, dropping},
@@ -122,6 +122,8 @@ pub(crate) struct Process<M> {
     sys: bool,
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
+    /// It runs a server that is to handle nothing.
+    suspended: AtomicBool,
     /// The deadline of the call that it has received last.
     inherited: Inherited,
     state: Mutex<State<M>>,
@@ -145,8 +147,8 @@ struct State<M> {
     /// How many messages local senders may queue before they wait; 0 is no limit.
     capacity: u32,
     traps_exits: bool,
-    /// The receiver is suspended: it is woken by what is no message only.
-    suspended: bool,
+    /// The receiver waits for what is urgent: messages do not wake it.
+    quiet: bool,
     phase: Phase,
     /// Ties to others; none for most processes.
     relations: Option<Box<Relations>>,
@@ -178,7 +180,7 @@ impl<M> State<M> {
     }
 
     fn push(&mut self, item: Item<M>) -> Option<Waker> {
-        let wakes = !self.suspended || matches!(item, Item::Other(_));
+        let wakes = !self.quiet || matches!(item, Item::Other(_));
         self.queue.push_back(item);
         if wakes { self.receiver.take() } else { None }
     }
@@ -237,6 +239,7 @@ impl<M: Message> Process<M> {
             vital,
             sys,
             ending: AtomicBool::new(false),
+            suspended: AtomicBool::new(false),
             inherited: Inherited::default(),
             room: (capacity != 0).then(Box::default),
             state: Mutex::new(State {
@@ -245,7 +248,7 @@ impl<M: Message> Process<M> {
                 task: None,
                 capacity,
                 traps_exits: false,
-                suspended: false,
+                quiet: false,
                 phase: Phase::Running,
                 relations: None,
             }),
@@ -280,7 +283,7 @@ impl<M: Message> Process<M> {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
                 _ => state.receiver = Some(cx.waker().clone()),
             }
-            state.suspended = false;
+            state.quiet = false;
             return Poll::Pending;
         }
         std::mem::swap(&mut state.queue, empty);
@@ -299,7 +302,8 @@ impl<M: Message> Process<M> {
     ) -> Poll<Item<M>> {
         let mut state = lock(&self.state);
         let urgent = Item::take_urgent(taken, parent).or_else(|| Item::take_urgent(&mut state.queue, parent));
-        state.suspended = urgent.is_none();
+        state.quiet = urgent.is_none();
+        self.vitals.left(taken.len());
         match urgent {
             Some(item) => Poll::Ready(item),
             None => {
@@ -307,6 +311,14 @@ impl<M: Message> Process<M> {
                 Poll::Pending
             }
         }
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn suspend(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Release);
     }
 
     /// Gives back the memory of a queue that is empty.
@@ -648,19 +660,19 @@ impl<M: Message> AnyProcess for Process<M> {
         fail_all(queue, reason);
     }
 
-    fn begin_call(&self, to: Destination, since: Instant) -> bool {
-        let mut state = lock(&self.state);
-        if state.ended() || state.relations.as_ref().is_some_and(|relations| relations.call.is_some()) {
+    fn begin_call(&self, to: Callee<'_>, since: Instant) -> bool {
+        if self.vitals.is_calling() {
             return false;
         }
-        state.relations().call = Some((to, since));
-        true
-    }
-
-    fn end_call(&self) {
-        if let Some(relations) = lock(&self.state).relations.as_mut() {
-            relations.call = None;
+        if let Callee::Other(to) = to {
+            let mut state = lock(&self.state);
+            if state.ended() {
+                return false;
+            }
+            state.relations().called = Some(to.clone());
         }
+        self.vitals.begin_call(to, self.runtime.us_at(since));
+        true
     }
 
     fn mailbox_len(&self) -> usize {
@@ -683,6 +695,9 @@ impl<M: Message> AnyProcess for Process<M> {
             message: message::tag_of::<M>().to_owned(),
             mailbox_limit: state.capacity,
             members_only: self.members_only,
+            // What the directory knows; the process does not.
+            cluster_names: Vec::new(),
+            groups: Vec::new(),
             linked: some(relations.into_iter().flat_map(|relations| relations.linked().cloned())),
             monitored: some(relations.into_iter().flat_map(|relations| relations.monitors.values().map(to_text))),
             watched_by: some(
@@ -697,13 +712,22 @@ impl<M: Message> Process<M> {
     fn info_of(&self, state: &State<M>) -> ProcessInfo {
         let relations = state.relations.as_deref();
         let count = |count: Option<usize>| count.unwrap_or(0) as u64;
-        let call = relations.and_then(|relations| relations.call.as_ref());
+        let now_us = self.runtime.uptime_us();
+        let call = self.vitals.call(relations.and_then(|relations| relations.called.as_ref()));
+        let call = call.map(|(to, since_us)| CallInfo {
+            to: match to {
+                Callee::Own(serial) => Pid::new(self.pid.node().clone(), serial).to_string(),
+                Callee::Other(to) => to.to_string(),
+            },
+            for_ms: now_us.saturating_sub(since_us) / 1_000,
+        });
         ProcessInfo {
             pid: self.pid.clone(),
             names: relations.map(|relations| relations.names.clone()).unwrap_or_default(),
             behaviour: self.label.to_owned(),
             state: match state.phase {
                 Phase::Running if self.vitals.is_running() => ProcessState::Running,
+                Phase::Running if self.is_suspended() => ProcessState::Suspended,
                 Phase::Running => ProcessState::Waiting,
                 Phase::Ending(_) | Phase::Ended(_) => ProcessState::Stopping,
             },
@@ -711,9 +735,9 @@ impl<M: Message> Process<M> {
             handled: self.vitals.handled(),
             steps: self.vitals.steps(),
             memory_bytes: self.bytes(state) as u64,
-            age_ms: self.vitals.age_us(self.runtime.uptime_us()) / 1_000,
+            age_ms: self.vitals.age_us(now_us) / 1_000,
             parent: self.parent.as_ref().map(|parent| parent.pid.clone()),
-            call: call.map(|(to, since)| CallInfo { to: to.to_string(), for_ms: milliseconds(since.elapsed()) }),
+            call,
             links: count(relations.map(|relations| relations.linked().count())),
             monitors: count(relations.map(|relations| relations.monitors.len())),
             watchers: count(relations.map(|relations| relations.watchers.len())),
@@ -728,19 +752,8 @@ impl<M: Message> Process<M> {
     }
 }
 
-/// As many as may be told, in order.
-fn some<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
-    let mut some: Vec<T> = all.take(MAX_TIES_TOLD).collect();
-    some.sort_unstable();
-    some
-}
-
 fn to_text(to: &Destination) -> String {
     to.to_string()
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a process sends when it makes or removes ties.

@@ -24,7 +24,7 @@ use rookery_protocol::{Destination, ExitReason, Payload, Pid, ProcessName, Ref, 
 use crate::{
     behaviour::system::SystemRequest,
     process::{
-        info::{ProcessDetails, ProcessInfo, Vitals},
+        info::{Callee, ProcessDetails, ProcessInfo, Vitals},
         relations::{Lost, Relations},
     },
     reply::{CallError, RemoteReply},
@@ -97,9 +97,7 @@ pub(crate) trait AnyProcess: Send + Sync {
     /// Drops what is left in its mailbox.
     fn drain(&self, reason: &ExitReason);
     /// It begins to wait for an answer from `to`; false if it waits for another already.
-    fn begin_call(&self, to: Destination, since: Instant) -> bool;
-    /// It does not wait any more.
-    fn end_call(&self);
+    fn begin_call(&self, to: Callee<'_>, since: Instant) -> bool;
     /// Messages and events that it has not received.
     fn mailbox_len(&self) -> usize;
     /// What [`ProcessInfo::memory_bytes`] says.

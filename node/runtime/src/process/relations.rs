@@ -1,13 +1,10 @@
-//! What ties one process to others: links, monitors in both directions, names, the call that it waits for. Plain data;
+//! What ties one process to others: links, monitors in both directions, names, whom it calls. Plain data;
 //! most processes have none, so it is allocated when the first tie is made.
 //!
 //! A link is removed with an acknowledgement (L4): until it has come, exit signals of the old link are dropped, and a
 //! new link may already stand. Erlang's distribution protocol does the same ("link protocol", OTP 23.3 and later).
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Instant,
-};
+use std::collections::{HashMap, HashSet};
 
 use rookery_protocol::{Destination, NodeId, Pid, ProcessName, Recipient, Ref, SessionId, UnlinkId};
 
@@ -21,8 +18,9 @@ pub(crate) struct Relations {
     pub(crate) watchers: HashSet<(Pid, Ref)>,
     /// Its names.
     pub(crate) names: Vec<ProcessName>,
-    /// Whom it waits for, and since when.
-    pub(crate) call: Option<(Destination, Instant)>,
+    /// Whom it has called last, other than processes of its own runtime by their pids; whether it waits still stands in
+    /// its vitals.
+    pub(crate) called: Option<Destination>,
     /// Whether a connection knows that this process has ties over it.
     pub(crate) tied_over_connection: bool,
     /// Whether the cluster's directory knows this process.

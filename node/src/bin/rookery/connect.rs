@@ -8,11 +8,12 @@ use std::{fmt, path::PathBuf, time::Duration};
 use clap::Args;
 use rookery_client::{Client, ClientConfig, ConnectError, Server};
 use rookery_node::{
-    CallError, Destination, NodeId, Runtime,
+    CallError, Destination, Message, NodeId, ReplyTo, Runtime,
     system::{NodeInfo, SYSTEM_NAME, System},
     tls::{Identity, LoadError},
 };
 use thiserror::Error;
+use tokio::task::JoinSet;
 
 use super::out;
 
@@ -146,6 +147,31 @@ impl Session {
         info.map_err(|error| CommandError::call(node.name(), error))
     }
 
+    /// Asks each node the same at the same time, so that one that is silent costs one wait. What they answered, in the
+    /// order of `nodes`, and what came of those that did not.
+    pub(crate) async fn ask_each<T: Message>(
+        &self,
+        nodes: &[NodeId],
+        ask: impl Fn(ReplyTo<T>) -> System + Clone + Send + 'static,
+    ) -> Result<Answers<T>, CommandError> {
+        let mut asked = JoinSet::new();
+        for (at, node) in nodes.iter().enumerate() {
+            let system = self.runtime.address::<System>(system_of(node)?);
+            let (node, ask, timeout) = (node.clone(), ask.clone(), self.timeout);
+            asked.spawn(async move { (at, system.call_within(timeout, ask).await, node) });
+        }
+        let mut answered = asked.join_all().await;
+        answered.sort_by_key(|(at, ..)| *at);
+        let mut answers = Answers { answered: Vec::new(), silent: Vec::new() };
+        for (_, answer, node) in answered {
+            match answer {
+                Ok(answer) => answers.answered.push((node, answer)),
+                Err(error) => answers.silent.push(format!("{}: {error}", node.name())),
+            }
+        }
+        Ok(answers)
+    }
+
     /// The nodes of the cluster, as the connected one knows them.
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeId>, CommandError> {
         let here = self.info(self.runtime.node()).await?;
@@ -167,6 +193,26 @@ impl Session {
     pub(crate) fn print_json(&self, value: &impl serde::Serialize) -> Result<(), CommandError> {
         let text = serde_json::to_string(value).map_err(std::io::Error::from)?;
         Ok(out::line(&text)?)
+    }
+}
+
+/// What several nodes answered.
+pub(crate) struct Answers<T> {
+    pub(crate) answered: Vec<(NodeId, T)>,
+    /// Those that did not, with why.
+    pub(crate) silent: Vec<String>,
+}
+
+impl<T> Answers<T> {
+    /// What is left to be said when all that was answered is printed.
+    ///
+    /// # Errors
+    /// A node did not answer.
+    pub(crate) fn all(self) -> Result<(), CommandError> {
+        match self.silent.is_empty() {
+            true => Ok(()),
+            false => Err(CommandError::NotDone(format!("did not answer: {}", self.silent.join("; ")))),
+        }
     }
 }
 

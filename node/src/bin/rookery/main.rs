@@ -5,8 +5,10 @@ mod certs;
 mod config_cmd;
 mod connect;
 mod demo;
+mod inspect;
 mod log;
 mod monitor;
+mod names;
 mod nodes;
 mod out;
 mod ps;
@@ -14,7 +16,9 @@ mod send;
 mod settings;
 mod spawn;
 mod start;
+mod sys;
 mod target;
+mod tree;
 
 use std::{error::Error, io, process::ExitCode};
 
@@ -76,6 +80,55 @@ enum ClientCmd {
     Ps {
         #[command(flatten)]
         args: ps::PsArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// Tell everything that is known of a process.
+    Inspect {
+        #[command(flatten)]
+        args: inspect::InspectArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// Draw the supervision trees of the cluster.
+    Tree {
+        #[command(flatten)]
+        args: tree::TreeArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// List the names of the nodes and of the cluster, with who has them.
+    Names {
+        #[command(flatten)]
+        args: names::NamesArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// List the groups of the cluster, or the members of one.
+    Groups {
+        #[command(flatten)]
+        args: names::GroupsArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// Suspend a server that allows it: it handles nothing more until it is resumed.
+    Suspend {
+        #[command(flatten)]
+        args: sys::SysArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// Let a suspended server go on.
+    Resume {
+        #[command(flatten)]
+        args: sys::SysArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// Print the state of a server that allows it.
+    State {
+        #[command(flatten)]
+        args: sys::SysArgs,
         #[command(flatten)]
         connect: ConnectArgs,
     },
@@ -179,6 +232,13 @@ async fn run_client(command: ClientCmd) -> Result<(), connect::CommandError> {
     match command {
         ClientCmd::Nodes { connect } => connect.with(nodes::run).await,
         ClientCmd::Ps { args, connect } => connect.with(async |session| ps::run(&args, session).await).await,
+        ClientCmd::Inspect { args, connect } => connect.with(async |session| inspect::run(&args, session).await).await,
+        ClientCmd::Tree { args, connect } => connect.with(async |session| tree::run(&args, session).await).await,
+        ClientCmd::Names { args, connect } => connect.with(async |session| names::names(&args, session).await).await,
+        ClientCmd::Groups { args, connect } => connect.with(async |session| names::groups(&args, session).await).await,
+        ClientCmd::Suspend { args, connect } => connect.with(async |session| sys::suspend(&args, session).await).await,
+        ClientCmd::Resume { args, connect } => connect.with(async |session| sys::resume(&args, session).await).await,
+        ClientCmd::State { args, connect } => connect.with(async |session| sys::state(&args, session).await).await,
         ClientCmd::Spawn { args, connect } => connect.with(async |session| spawn::run(args, session).await).await,
         ClientCmd::Send { args, connect } => connect.with(async |session| send::send(args, session).await).await,
         ClientCmd::Call { args, connect } => connect.with(async |session| send::call(args, session).await).await,

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use rookery_node::{
+    NodeId,
+    system::{NodeInfo, System},
+};
+
 use super::{
     connect::{CommandError, Session},
     out,
@@ -9,14 +14,9 @@ use super::{
 
 pub(crate) async fn run(session: &Session) -> Result<(), CommandError> {
     let here = session.info(session.runtime.node()).await?;
-    let mut infos = vec![here.clone()];
-    let mut silent = Vec::new();
-    for peer in &here.peers {
-        match session.info(&peer.node).await {
-            Ok(info) => infos.push(info),
-            Err(error) => silent.push(error.to_string()),
-        }
-    }
+    let others: Vec<NodeId> = here.peers.iter().map(|peer| peer.node.clone()).collect();
+    let mut answers = session.ask_each(&others, System::Info).await?;
+    let mut infos: Vec<NodeInfo> = answers.answered.drain(..).map(|(_, info)| info).chain([here.clone()]).collect();
     infos.sort_by(|a, b| a.node.cmp(&b.node));
     if session.json {
         session.print_json(&infos)?;
@@ -34,15 +34,14 @@ pub(crate) async fn run(session: &Session) -> Result<(), CommandError> {
                 info.peers.len().to_string(),
                 info.processes.to_string(),
                 info.clients.to_string(),
+                info.load.memory_bytes.map_or(String::new(), out::bytes),
                 out::span(Duration::from_millis(info.uptime_ms)),
                 info.version.clone(),
             ]
         });
-        let headings = ["NODE", "INCARNATION", "ADDRESS", "RTT", "PEERS", "PROCESSES", "CLIENTS", "UPTIME", "VERSION"];
-        out::table(&headings, &[3, 4, 5, 6, 7], rows.collect())?;
+        let headings =
+            ["NODE", "INCARNATION", "ADDRESS", "RTT", "PEERS", "PROCESSES", "CLIENTS", "MEMORY", "UPTIME", "VERSION"];
+        out::table(&headings, &[3, 4, 5, 6, 7, 8], rows.collect())?;
     }
-    match silent.is_empty() {
-        true => Ok(()),
-        false => Err(CommandError::NotDone(format!("did not answer: {}", silent.join("; ")))),
-    }
+    answers.all()
 }

@@ -4,13 +4,12 @@ use std::{cmp::Reverse, time::Duration};
 
 use clap::{Args, ValueEnum};
 use rookery_node::{
-    NodeId,
     ask::Ask,
-    system::{MAX_LISTED, ProcessInfo, ProcessList, ProcessQuery, SortBy, System},
+    system::{MAX_LISTED, ProcessInfo, ProcessQuery, SortBy, System},
 };
 
 use super::{
-    connect::{CommandError, Session, system_of},
+    connect::{CommandError, Session},
     out,
 };
 
@@ -82,15 +81,6 @@ pub(crate) fn sort(processes: &mut [ProcessInfo], sort: SortBy, reverse: bool) {
     }
 }
 
-impl Session {
-    /// The processes of `node` that `query` names.
-    pub(crate) async fn processes(&self, node: &NodeId, query: &ProcessQuery) -> Result<ProcessList, CommandError> {
-        let system = self.runtime.address::<System>(system_of(node)?);
-        let asked = system.call_within(self.timeout, |reply| System::Processes(Ask::new(query.clone(), reply))).await;
-        asked.map_err(|error| CommandError::call(node.name(), error))
-    }
-}
-
 pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), CommandError> {
     let nodes = match &args.node {
         Some(name) => vec![session.node(Some(name)).await?],
@@ -103,15 +93,12 @@ pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), CommandE
         limit: args.limit,
         filter: args.filter.clone(),
     };
-    let (mut processes, mut matching, mut silent) = (Vec::new(), 0, Vec::new());
-    for node in &nodes {
-        match session.processes(node, &query).await {
-            Ok(list) => {
-                matching += list.matching;
-                processes.extend(list.processes);
-            }
-            Err(error) => silent.push(error.to_string()),
-        }
+    let ask = query.clone();
+    let mut answers = session.ask_each(&nodes, move |reply| System::Processes(Ask::new(ask.clone(), reply))).await?;
+    let (mut processes, mut matching) = (Vec::new(), 0);
+    for (_, list) in answers.answered.drain(..) {
+        matching += list.matching;
+        processes.extend(list.processes);
     }
     sort(&mut processes, query.sort, query.reverse);
     if session.json {
@@ -123,10 +110,7 @@ pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), CommandE
             out::line(&format!("… {} of {matching}; --limit shows more", processes.len()))?;
         }
     }
-    match silent.is_empty() {
-        true => Ok(()),
-        false => Err(CommandError::NotDone(format!("did not answer: {}", silent.join("; ")))),
-    }
+    answers.all()
 }
 
 fn row(info: &ProcessInfo) -> Vec<String> {
