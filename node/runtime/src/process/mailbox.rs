@@ -8,7 +8,6 @@
 use std::{
     any::Any,
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -31,7 +30,6 @@ use crate::{
         event::{Down, Event},
         info::{CallInfo, Callee, ProcessDetails, ProcessInfo, ProcessState, Vitals, some},
         relations::{Lost, Relations},
-        task::text_of,
     },
     reply::{CallError, RemoteReply, dropping},
     runtime::Runtime,
@@ -97,14 +95,9 @@ impl<M> Item<M> {
     }
 }
 
-/// Fails each; a destructor of the user's that panics keeps none from its due.
 fn fail_all<M>(items: impl IntoIterator<Item = Item<M>>, reason: &ExitReason) {
     let failure = CallFailure::Exited(reason.clone());
-    for item in items {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| item.fail(&failure))) {
-            tracing::error!(panic = text_of(&*panic), "the destructor of a message panicked while its process ended");
-        }
-    }
+    items.into_iter().for_each(|item| item.fail(&failure));
 }
 
 /// Payloads up to this size are decoded as they arrive; larger ones by their receiver, on its own time.

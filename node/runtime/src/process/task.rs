@@ -136,15 +136,13 @@ fn finish(process: &Arc<dyn AnyProcess>, reason: ExitReason, orphans: Vec<Orphan
     }
 }
 
-/// Does something when it is dropped; destructors of the user's values may panic, and that must end nothing else.
+/// Does something when it is dropped.
 struct Deferred<F: FnOnce()>(Option<F>);
 
 impl<F: FnOnce()> Drop for Deferred<F> {
     fn drop(&mut self) {
-        if let Some(f) = self.0.take()
-            && let Err(panic) = catch_unwind(AssertUnwindSafe(f))
-        {
-            tracing::error!(panic = text_of(&*panic), "a destructor panicked while its process ended");
+        if let Some(f) = self.0.take() {
+            f();
         }
     }
 }
