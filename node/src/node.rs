@@ -215,6 +215,7 @@ impl Node {
             drop(discovery);
         });
         crate::status::start(&runtime, config.labels.clone())?;
+        crate::supervise::keeper::start(&runtime)?;
         crate::system::start(Insight {
             runtime: runtime.clone(),
             mesh: Arc::downgrade(&mesh),
