@@ -14,8 +14,9 @@
 //! id = "ledger"
 //! behaviour = "kv"
 //! ```
+//! With `cluster = true` some node runs the tree, and another one when that is lost; each node's file says the same then.
 //! What a table leaves out has the default of a supervisor that a program starts. Trees are judged here, and started by
-//! `rookery start` under `rookery:boot`.
+//! `rookery start`, under `rookery:boot` or as the cluster's.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -43,7 +44,8 @@ const SUPERVISOR: &str = "supervisor";
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-const TREE_KEYS: [&str; 6] = ["name", "strategy", "intensity", "period_ms", "auto_shutdown", "children"];
+const TREE_KEYS: [&str; 7] = ["name", "cluster", "strategy", "intensity", "period_ms", "auto_shutdown", "children"];
+const SUPERVISOR_KEYS: [&str; 5] = ["strategy", "intensity", "period_ms", "auto_shutdown", "children"];
 const CHILD_KEYS: [&str; 10] = [
     "id",
     "behaviour",
@@ -76,6 +78,8 @@ const RESTARTS: [(&str, Restart); 3] =
 pub(crate) struct Tree {
     /// The name of its supervisor.
     pub(crate) name: String,
+    /// Whether it is the cluster's: some node runs it, under this name in the cluster.
+    pub(crate) cluster: bool,
     /// What is in it.
     pub(crate) data: SupervisorData,
 }
@@ -97,10 +101,11 @@ pub(crate) fn read(value: &Value, origin: &Origin, problems: &mut Vec<Problem>) 
             name.parse::<rookery_node::ProcessName>().map_err(|error| error.to_string())?;
             Ok(name)
         });
+        let cluster = trees.optional(&table, "cluster", "true or false", value::truth).unwrap_or_default();
         let data = trees.supervisor(&table, 1);
         let Some(name) = name else { continue };
         if names.insert(name.clone()) {
-            read.push(Tree { name, data });
+            read.push(Tree { name, cluster, data });
         } else {
             trees.wrong(
                 &format!("{}.name", table.path),
@@ -194,7 +199,7 @@ impl Trees<'_> {
             true => CHILD_KEYS
                 .into_iter()
                 .filter(|key| !["behaviour", "arguments"].contains(key))
-                .chain(TREE_KEYS)
+                .chain(SUPERVISOR_KEYS)
                 .collect(),
             false => CHILD_KEYS.to_vec(),
         };

@@ -288,6 +288,7 @@ fn wrong_client_tables_are_told_by_path() {
 const TREE: &str = r#"
     [[supervisor]]
     name = "orders"
+    cluster = true
     strategy = "rest_for_one"
     intensity = 5
     period_ms = "10s"
@@ -327,7 +328,7 @@ fn trees_are_read_as_messages_say_them() {
                       "restart": "permanent", "shutdown": "kill", "placement": "here", "significant": false, "type": null}]}}
         ]}"#;
     assert_eq!(settings.trees.len(), 1);
-    assert_eq!(settings.trees[0].name, "orders");
+    assert_eq!((settings.trees[0].name.as_str(), settings.trees[0].cluster), ("orders", true));
     assert_eq!(settings.trees[0].data, serde_json::from_str(expected).unwrap());
 }
 
@@ -340,6 +341,7 @@ fn wrong_trees_are_told_by_path_value_and_what_is_accepted() {
     wrong("[\"counters\", \"shop#all\"]", "[\"a#b#c\"]", &["children[0].groups:", "a#b#c", "chat#rooms"]);
     wrong("\"east\"\n    groups", "\"ea st\"\n    groups", &["children[0].cluster_name:", "ea st"]);
     wrong("intensity = 5", "intensity = -1", &["supervisor[0].intensity:", "`-1`", "from 0"]);
+    wrong("cluster = true", "cluster = \"yes\"", &["supervisor[0].cluster:", "`yes`", "true or false"]);
     wrong("\"10s\"", "\"10 fortnights\"", &["supervisor[0].period_ms:", "fortnights", "5s"]);
     wrong("id = \"east\"", "", &["supervisor[0].children[0].id:", "is missing"]);
     wrong("id = \"books\"", "id = \"east\"", &["supervisor[0].children[1].id:", "used twice"]);
