@@ -143,6 +143,9 @@ impl Keeper {
 
     /// Tells a node, by a process that waits for room on the way there, so that who tells does not.
     fn tell(&self, node: &NodeId, words: Vec<(ProcessName, Word)>) {
+        if words.is_empty() {
+            return;
+        }
         let runtime = self.context.runtime();
         let keeper = runtime.address::<Trees>(Destination::name(node.clone(), self.name.clone()));
         let telling = async move |_: Context<()>| {
