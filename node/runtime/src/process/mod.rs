@@ -34,8 +34,6 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn label(&self) -> &'static str;
     /// Whether clients are refused.
     fn members_only(&self) -> bool;
-    /// The deadline that it works under.
-    fn inherited(&self) -> &deadline::Inherited;
     /// For sending a value to a process that is known by its pid.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
