@@ -120,7 +120,6 @@ async fn a4_a_call_waits_no_longer_than_whom_it_is_made_for(a: &Runtime, b: &Run
     for _ in 0..3 {
         assert_eq!(within("a call in turn", reports.recv()).await.unwrap(), Err(CallError::Timeout));
     }
-    assert!(reports.recv().await.is_none());
     drop(silent);
 }
 
