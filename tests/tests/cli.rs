@@ -67,7 +67,10 @@ async fn a_client_without_a_policy_may_call_and_monitor_and_no_more() {
     assert_eq!(cli.ok(&["call", "counter", "{\"Get\":null}"]), "0");
     assert!(cli.fails(&["spawn", "counter"]).contains("does not let it spawn counter"));
     assert!(cli.fails(&["kill", "counter"]).contains("refused"));
-    assert!(cli.fails(&["call", "rookery:boot", "{\"StopChild\":\"counter\"}"]).contains("refused"), "it may look only");
+    assert!(
+        cli.fails(&["call", "rookery:boot", "{\"StopChild\":\"counter\"}"]).contains("refused"),
+        "it may look only"
+    );
     assert_eq!(cli.ok(&["call", "counter", "{\"Get\":null}"]), "0", "and the counter lives");
     drop(node);
     assert!(cli.fails(&["nodes", "--timeout-ms", "1500"]).contains("cannot connect to"));
