@@ -208,18 +208,20 @@ impl Node {
             let _entered = io.handle().enter();
             Discovery::start(config.discovery, seed, found)?
         };
+        // Before there are peers, which tell these processes of themselves as soon as they are connected.
+        crate::status::start(&runtime, config.labels.clone())?;
+        crate::supervise::keeper::start(&runtime)?;
+        crate::system::start(Insight {
+            runtime: runtime.clone(),
+            mesh: Arc::downgrade(&mesh),
+            labels: config.labels.clone(),
+        })?;
         io.handle().spawn(mesh.clone().accept_all(endpoint.clone()));
         let dialling = mesh.clone();
         io.handle().spawn(async move {
             dialler::run(dialling, seed, discovered, hinted).await;
             drop(discovery);
         });
-        crate::status::start(&runtime, config.labels.clone())?;
-        crate::system::start(Insight {
-            runtime: runtime.clone(),
-            mesh: Arc::downgrade(&mesh),
-            labels: config.labels.clone(),
-        })?;
         tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
         Ok(Self { runtime, mesh, labels: config.labels, endpoint, address, drain_timeout: config.drain_timeout, io })
     }
@@ -252,12 +254,6 @@ impl Node {
     #[must_use]
     pub fn clients(&self) -> usize {
         self.mesh.peers.client_count()
-    }
-
-    /// How many things that clients asked for were refused by policy (C3).
-    #[must_use]
-    pub fn refused_to_clients(&self) -> u64 {
-        self.mesh.refused_to_clients.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// A handle for what asks about the node from inside one of its processes.
@@ -360,15 +356,8 @@ impl Insight {
         if policy_of(&mesh.policies, &mesh.default_policy, &client.name).exit {
             return Ok(());
         }
-        mesh.refused_to_clients.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.runtime.count_refused_to_client();
         Err(format!("the policy of client `{}` does not let it suspend or resume servers: it needs exit", client.name))
-    }
-
-    /// How many things that clients asked for were refused by policy (C3).
-    #[must_use]
-    pub fn refused_to_clients(&self) -> u64 {
-        let refused = |mesh: Arc<Mesh>| mesh.refused_to_clients.load(std::sync::atomic::Ordering::Relaxed);
-        self.mesh.upgrade().map(refused).unwrap_or_default()
     }
 
     /// How many clients are connected.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! rookery:status ── Tell, to a node that comes up; each second, when something has changed, to all ──▶ rookery:status
-//!       ▲ Nodes: supervisors, people and tools
+//!       ▲ Nodes: supervisors
 //! ```
 //! What is told is old by up to a second, and lost with the connection: it is a hint, and a choice that it misleads is
 //! corrected by the answer of the node that was chosen.
@@ -16,10 +16,10 @@ use rookery_runtime::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::ask::Ask;
+use crate::system::{SYSTEM_NAME, System};
 
 /// The name of the process on every node.
-const STATUS_NAME: &str = "rookery:status";
+pub const STATUS_NAME: &str = "rookery:status";
 
 /// How often a node tells of what has changed. A choice by load is no better than this, whatever it costs.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -101,14 +101,14 @@ impl NodeStatus {
     }
 }
 
-/// What `rookery:status` understands.
+/// What `rookery:status` understands. It is out of reach of clients: they ask `rookery:node`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "rookery.Status")]
 pub enum Status {
     /// The nodes that are up, this one among them, with what each has told of itself; in the order of their names.
     Nodes(ReplyTo<Vec<NodeStatus>>),
-    /// A node tells of itself; for members alone.
-    Tell(Ask<NodeStatus, ()>),
+    /// A node tells of itself.
+    Tell(NodeStatus),
     /// Its own timer; cannot come from elsewhere.
     #[serde(skip)]
     Tick,
@@ -117,7 +117,7 @@ pub enum Status {
 /// Starts the process on a node.
 pub(crate) fn start(runtime: &Runtime, labels: Labels) -> Result<(), RequestError> {
     let name = ProcessName::new(STATUS_NAME).map_err(|error| RequestError::Refused(error.to_string()))?;
-    let options = SpawnOptions::new().name(name.clone()).label(STATUS_NAME);
+    let options = SpawnOptions::new().name(name.clone()).label(STATUS_NAME).members_only();
     runtime.spawn_with(options, move |mut context: Context<Status>| async move {
         context.monitor_nodes(true);
         let own = NodeStatus { labels, ..status_of(context.runtime(), 0) };
@@ -126,7 +126,7 @@ pub(crate) fn start(runtime: &Runtime, labels: Labels) -> Result<(), RequestErro
         while !context.runtime().is_closed() {
             match context.receive().await {
                 Received::Message(Status::Nodes(reply)) => drop(reply.send(board.nodes())),
-                Received::Message(Status::Tell(ask)) => board.told(ask),
+                Received::Message(Status::Tell(status)) => board.told(status),
                 Received::Message(Status::Tick) => {
                     board.tick();
                     context.send_after(TELL_EVERY, Status::Tick);
@@ -140,10 +140,23 @@ pub(crate) fn start(runtime: &Runtime, labels: Labels) -> Result<(), RequestErro
     Ok(())
 }
 
+/// Lets `rookery:status` answer who has asked the node.
+pub(crate) fn ask(runtime: &Runtime, reply: ReplyTo<Vec<NodeStatus>>) {
+    if let Ok(name) = ProcessName::new(STATUS_NAME) {
+        // Should there be no room, the question is dropped, and whoever asks is told.
+        drop(runtime.named::<Status>(name).try_send(Status::Nodes(reply)));
+    }
+}
+
 /// The nodes that are up, in the order of their names, with what the node of this runtime knows of them within `patience`.
 /// Who is up is known here; what is told is a hint.
 pub(crate) async fn look(runtime: &Runtime, patience: Duration) -> Vec<NodeStatus> {
     let told = match ProcessName::new(STATUS_NAME) {
+        // A client's supervisor cannot reach it, and asks the node.
+        Ok(_) if runtime.session().is_some() => match ProcessName::new(SYSTEM_NAME) {
+            Ok(name) => runtime.named::<System>(name).call_within(patience, System::Statuses).await,
+            Err(_) => Ok(Vec::new()),
+        },
         Ok(name) => runtime.named::<Status>(name).call_within(patience, Status::Nodes).await,
         Err(_) => Ok(Vec::new()),
     };
@@ -178,15 +191,10 @@ impl Board {
     }
 
     /// Another node tells of itself. One that is not up any more has told before it went.
-    fn told(&mut self, ask: Ask<NodeStatus, ()>) {
-        let Ask { value: status, reply } = ask;
-        if !reply.asked_by_member() {
-            return reply.refuse("nodes tell of themselves");
-        }
+    fn told(&mut self, status: NodeStatus) {
         if status.labels.len() <= MAX_LABELS && self.runtime.nodes().contains(&status.node) {
             self.others.insert(status.node.clone(), status);
         }
-        drop(reply.send(()));
     }
 
     fn tick(&mut self) {
@@ -197,20 +205,14 @@ impl Board {
         }
     }
 
-    /// Tells a node, by a process that waits for it to have heard, so that who tells does not.
+    /// Tells a node. One whose buffer is full is told with the next change.
     fn tell(&self, node: &NodeId) {
         if *node == self.own.node {
             return;
         }
         let other = self.runtime.address::<Status>(Destination::name(node.clone(), self.name.clone()));
-        let own = self.own.clone();
-        let telling = async move |_: Context<()>| {
-            if let Err(error) = other.call(|reply| Status::Tell(Ask::new(own, reply))).await {
-                tracing::debug!(to = %other.destination(), %error, "a node was not told of this one; it is with the next change");
-            }
-        };
-        if let Err(error) = self.runtime.spawn(telling) {
-            tracing::debug!(%error, "no node is told of this one");
+        if let Err(error) = other.try_send(Status::Tell(self.own.clone())) {
+            tracing::debug!(to = %other.destination(), %error, "a node was not told of this one; it is with the next change");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     Insight, PeerInfo,
     ask::Ask,
     operate::{Operation, Operator},
-    status::Labels,
+    status::{self, Labels, NodeStatus},
 };
 
 /// The name of the process on every node.
@@ -26,6 +26,8 @@ pub const SYSTEM_NAME: &str = "rookery:node";
 pub enum System {
     /// What the node is and has.
     Info(ReplyTo<NodeInfo>),
+    /// The nodes that are up, with what each has told of itself.
+    Statuses(ReplyTo<Vec<NodeStatus>>),
     /// Its processes, sorted, filtered and in pages.
     Processes(Ask<ProcessQuery, ProcessList>),
     /// Everything about one process of this node; none if it does not live.
@@ -91,7 +93,7 @@ struct SystemServer {
 pub(crate) fn start(insight: Insight) -> Result<(), RequestError> {
     let runtime = insight.runtime().clone();
     let name = ProcessName::new(SYSTEM_NAME).map_err(|error| RequestError::Refused(error.to_string()))?;
-    let options = SpawnOptions::new().name(name).label("rookery:node");
+    let options = SpawnOptions::new().name(name).label("rookery:node").vital();
     runtime.spawn_with(options, move |mut context: Context<System>| async move {
         let mut server = SystemServer { operator: Operator::new(insight.clone()), insight, since: Instant::now() };
         while !server.insight.runtime().is_closed() {
@@ -121,7 +123,7 @@ impl SystemServer {
                 cluster_names: runtime.cluster_name_count() as u64,
                 groups: runtime.group_count() as u64,
                 clients: self.insight.clients() as u64,
-                refused_to_clients: self.insight.refused_to_clients(),
+                refused_to_clients: runtime.refused_to_clients(),
                 dead_letters: runtime.dead_letters(),
                 behaviours: runtime.behaviours().names().map(ToString::to_string).collect(),
                 peers: self.insight.peers(),
@@ -135,6 +137,7 @@ impl SystemServer {
                 Some(why) => reply.refuse(why),
                 None => drop(reply.send(runtime.inspect(&pid))),
             },
+            System::Statuses(reply) => status::ask(runtime, reply),
             System::Names(Ask { value: query, reply }) => drop(reply.send(runtime.list_names(&query))),
             System::ClusterNames(Ask { value: query, reply }) => drop(reply.send(runtime.list_cluster_names(&query))),
             System::Suspend(Ask { value: pid, reply }) => self.operator.operate(Operation::Suspend, pid, reply),

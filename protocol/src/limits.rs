@@ -48,6 +48,9 @@ pub const MAX_INTERNED_NODES: usize = 16_384;
 /// Names in one look-up, so that question and answer fit a frame even where messages are limited to the floor.
 pub const MAX_NAMES_PER_LOOKUP: usize = 16;
 
+/// Groups that a process joins as it is started; more are joined by itself.
+pub const MAX_GROUPS_PER_SPAWN: usize = 16;
+
 /// Bytes of pids in one answer or one change of a group: it has to fit a frame even where messages are limited to the
 /// floor; a larger list goes in several.
 pub const MAX_PIDS_BYTES: usize = 4 * 1024;
@@ -68,6 +71,7 @@ const MAX_PEER_BYTES: usize = 3 + MAX_NODE_NAME_BYTES + 9 + 1 + MAX_ADDRESSES_PE
 /// What a pid takes in a bincode body at most: its node's name and two numbers of nine bytes.
 pub(crate) const MAX_PID_BYTES: usize = MAX_NODE_NAME_BYTES + 3 + 2 * 9;
 
+const _: () = assert!((4 + MAX_GROUPS_PER_SPAWN) * (MAX_NAME_BYTES + 3) < MAX_SIGNAL_OVERHEAD_BYTES);
 const _: () = assert!(MAX_PIDS_BYTES + MAX_PID_BYTES + MAX_NAME_BYTES + 64 < MAX_SIGNAL_OVERHEAD_BYTES);
 const _: () = assert!(
     MAX_NAMES_PER_LOOKUP * (MAX_PID_BYTES + MAX_NAME_BYTES + 8) < MAX_SIGNAL_OVERHEAD_BYTES + MAX_MESSAGE_BYTES_FLOOR

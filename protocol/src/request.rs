@@ -109,6 +109,26 @@ pub enum RequestBody {
         /// Begin behind this one.
         after: Option<Pid>,
     },
+    /// As `Spawn`, with what the new process has in the cluster before its `init` is done.
+    SpawnInCluster {
+        /// What is started.
+        spawn: SpawnRequest,
+        /// The cluster name that it gets; if it cannot, it is not started.
+        name: Option<ProcessName>,
+        /// The groups that it joins, at most [`MAX_GROUPS_PER_SPAWN`](crate::limits::MAX_GROUPS_PER_SPAWN).
+        groups: Vec<Group>,
+    },
+}
+
+impl RequestBody {
+    /// What is to be started, if this asks for it.
+    #[must_use]
+    pub fn spawn(&self) -> Option<&SpawnRequest> {
+        match self {
+            Self::Spawn(spawn) | Self::SpawnInCluster { spawn, .. } => Some(spawn),
+            _ => None,
+        }
+    }
 }
 
 /// The answer.

@@ -190,9 +190,14 @@ impl Cli {
 /// Starts a node, and gives it with the address that it listens on. Its clients called `ops` may do everything that the
 /// command line does.
 pub async fn node(certificates: &Certificates, name: &str, more: &[&str]) -> (Program, String) {
+    node_of(POLICY, certificates, name, more).await
+}
+
+/// As [`node`], with this file.
+pub async fn node_of(toml: &str, certificates: &Certificates, name: &str, more: &[&str]) -> (Program, String) {
     let identity = certificates.node(name).display().to_string();
-    let config = certificates.dir().join("rookery.toml");
-    std::fs::write(&config, POLICY).unwrap();
+    let config = certificates.dir().join(format!("{name}.toml"));
+    std::fs::write(&config, toml).unwrap();
     let config = config.display().to_string();
     let arguments = ["start", "--name", name, "--identity", &identity, "--config", &config, "--listen", "127.0.0.1:0"];
     let program = Program::start(&certificates.dir().join(format!("{name}.log")), &[&arguments, more].concat());

@@ -1,7 +1,7 @@
 //! The program, as an operator types it: real processes, real exit statuses, real output.
 #![allow(clippy::unwrap_used, missing_docs)] // A test may stop where it fails.
 
-use rookery_tests::program::{Certificates, Cli, node, run};
+use rookery_tests::program::{Certificates, Cli, node, node_of, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_do_what_they_say_and_exit_zero_only_then() {
@@ -46,7 +46,12 @@ async fn commands_do_what_they_say_and_exit_zero_only_then() {
     assert!(cli.fails(&["call", "counter@three", "{\"Get\":null}"]).contains("up are: one, two"));
     assert_eq!(cli.output(&["call", "counter", "{oops"]).status.code(), Some(2));
     assert_eq!(cli.output(&["call", "counter@", "1"]).status.code(), Some(2));
-    assert!(cli.fails(&["call", "rookery:boot", "{\"StopChild\":\"counter\"}"]).contains("boot@one: refused: "));
+    assert!(cli.ok(&["call", "rookery:boot", "{\"Count\":null}"]).contains("\"active\":4"));
+    assert!(cli.fails(&["call", "rookery:boot", "{\"StopChild\":\"kv\"}"]).contains("rookery:boot@one: refused"));
+    // What nobody would start again is not for clients to end, whatever their policy.
+    for vital in ["rookery:boot", "rookery:node"] {
+        assert!(cli.fails(&["kill", vital]).contains("is not for clients to end"));
+    }
     assert!(cli.ok(&["send", "counter", "{\"Add\":1}", "--json"]).contains("\"target\":\"counter@one\""));
 
     // A server that says nothing is not waited for when there is another. Nothing listens on port 9 of loopback.
@@ -67,13 +72,56 @@ async fn a_client_without_a_policy_may_call_and_monitor_and_no_more() {
     assert_eq!(cli.ok(&["call", "counter", "{\"Get\":null}"]), "0");
     assert!(cli.fails(&["spawn", "counter"]).contains("does not let it spawn counter"));
     assert!(cli.fails(&["kill", "counter"]).contains("refused"));
-    assert!(
-        cli.fails(&["call", "rookery:boot", "{\"StopChild\":\"counter\"}"]).contains("refused"),
-        "it may look only"
-    );
+    assert!(cli.fails(&["call", "rookery:boot", "{\"StopChild\":\"kv\"}"]).contains("refused"));
     assert_eq!(cli.ok(&["call", "counter", "{\"Get\":null}"]), "0", "and the counter lives");
     drop(node);
     assert!(cli.fails(&["nodes", "--timeout-ms", "1500"]).contains("cannot connect to"));
+}
+
+const TREE: &str = r#"
+[[supervisor]]
+name = "orders"
+[[supervisor.children]]
+id = "west"
+behaviour = "counter"
+arguments = 7
+name = "seven"
+placement = { label = { zone = "west" } }
+[[supervisor.children]]
+id = "books"
+strategy = "rest_for_one"
+[[supervisor.children.children]]
+id = "ledger"
+behaviour = "kv"
+name = "ledger"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn v7_a_tree_of_the_file_runs_where_its_labels_say() {
+    let certificates = Certificates::new("cli-trees");
+    let (one, address) = node_of(TREE, &certificates, "one", &["--boot", "none", "--label", "zone=east"]).await;
+    let cli = Cli { connect: address.clone(), identity: certificates.client("guest").display().to_string() };
+    // The tree is up without the node that one of its children waits for.
+    rookery_tests::eventually("the tree is up", || cli.output(&["call", "ledger", "{\"Keys\":null}"]).status.success())
+        .await;
+    let west = || {
+        let children: serde_json::Value =
+            serde_json::from_str(&cli.ok(&["call", "orders", "{\"Children\":null}"])).unwrap();
+        let shown = |child: &serde_json::Value| {
+            format!("{} {} {}", child["id"], child["status"], child["node"]).replace('"', "")
+        };
+        children.as_array().unwrap().iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(west(), ["west starting null", "books running one"]);
+    let labels = ["--label", "zone=west", "--label", "disk=ssd"];
+    let (two, _) = node(&certificates, "two", &[&labels[..], &["--boot", "none", "--peers", &address]].concat()).await;
+    rookery_tests::eventually("the child has found its node", || west()[0] == "west running two").await;
+    assert_eq!(cli.ok(&["call", "seven@two", "{\"Get\":null}"]), "7");
+    let nodes: serde_json::Value = serde_json::from_str(&cli.ok(&["nodes", "--json"])).unwrap();
+    assert_eq!(nodes[1]["labels"], serde_json::json!({ "disk": "ssd", "zone": "west" }));
+    // It ends with its supervisor.
+    assert!(one.terminate().await.success());
+    drop(two);
 }
 
 #[test]

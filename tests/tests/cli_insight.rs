@@ -68,7 +68,7 @@ async fn supervision_is_drawn_as_a_tree_across_nodes() {
     assert!(lines[1].starts_with("├─ near  <one.") && lines[2].starts_with("└─ far  <two."), "{drawn}");
 
     let far = cli.json(&["tree", "top"])[0]["children"][1]["pid"].as_str().unwrap().to_owned();
-    cli.ok(&["kill", &far]);
+    drop(cli.ok(&["kill", &far]));
     eventually("it is restarted", || cli.ok(&["tree", "top"]).contains("restarted once")).await;
     let all = cli.json(&["tree"]);
     let tops: Vec<_> = all.as_array().unwrap().iter().map(|tree| tree["id"].as_str().unwrap()).collect();

@@ -111,6 +111,8 @@ async fn a4_a_call_waits_no_longer_than_whom_it_is_made_for(a: &Runtime, b: &Run
             report.send(by_hand.map(|_| 0)).unwrap();
             let many = context.runtime().multi_call(&[silent], LONG, Note::Ask).await;
             report.send(many[0].1.clone()).unwrap();
+            // Its end would be an answer to who asked.
+            std::future::pending::<()>().await;
         })
         .unwrap();
     let outcome = ask(a, &broker.pid().unwrap(), Duration::from_millis(100)).await.unwrap();
@@ -118,7 +120,6 @@ async fn a4_a_call_waits_no_longer_than_whom_it_is_made_for(a: &Runtime, b: &Run
     for _ in 0..3 {
         assert_eq!(within("a call in turn", reports.recv()).await.unwrap(), Err(CallError::Timeout));
     }
-    assert!(reports.recv().await.is_none());
     drop(silent);
 }
 
@@ -273,7 +274,7 @@ async fn a5_nobody_is_waited_for_longer_than_the_deadline(a: &Runtime, b: &Runti
     pids.extend([answerer(b, 7), answerer(a, 8)]);
     pids.insert(0, answerer(b, 6));
     // Those that answer have a time for it that no busy machine exceeds; the fifty are waited for together.
-    let timeout = Duration::from_secs(1);
+    let timeout = TWO_SECONDS;
     let outcomes = within("the deadline", a.multi_call(&addresses(a, &pids), timeout, Note::Ask)).await;
     let answers: Vec<_> = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()).collect();
     assert_eq!(answers, [&6, &7, &8]);
@@ -288,7 +289,7 @@ async fn a5_a_receiver_without_room_holds_up_no_other(a: &Runtime, b: &Runtime) 
         .address;
     full.try_send(Note::Number(0)).unwrap();
     let to = [full.clone(), a.address(answerer(b, 1))];
-    let timeout = Duration::from_secs(1);
+    let timeout = TWO_SECONDS;
     let outcomes = within("the answers", a.multi_call(&to, timeout, Note::Ask)).await;
     assert_eq!(outcomes[0].1, Err(CallError::Timeout));
     assert_eq!(outcomes[1].1, Ok(1));

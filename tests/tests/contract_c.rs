@@ -13,7 +13,7 @@ use rookery_node::{
     session::policy::{Pattern, Policy},
 };
 use rookery_runtime::{
-    CallError, Context, Destination, Event, ExitReason, ProcessName, Received, RegisterError, Start,
+    CallError, Context, Destination, Event, ExitReason, ProcessName, Received, RegisterError, SpawnOptions, Start,
     protocol::request::RequestError,
 };
 use rookery_tests::{
@@ -247,6 +247,46 @@ fn c3_by_default_a_client_may_send_call_and_monitor() {
             fence(&runtime, node).await;
             assert_eq!(far.run(|_| 5).await, 5, "it lives");
             far.quiet().await;
+        }
+    });
+}
+
+#[test]
+fn c3_a_vital_process_is_not_for_clients_to_end() {
+    placement::run(async {
+        // By policy, they may do everything.
+        let nodes = mesh(2, |_| ()).await;
+        let client = client("client", &[&nodes[0]]).await;
+        let runtime = client.runtime();
+        eventually("the client knows the nodes", || runtime.nodes().len() == 2).await;
+        for node in &nodes {
+            let (before, mut near) = (node.refused_to_clients(), Puppet::trapping(&runtime).await);
+            let vital = async |mut context: Context<Note>| {
+                while let Some(note) = context.message().await {
+                    if let Note::Ask(reply) = note {
+                        reply.answer(7);
+                    }
+                }
+            };
+            let vital = node.spawn_with(SpawnOptions::new().vital(), vital).unwrap().address.pid().unwrap();
+            for reason in [ExitReason::Kill, ExitReason::Shutdown] {
+                let pid = vital.clone();
+                near.run(move |context| context.exit(&pid, reason)).await;
+                let Received::Event(Event::Refused(text)) = near.next().await else { panic!("expected a refusal") };
+                assert!(text.contains("not for clients to end"), "{text}");
+            }
+            let pid = vital.clone();
+            near.run(move |context| context.link(&pid)).await;
+            let (from, reason, linked) = near.exit().await;
+            assert!((from, linked) == (vital.clone(), true) && matches!(reason, ExitReason::Refused(_)), "{reason:?}");
+            near.end(ExitReason::Kill);
+            fence(&runtime, node).await;
+            assert_eq!(node.refused_to_clients() - before, 3, "each is counted");
+            // It lives, and is called and monitored as any other; and members may end it.
+            assert_eq!(runtime.address::<Note>(&vital).call(Note::Ask).await, Ok(7));
+            let watch = watch(node, &vital).await;
+            node.exit(&vital, ExitReason::Kill);
+            assert_eq!(watch.reason().await, ExitReason::Killed);
         }
     });
 }

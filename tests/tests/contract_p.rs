@@ -7,13 +7,14 @@
 use std::{
     collections::HashSet,
     future::pending,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use rookery_runtime::{
     CallError, Context, Destination, ExitReason, Pid, ProcessName, Received, ReplyTo, Runtime, SpawnError, SpawnOptions,
 };
-use rookery_tests::{Note, Puppet, eventually, fence, placement, watch, within};
+use rookery_tests::{DEADLINE, Note, Puppet, eventually, fence, placement, watch, within};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,6 +30,9 @@ rookery_tests::contract! {
         p4_ends_before_its_first_step,
         p5_a_name_is_free_before_down_is_told,
         p5_a_name_is_free_before_the_exit_of_a_link_is_told,
+    }
+    apart {
+        p3_a_message_that_panics_when_dropped_ends_no_connection,
     }
     together {
         p5_a_name_is_free_for_the_next_even_in_a_storm,
@@ -167,6 +171,71 @@ async fn p3_a_panic_in_a_destructor_ends_nothing_else(a: &Runtime, b: &Runtime) 
     let asked = within("the answer", asked).await.unwrap();
     assert!(matches!(asked, Err(CallError::Exited(ExitReason::Shutdown) | CallError::NoProc)), "{asked:?}");
     assert_eq!(Puppet::new(b).run(|_| 5).await, 5, "the runtime goes on");
+}
+
+/// Panics when it is dropped where it has arrived, and arrives when its test says so.
+#[derive(Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+struct Mine {
+    gate: u64,
+    armed: bool,
+}
+
+/// Where a mine says that it has been found, and waits.
+type Gate = (mpsc::UnboundedSender<()>, std::sync::mpsc::Receiver<()>);
+
+/// Of the tests that run in this process, by number.
+static GATES: Mutex<Vec<Option<Gate>>> = Mutex::new(Vec::new());
+
+impl From<u64> for Mine {
+    fn from(gate: u64) -> Self {
+        let (found, go) = GATES.lock().unwrap()[gate as usize].take().unwrap();
+        found.send(()).unwrap();
+        go.recv_timeout(DEADLINE).unwrap();
+        Self { gate, armed: true }
+    }
+}
+
+impl From<Mine> for u64 {
+    fn from(mine: Mine) -> Self {
+        mine.gate
+    }
+}
+
+impl Clone for Mine {
+    fn clone(&self) -> Self {
+        Self { gate: self.gate, armed: false }
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        assert!(!self.armed, "in a message whose receiver has ended");
+    }
+}
+
+async fn p3_a_message_that_panics_when_dropped_ends_no_connection(a: &Runtime, b: &Runtime) {
+    let (found, mut is_found) = mpsc::unbounded_channel();
+    let (go, gone) = std::sync::mpsc::channel();
+    let gate = {
+        let mut gates = GATES.lock().unwrap();
+        gates.push(Some((found, gone)));
+        gates.len() as u64 - 1
+    };
+    let mut near = Puppet::new(a);
+    let other = Puppet::new(b);
+    let pid = other.pid.clone();
+    near.run(move |context| context.monitor(&pid)).await;
+    let pid = b.spawn(async |_: Context<Mine>| pending::<()>().await).unwrap().pid().unwrap();
+    a.address::<Mine>(&pid).send(Mine { gate, armed: false }).await.unwrap();
+    within("the mine is found, on the I/O thread", is_found.recv()).await.unwrap();
+    b.exit(&pid, ExitReason::Kill);
+    eventually("its receiver has ended", || b.processes().iter().all(|info| info.pid != pid)).await;
+    go.send(()).unwrap();
+    // Were the connection lost, the monitor would say so first.
+    fence(a, b).await;
+    other.end(ExitReason::Shutdown);
+    assert_eq!(near.down().await.reason, ExitReason::Shutdown);
 }
 
 #[derive(Serialize, Deserialize)]

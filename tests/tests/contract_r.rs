@@ -10,7 +10,7 @@ use std::{
 };
 
 use rookery_runtime::{
-    BehaviourName, CallError, Context, Destination, Event, ExitReason, Payload, ProcessName, Received, Runtime,
+    BehaviourName, CallError, Context, Destination, Event, ExitReason, Group, Payload, ProcessName, Received, Runtime,
     RuntimeConfig, SpawnError, Start, Started, protocol::request::RequestError,
 };
 use rookery_tests::{CounterMessage, Note, Puppet, eventually, fence, placement, watch, within};
@@ -20,6 +20,7 @@ rookery_tests::contract! {
     everywhere {
         r1_a_behaviour_is_started_by_name_with_arguments,
         r1_a_behaviour_is_started_under_a_name,
+        r1_a_behaviour_is_started_with_a_cluster_name_and_in_groups,
         r1_link_and_monitor_come_with_the_start,
         r1_a_child_that_ends_at_once_is_told_with_its_reason,
         r1_the_parents_end_reaches_the_child,
@@ -29,6 +30,7 @@ rookery_tests::contract! {
         r2_a_failed_init_is_told_with_its_reason,
         r2_a_failed_init_is_an_answer_and_no_exit,
         r2_a_name_that_is_taken_is_told,
+        r2_a_cluster_name_that_is_taken_is_told,
         r2_ties_outside_a_process_are_refused,
     }
     together {
@@ -94,6 +96,43 @@ async fn r1_a_behaviour_is_started_under_a_name(a: &Runtime, b: &Runtime) {
     till.send(CounterMessage::Fail("bankrupt".to_owned())).await.unwrap();
     assert_eq!(near.down().await.reason, error("bankrupt"));
     assert_eq!(a.whereis_on(b.node(), &name).await.unwrap(), None);
+}
+
+async fn r1_a_behaviour_is_started_with_a_cluster_name_and_in_groups(a: &Runtime, b: &Runtime) {
+    let near = Puppet::new(a);
+    let (name, group): (ProcessName, Group) = ("till".parse().unwrap(), "shop#tills".parse().unwrap());
+    let asked = json("counter", "40").cluster_name(name.clone()).join(group.clone()).join("all".parse().unwrap());
+    let started = start(&near, b, asked).await.unwrap();
+    // It is told of in its own name, so what it has is known before.
+    assert_eq!(a.whereis_in_cluster(&name).await.unwrap(), Some(started.pid.clone()));
+    assert_eq!(a.members(&group).await.unwrap(), std::slice::from_ref(&started.pid));
+    let counter = a.cluster_named::<CounterMessage>(name.clone());
+    counter.send(CounterMessage::Add(2)).await.unwrap();
+    assert_eq!(count(&counter).await, Ok(42));
+    let (mut near, pid) = (near, started.pid.clone());
+    near.run_async(move |context| {
+        context.monitor(&pid);
+        Box::pin(async move { counter.send(CounterMessage::Fail("broken".to_owned())).await.unwrap() })
+    })
+    .await;
+    assert_eq!(near.down().await.reason, error("broken"));
+    assert_eq!(a.whereis_in_cluster(&name).await.unwrap(), None);
+    assert!(a.members(&group).await.unwrap().is_empty());
+}
+
+async fn r2_a_cluster_name_that_is_taken_is_told(a: &Runtime, b: &Runtime) {
+    let mut near = Puppet::trapping(a).await;
+    let name: ProcessName = "till".parse().unwrap();
+    a.register_in_cluster(&name, &near.pid).await.unwrap();
+    fence(a, b).await;
+    let asked = json("counter", "40").cluster_name(name.clone()).link().monitor();
+    let refused = start(&near, b, asked).await.unwrap_err();
+    assert_eq!(refused, RequestError::NameTaken { name, holder: near.pid.clone() });
+    fence(b, a).await;
+    near.quiet().await;
+    let many = (0..17).fold(json("counter", "40"), |start, n| start.join(format!("g-{n}").parse().unwrap()));
+    let refused = start(&near, b, many).await.unwrap_err();
+    assert!(matches!(&refused, RequestError::Refused(why) if why.contains("16 groups")), "{refused}");
 }
 
 async fn r1_link_and_monitor_come_with_the_start(a: &Runtime, b: &Runtime) {

@@ -1,6 +1,6 @@
 //! Rows V of the contract: supervision, with the supervisor in one place and its children in another. Each test is run
 //! in every placement that a supervisor and its children can have; what happens when the children's node is lost (V7)
-//! has tests of its own, with nodes to lose.
+//! has tests of its own, with nodes to lose. More of the rows are in `supervise/`.
 
 // A test says what it expects by failing.
 #![allow(clippy::unwrap_used, clippy::panic)]

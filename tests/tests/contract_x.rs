@@ -186,7 +186,8 @@ fn every_reason() -> Vec<ExitReason> {
         ExitReason::Error(String::new()),
         ExitReason::Error(text()),
         ExitReason::Refused(text()),
-        ExitReason::Other(10, String::new()),
+        ExitReason::NameConflict(text()),
+        ExitReason::Other(11, String::new()),
         ExitReason::Other(255, text()),
     ]
 }

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use rookery_runtime::{
-    Address, CallError, Context, Event, ExitReason, Next, Pid, ProcessName, ReplyTo, RequestError, Runtime, SendError,
-    Server, SpawnOptions,
+    Address, CallError, Context, Event, ExitReason, Next, Pid, ProcessName, Received, ReplyTo, RequestError, Runtime,
+    SendError, Server, SpawnOptions,
 };
 use rookery_tests::{Note, Puppet, watch, within};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,7 @@ rookery_tests::contract! {
         a_suspended_server_tells_its_state,
         a_suspended_servers_mailbox_fills_up,
         a_suspended_server_can_be_ended,
+        a_busy_server_is_suspended_when_it_is_done,
         a_state_has_seen_what_was_sent_before,
         who_has_not_opted_in_refuses,
     }
@@ -36,6 +37,8 @@ enum Message {
     Log(u64),
     Read(ReplyTo<Vec<u64>>),
     Work(u64),
+    /// Receives in the middle of handling this.
+    Nest,
 }
 
 /// Logs what happens to it, and does what it is started with.
@@ -57,6 +60,7 @@ struct Arguments {
 /// What stands in the log for a step of work and for a timeout.
 const STEP: u64 = 1_000;
 const TIMEOUT: u64 = 2_000;
+const NESTED: u64 = 3_000;
 
 impl Server for Logger {
     type Message = Message;
@@ -82,11 +86,16 @@ impl Server for Logger {
         }
     }
 
-    async fn handle(&mut self, message: Message, _: &mut Context<Message>) -> Result<(), ExitReason> {
+    async fn handle(&mut self, message: Message, context: &mut Context<Message>) -> Result<(), ExitReason> {
         match message {
             Message::Log(number) => self.log.push(number),
             Message::Read(reply) => drop(reply.send(self.log.clone())),
             Message::Work(steps) => self.arguments.work = steps,
+            Message::Nest => {
+                if let Received::Message(Message::Log(number)) = context.receive().await {
+                    self.log.push(NESTED + number);
+                }
+            }
         }
         Ok(())
     }
@@ -272,6 +281,19 @@ async fn a_suspended_server_can_be_ended(a: &Runtime, _: &Runtime) {
     let end = watch(a, &pid).await;
     parent.end(ExitReason::Error("bankrupt".to_owned()));
     assert_eq!(end.reason().await, ExitReason::Error("bankrupt".to_owned()));
+}
+
+async fn a_busy_server_is_suspended_when_it_is_done(a: &Runtime, _: &Runtime) {
+    let (server, pid) = start(a, Arguments::default()).await;
+    server.send(Message::Nest).await.unwrap();
+    a.suspend_here(&pid).unwrap();
+    assert!(matches!(a.state_here(&pid, LONG).await, Err(CallError::Refused(_))));
+    for number in [1, 2] {
+        server.send(Message::Log(number)).await.unwrap();
+    }
+    assert_eq!(a.state_here(&pid, LONG).await.unwrap(), format!("[{}]", NESTED + 1));
+    a.resume_here(&pid).unwrap();
+    assert_eq!(log(&server).await, [NESTED + 1, 2]);
 }
 
 async fn a_state_has_seen_what_was_sent_before(a: &Runtime, _: &Runtime) {

@@ -24,8 +24,11 @@ pub mod tls;
 
 pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
 pub use behaviour::{
+    event_manager::{EventHandler, EventManager, EventMessage, HandlerId, HandlerToAdd, MAX_HANDLERS},
     registry::Behaviours,
     server::{Next, Server, Starting},
+    state_machine::{MAX_HELD_EVENTS, Machine, StateEvent, StateMachine, Timeouts, Transition},
+    task::{Task, TaskError, TaskStartError, TaskSupervisor},
 };
 pub use group::GroupAddress;
 pub use listing::{GroupInfo, GroupList, MAX_LISTED, NameList, NameQuery, ProcessList, ProcessQuery, SortBy};

@@ -31,19 +31,18 @@ impl Runtime {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use rookery_runtime::{Destination, ReplyTo, Runtime};
+    /// # use rookery_runtime::{Destination, ProcessName, ReplyTo, Runtime};
     /// #[derive(serde::Serialize, serde::Deserialize)]
     /// enum Counter { Get(ReplyTo<i64>) }
     ///
     /// /// The sum of the process `counter` of every node.
     /// async fn sum(runtime: &Runtime) -> Result<i64, Box<dyn std::error::Error>> {
-    ///     let name = "counter".parse()?;
+    ///     let name: ProcessName = "counter".parse()?;
     ///     let counter = |node| runtime.address(Destination::name(node, name.clone()));
     ///     let counters: Vec<_> = runtime.nodes().into_iter().map(counter).collect();
     ///     let counts = runtime.multi_call(&counters, Duration::from_secs(1), Counter::Get).await;
     ///     Ok(counts.into_iter().filter_map(|(_, count)| count.ok()).sum())
     /// }
-    /// # let name: Result<rookery_runtime::ProcessName, _> = "counter".parse(); name.unwrap();
     /// ```
     pub async fn multi_call<M: Message, T: Message>(
         &self,

@@ -383,13 +383,15 @@ impl<T: Send + 'static> Slot<T> {
 
     fn put(&self, outcome: Result<T, CallFailure>) {
         let mut state = lock(&self.state);
-        if let SlotState::Empty(waker) = &mut *state {
-            let waker = waker.take();
-            *state = SlotState::Full(outcome);
+        let SlotState::Empty(waker) = &mut *state else {
             drop(state);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            return dropping::quietly(outcome);
+        };
+        let waker = waker.take();
+        *state = SlotState::Full(outcome);
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -551,7 +553,10 @@ impl Runtime {
 
 /// What it means when a [`ReplyTo`] is dropped on this thread just now.
 pub(crate) mod dropping {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::{CallFailure, RefCell};
+    use crate::process::task::text_of;
 
     /// The meaning.
     #[derive(Clone)]
@@ -572,17 +577,18 @@ pub(crate) mod dropping {
         MODE.with_borrow(Clone::clone)
     }
 
-    /// Drops `value` with this meaning.
+    /// Drops `value` with this meaning. A destructor of the user's that panics ends nothing: whoever drops a message is
+    /// seldom to blame for it, and may be the I/O thread, in the middle of what other processes are sent.
     pub(crate) fn within<T>(mode: Mode, value: T) {
-        /// Puts the outer mode back even if a destructor panics.
-        struct Restore(Option<Mode>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                MODE.set(self.0.take().unwrap_or(Mode::Unanswered));
-            }
+        let outer = MODE.replace(mode);
+        quietly(value);
+        MODE.set(outer);
+    }
+
+    /// Drops `value`; if its destructor panics, that is logged and nothing more.
+    pub(crate) fn quietly<T>(value: T) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            tracing::error!(panic = text_of(&*panic), "a destructor panicked");
         }
-        let restore = Restore(Some(MODE.replace(mode)));
-        drop(value);
-        drop(restore);
     }
 }

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use rookery_protocol::{
-    CallId, Destination, ExitReason, NodeId, Pid, ProcessName, Recipient, Ref, Serial, Signal, SignalBody,
+    CallId, Destination, ExitReason, Group, NodeId, Pid, ProcessName, Recipient, Ref, Serial, Signal, SignalBody,
+    limits::MAX_GROUPS_PER_SPAWN,
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
 };
 use tokio::sync::oneshot;
@@ -69,13 +70,17 @@ impl Runtime {
         }
         let monitor = start.monitor.then(|| Ref(self.next_number()));
         let ties = Ties { process: caller, link: start.link, monitor };
-        let request = RequestBody::Spawn(SpawnRequest {
+        let spawn = SpawnRequest {
             behaviour: start.behaviour,
             arguments: start.arguments,
             name: start.name,
             link: start.link,
             monitor,
-        });
+        };
+        let request = match (start.cluster_name, start.groups) {
+            (None, groups) if groups.is_empty() => RequestBody::Spawn(spawn),
+            (name, groups) => RequestBody::SpawnInCluster { spawn, name, groups },
+        };
         match self.request(node, request, ties).await? {
             ResponseBody::Spawned(pid) => Ok(Started { pid, monitor }),
             other => Err(unexpected(&other)),
@@ -253,7 +258,14 @@ pub(crate) fn unexpected(response: &ResponseBody) -> RequestError {
 impl Runtime {
     pub(crate) fn handle_request(&self, from: &Pid, call: CallId, body: RequestBody) {
         let result = match body {
-            RequestBody::Spawn(request) => return self.handle_spawn(from, call, request),
+            RequestBody::Spawn(request) => return self.handle_spawn(from, call, request, None, Vec::new()),
+            RequestBody::SpawnInCluster { groups, .. } if groups.len() > MAX_GROUPS_PER_SPAWN => {
+                let text = format!("a process is started in at most {MAX_GROUPS_PER_SPAWN} groups");
+                Err(RegisterError(RequestError::Refused(text)))
+            }
+            RequestBody::SpawnInCluster { spawn, name, groups } => {
+                return self.handle_spawn(from, call, spawn, name, groups);
+            }
             RequestBody::Register { name, pid } => self.register_here(&name, &pid).map(|()| ResponseBody::Done),
             RequestBody::Unregister { name, pid } => self.unregister_here(&name, &pid).map(|()| ResponseBody::Done),
             RequestBody::WhereIs { name } => Ok(ResponseBody::Found(self.whereis_here(&name))),
@@ -266,11 +278,19 @@ impl Runtime {
         self.respond(&self.own_pid(), from, call, response);
     }
 
-    fn handle_spawn(&self, from: &Pid, call: CallId, request: SpawnRequest) {
+    fn handle_spawn(
+        &self,
+        from: &Pid,
+        call: CallId,
+        request: SpawnRequest,
+        cluster_name: Option<ProcessName>,
+        groups: Vec<Group>,
+    ) {
         if self.is_draining() {
             return self.respond(&self.own_pid(), from, call, ResponseBody::Failed(RequestError::Draining));
         }
-        let mut options = SpawnOptions::new().asked_for(from);
+        let mut options = groups.into_iter().fold(SpawnOptions::new(), SpawnOptions::join);
+        options = options.asked_for(from).cluster_name(cluster_name);
         if request.link {
             options = options.link_to(from);
         }

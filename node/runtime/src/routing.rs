@@ -123,6 +123,9 @@ impl Runtime {
                 (None, _) => tracing::trace!(%from, %call, "a reply came after its caller gave up"),
             },
             SignalBody::Link => match self.recipient(&to.to) {
+                Some(process) if process.vital() && is_of_client(&from) => {
+                    self.refuse_client(Signal { from, to, body }, "is not for clients to end, nor to link to");
+                }
                 Some(process) if process.link_from(&from) => self.tie(&from, process.pid().serial(), via),
                 _ => self.bounce(Signal { from, to, body }, &Unreachable::NoProc),
             },
@@ -137,11 +140,15 @@ impl Runtime {
                     process.unlink_ack(&from, id);
                 }
             }
-            SignalBody::Exit { reason, linked } => {
-                if let Some(process) = self.recipient(&to.to) {
-                    if linked { process.link_exit(&from, reason) } else { process.exit(&from, reason) }
+            SignalBody::Exit { reason, linked } => match self.recipient(&to.to) {
+                Some(process) if linked => process.link_exit(&from, reason),
+                Some(process) if process.vital() && is_of_client(&from) => {
+                    let body = SignalBody::Exit { reason, linked };
+                    self.refuse_client(Signal { from, to, body }, "is not for clients to end");
                 }
-            }
+                Some(process) => process.exit(&from, reason),
+                None => {}
+            },
             SignalBody::Monitor(monitor) => match self.recipient(&to.to) {
                 Some(process) if process.watch(&from, monitor) => self.tie(&from, process.pid().serial(), via),
                 // A name of one of this node's clients: the client's process is what is monitored.
@@ -194,10 +201,9 @@ impl Runtime {
             return self.receive_for_group(from, group, payload);
         }
         match self.recipient(&to.to) {
-            Some(process) if process.members_only() && from.serial().session().is_some() => {
-                let why = format!("{to} is out of reach of clients");
+            Some(process) if process.members_only() && is_of_client(&from) => {
                 let body = SignalBody::Message { payload, reply, deadline_ms };
-                self.bounce(Signal { from, to, body }, &Unreachable::Refused(why));
+                self.refuse_client(Signal { from, to, body }, "is out of reach of clients");
             }
             Some(process) => {
                 let codec = payload.codec;
@@ -214,6 +220,13 @@ impl Runtime {
                 self.bounce(signal, &Unreachable::NoProc);
             }
         }
+    }
+
+    /// What a client may not do to a process of this node, whatever its policy: counted, and answered (C3).
+    fn refuse_client(&self, signal: Signal, why: &str) {
+        self.count_refused_to_client();
+        let why = format!("{} {why}", signal.to);
+        self.bounce(signal, &Unreachable::Refused(why));
     }
 
     /// The client's process that has this name here, if one does.
@@ -425,4 +438,9 @@ impl Runtime {
             reply.answer(Err(CallFailure::Unsupported { tag, detail }));
         }
     }
+}
+
+/// Whether a process of a client speaks.
+fn is_of_client(from: &Pid) -> bool {
+    from.serial().session().is_some()
 }

@@ -113,6 +113,8 @@ struct Inner {
     /// Refs, requests, unlinks.
     next_number: AtomicU64,
     dead_letters: AtomicU64,
+    /// What was refused to clients.
+    refused_to_clients: AtomicU64,
     closed: AtomicBool,
     /// Takes no new processes for others (R2).
     draining: AtomicBool,
@@ -165,6 +167,7 @@ impl Runtime {
             node_watch: Mutex::default(),
             next_number: AtomicU64::new(1),
             dead_letters: AtomicU64::new(0),
+            refused_to_clients: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             tokio: Handle::try_current()?,
@@ -339,6 +342,18 @@ impl Runtime {
         number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         number ^ (number >> 31)
+    }
+
+    /// How many things that clients asked of this node were refused: by their policy, or for the sake of the process, which
+    /// is [`vital`](crate::SpawnOptions::vital) or for [`members_only`](crate::SpawnOptions::members_only) (C3).
+    #[must_use]
+    pub fn refused_to_clients(&self) -> u64 {
+        self.0.refused_to_clients.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more.
+    pub fn count_refused_to_client(&self) {
+        self.0.refused_to_clients.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_dead_letter(&self) {

@@ -5,7 +5,7 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use rookery_protocol::{BehaviourName, ExitReason, Payload, Pid, ProcessName, Ref, request::RequestError};
+use rookery_protocol::{BehaviourName, ExitReason, Group, Payload, Pid, ProcessName, Ref, request::RequestError};
 use thiserror::Error;
 
 use crate::{
@@ -75,9 +75,13 @@ pub struct SpawnOptions {
     parent: Option<Pid>,
     monitor: Option<(Pid, Option<Ref>)>,
     name: Option<ProcessName>,
+    /// The name in the cluster that it claims before its `init`; of what tells by a `Starting` alone.
+    cluster_name: Option<ProcessName>,
+    groups: Vec<Group>,
     mailbox: u32,
     label: Option<&'static str>,
     members_only: bool,
+    vital: bool,
     /// It runs a server that allows requests to it as a system.
     sys: bool,
     /// By a request: who asked makes its end of the ties when it is told of the child, wherever it is. A child that does
@@ -124,11 +128,35 @@ impl SpawnOptions {
         self
     }
 
+    /// A member of this group before it runs. In a client its node is told, and not waited for.
+    #[must_use]
+    pub fn join(mut self, group: Group) -> Self {
+        self.groups.push(group);
+        self
+    }
+
+    pub(crate) fn cluster_name(mut self, name: Option<ProcessName>) -> Self {
+        self.cluster_name = name;
+        self
+    }
+
+    pub(crate) fn take_cluster_name(&mut self) -> Option<ProcessName> {
+        self.cluster_name.take()
+    }
+
     /// Out of reach of clients: what they send it is refused (C3). For processes that do more than a client may. One that
     /// lets clients ask but not change looks at [`ReplyTo::asked_by_member`](crate::ReplyTo::asked_by_member).
     #[must_use]
     pub fn members_only(mut self) -> Self {
         self.members_only = true;
+        self
+    }
+
+    /// Not for clients to end, whatever their policy: exit signals that they send it are refused, and so are links, over which
+    /// their exits would end it (C3). For processes that nobody starts again.
+    #[must_use]
+    pub fn vital(mut self) -> Self {
+        self.vital = true;
         self
     }
 
@@ -145,9 +173,9 @@ impl SpawnOptions {
         self
     }
 
-    /// The mailbox's limit, whether it is for members only, and whether it allows requests as a system.
-    pub(crate) fn of_process(&self) -> (u32, bool, bool) {
-        (self.mailbox, self.members_only, self.sys)
+    /// What a process keeps of them.
+    pub(crate) fn of_process(&self) -> Kept {
+        Kept { capacity: self.mailbox, members_only: self.members_only, vital: self.vital, sys: self.sys }
     }
 
     pub(crate) fn parent(&self) -> Option<&Pid> {
@@ -165,6 +193,19 @@ impl SpawnOptions {
         self.label = Some(label);
         self
     }
+}
+
+/// What a process keeps of the options that it was started with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    /// How many messages local senders may queue; 0 is no limit.
+    pub(crate) capacity: u32,
+    /// Out of reach of clients.
+    pub(crate) members_only: bool,
+    /// Not for clients to end.
+    pub(crate) vital: bool,
+    /// It runs a server that allows requests to it as a system.
+    pub(crate) sys: bool,
 }
 
 /// A process that was started.
@@ -285,6 +326,9 @@ impl Runtime {
             self.forget(process.pid());
             return Err((error.into(), f));
         }
+        for group in &options.groups {
+            self.join_from_start(group, process.pid());
+        }
         let monitor = options.monitor.map(|(watcher, monitor)| {
             let monitor = monitor.unwrap_or_else(|| Ref(self.next_number()));
             self.tie_monitor(&watcher, monitor, &process, options.asked_for);
@@ -328,6 +372,8 @@ pub struct Start {
     pub(crate) behaviour: BehaviourName,
     pub(crate) arguments: Payload,
     pub(crate) name: Option<ProcessName>,
+    pub(crate) cluster_name: Option<ProcessName>,
+    pub(crate) groups: Vec<Group>,
     pub(crate) link: bool,
     pub(crate) monitor: bool,
 }
@@ -342,7 +388,8 @@ impl Start {
     /// Starts `behaviour` with arguments that are encoded already.
     #[must_use]
     pub fn payload(behaviour: BehaviourName, arguments: Payload) -> Self {
-        Self { behaviour, arguments, name: None, link: false, monitor: false }
+        let (name, cluster_name, groups) = (None, None, Vec::new());
+        Self { behaviour, arguments, name, cluster_name, groups, link: false, monitor: false }
     }
 
     /// Starts `behaviour` with `arguments`, which it must take by this type.
@@ -375,6 +422,18 @@ impl Start {
         self
     }
 
+    /// The name that it gets in the cluster, if one.
+    #[must_use]
+    pub fn registered_in_cluster(&self) -> Option<&ProcessName> {
+        self.cluster_name.as_ref()
+    }
+
+    /// The groups that it joins.
+    #[must_use]
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
     /// The name that it gets, if one.
     #[must_use]
     pub fn registered_name(&self) -> Option<&ProcessName> {
@@ -385,6 +444,21 @@ impl Start {
     #[must_use]
     pub fn name(mut self, name: ProcessName) -> Self {
         self.name = Some(name);
+        self
+    }
+
+    /// Registered under this name in the cluster before its `init` (N2); if another process has it, that is the answer.
+    #[must_use]
+    pub fn cluster_name(mut self, name: ProcessName) -> Self {
+        self.cluster_name = Some(name);
+        self
+    }
+
+    /// A member of this group before its `init`; of at most
+    /// [`MAX_GROUPS_PER_SPAWN`](rookery_protocol::limits::MAX_GROUPS_PER_SPAWN).
+    #[must_use]
+    pub fn join(mut self, group: Group) -> Self {
+        self.groups.push(group);
         self
     }
 

@@ -222,24 +222,24 @@ async fn tell_fixed(fixed: Vec<(Source, SocketAddr)>, events: mpsc::Sender<Disco
 fn log(event: &DiscoveryEvent) {
     match event {
         DiscoveryEvent::Addresses { source, set, excess } => {
-            tracing::info!(%source, count = set.len(), addresses = ?Few(set), "discovery: addresses");
+            tracing::info!(%source, count = set.len(), addresses = %Few(set), "addresses found");
             if *excess > 0 {
                 tracing::warn!(
                     %source,
                     left_out = excess,
                     limit = limits::ADDRESSES_PER_ANSWER,
-                    "discovery: the answer has more addresses than are taken from one; peers tell the rest"
+                    "the answer has more addresses than are taken from one; peers tell the rest"
                 );
             }
         }
         DiscoveryEvent::Trouble { source, reason } => {
             tracing::warn!(
                 %source, %reason,
-                "discovery: no addresses now; those known stay, and it is asked again for ever"
+                "no addresses now; those known stay, and it is asked again for ever"
             );
         }
         DiscoveryEvent::Recovered { source } => {
-            tracing::info!(%source, "discovery: answers again");
+            tracing::info!(%source, "DNS answers again");
         }
     }
 }
@@ -247,7 +247,7 @@ fn log(event: &DiscoveryEvent) {
 /// Prints the first few addresses of a set: a log line stays a line.
 struct Few<'a>(&'a std::collections::BTreeSet<SocketAddr>);
 
-impl std::fmt::Debug for Few<'_> {
+impl std::fmt::Display for Few<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const SHOWN: usize = 8;
         for (index, address) in self.0.iter().take(SHOWN).enumerate() {

@@ -11,7 +11,7 @@
 //! A newer incarnation takes the place of an older one at once; an older one is refused for ever (P1). A node that lost
 //! its connection without our noticing asks to replace it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use rookery_protocol::{Incarnation, NodeId, NodeName, handshake::RefusalCode};
 
@@ -124,17 +124,13 @@ impl Arbiter {
             return Some(Ruling::Refuse(RefusalCode::SelfDial, format!("{peer} dialled itself")));
         }
         if peer.name() == self.own.name() {
-            let text = format!(
-                "{peer} has the name of this node, {}: give each node a name of its own, or wait for the other to end",
-                self.own
-            );
-            return Some(Ruling::Refuse(RefusalCode::OlderIncarnation, text));
+            return Some(Ruling::Refuse(RefusalCode::OlderIncarnation, namesakes(peer, &self.own, true)));
         }
-        let newest = self.entry(peer).newest;
-        (newest > Some(peer.incarnation())).then(|| {
-            let text = format!("a newer life of {} is known than {peer}", peer.name());
-            Ruling::Refuse(RefusalCode::OlderIncarnation, text)
-        })
+        let entry = self.entry(peer);
+        let newest = entry.newest.filter(|newest| *newest > peer.incarnation())?;
+        let runs = entry.established.is_some_and(|(_, incarnation)| incarnation == newest);
+        let other = NodeId::new(peer.name().clone(), newest);
+        Some(Ruling::Refuse(RefusalCode::OlderIncarnation, namesakes(peer, &other, runs)))
     }
 
     fn entry(&mut self, peer: &NodeId) -> &mut Entry {
@@ -143,6 +139,26 @@ impl Arbiter {
         }
         self.names.entry(peer.name().clone()).or_default()
     }
+}
+
+/// Says of `peer` that it has the name of `other`, which runs, or has left.
+fn namesakes(peer: &NodeId, other: &NodeId, runs: bool) -> String {
+    let (first, last) = if peer.incarnation() < other.incarnation() { (peer, other) } else { (other, peer) };
+    let later = Duration::from_micros(last.incarnation().0 - first.incarnation().0);
+    let mut text = if runs {
+        let name = peer.name();
+        format!(
+            "two nodes are named {name}: {first}, and {last}, which started {later:.1?} later; give each its own name"
+        )
+    } else {
+        format!(
+            "{last}, which started {later:.1?} later than {first}, was here already, and an older life never comes back"
+        )
+    };
+    if first == peer {
+        text.push_str(&format!("; if {first} is the one that started last, the clock of its machine is behind"));
+    }
+    text
 }
 
 impl Entry {
@@ -163,5 +179,40 @@ impl Entry {
     fn establish(&mut self, number: ConnectionNumber, peer: &NodeId) -> Option<ConnectionNumber> {
         self.newest = Some(peer.incarnation());
         self.established.replace((number, peer.incarnation())).map(|(replaced, _)| replaced)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(ruling: Ruling) -> String {
+        match ruling {
+            Ruling::Refuse(RefusalCode::OlderIncarnation, text) => text,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_has_the_name_of_another_is_told_of_it_and_of_a_clock_that_is_behind()
+    -> Result<(), Box<dyn std::error::Error>> {
+        let life =
+            |name: &str, seconds: u64| name.parse().map(|name| NodeId::new(name, Incarnation(seconds * 1_000_000)));
+        let (own, old, new) = (life("a", 5)?, life("b", 1)?, life("b", 4)?);
+        let mut arbiter = Arbiter::new(own);
+
+        let text = refused(arbiter.asked(ConnectionNumber(1), &life("a", 7)?, false));
+        assert!(text.contains("two nodes are named a") && text.contains("started 2.0s later"), "{text}");
+        assert!(!text.contains("clock"), "{text}");
+        let text = refused(arbiter.welcomed(ConnectionNumber(2), &life("a", 2)?));
+        assert!(text.contains("started 3.0s later") && text.contains("the clock of its machine is behind"), "{text}");
+
+        assert_eq!(arbiter.welcomed(ConnectionNumber(3), &new), Ruling::Keep(None));
+        let text = refused(arbiter.asked(ConnectionNumber(4), &old, false));
+        assert!(text.contains("two nodes are named b") && text.contains("clock"), "{text}");
+        arbiter.ended(ConnectionNumber(3), &new);
+        let text = refused(arbiter.asked(ConnectionNumber(5), &old, false));
+        assert!(text.contains("was here already") && text.contains("clock"), "{text}");
+        Ok(())
     }
 }

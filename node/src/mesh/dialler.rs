@@ -5,12 +5,7 @@
 //! (`discovery/reconcile.rs`); which connection is kept is the arbiter's. What comes of a dial is told to the book
 //! once.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use rookery_protocol::{NodeId, handshake::RefusalCode};
 use rookery_runtime::net::control::ConnectionError;
@@ -23,6 +18,7 @@ use tokio::{
 use super::{
     driver::{Mesh, told},
     handshakes::Dialled,
+    troubles::Troubles,
 };
 use crate::discovery::{DialBook, DialStatus, DiscoveryEvent, Jitter, NodeKey, Refusal};
 
@@ -39,9 +35,6 @@ pub(crate) enum Hint {
 /// How many hints may wait. Beyond it what peers tell of others is dropped: it is told again, and discovery polls on. If one
 /// about a connection is dropped, the loop looks at the connections themselves once it has come to the others.
 pub(crate) const MAX_HINTS: usize = 1024;
-
-/// How many addresses' troubles are remembered: as many as the book holds.
-const MAX_TROUBLED: usize = 4096;
 
 /// How long the loop sleeps at most: a guard, not a poll.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -61,12 +54,13 @@ pub(crate) async fn run(
     loop {
         for address in book.poll_dials(start.elapsed()) {
             let (mesh, replace) = (mesh.clone(), memory.stale.remove(&address));
+            tracing::debug!(%address, "dial");
             dials.spawn(async move { (address, mesh.dial(address, replace).await) });
         }
         if hints.is_empty() && mesh.has_missed_hint() {
             look_at_connections(&mesh, &mut book, start.elapsed());
         }
-        let wake = start + book.next_due().unwrap_or(LONGEST_SLEEP).min(start.elapsed() + LONGEST_SLEEP);
+        let wake = start + wake(book.next_due(), start.elapsed());
         tokio::select! {
             event = discovered.recv(), if discovering => match event {
                 Some(DiscoveryEvent::Addresses { source, set, .. }) => book.addresses(source, &set, start.elapsed()),
@@ -91,6 +85,12 @@ pub(crate) async fn run(
             () = sleep_until(wake) => {}
         }
     }
+}
+
+/// When to look at the book again, as times since the start.
+fn wake(next_due: Option<Duration>, now: Duration) -> Duration {
+    let latest = now + LONGEST_SLEEP;
+    next_due.map_or(latest, |due| due.min(latest))
 }
 
 /// Brings the book in line with the connections that stand.
@@ -124,7 +124,7 @@ fn settle(
     let error = match outcome {
         // What is told of the end of a connection goes to addresses that stand as connected: only what stands now may.
         Ok(Dialled { node }) if mesh.is_connected(&node) => {
-            memory.troubled.remove(&address);
+            memory.troubles.over(&address);
             return book.connected(address, key(&node));
         }
         Ok(Dialled { node }) => {
@@ -177,19 +177,17 @@ fn settle(
 struct Memory {
     /// Whose node says that we are connected when we know that we are not: the next dial asks it to let go.
     stale: HashSet<SocketAddr>,
-    /// What was last logged of dials that fail, so that an operator sees each trouble once, not at every try.
-    troubled: HashMap<SocketAddr, String>,
+    /// What was logged of dials that failed.
+    troubles: Troubles<SocketAddr>,
 }
 
 impl Memory {
     fn tell_trouble(&mut self, address: SocketAddr, error: &ConnectionError) {
         let reason = error.to_string();
-        if self.troubled.len() >= MAX_TROUBLED {
-            self.troubled.clear();
-        }
-        if self.troubled.get(&address) != Some(&reason) {
-            tracing::warn!(%address, reason, "dial failed; it is tried again");
-            self.troubled.insert(address, reason);
+        if self.troubles.is_news(address, &reason, Instant::now().into_std()) {
+            tracing::warn!(%address, reason, "dial failed; it is tried again for ever");
+        } else {
+            tracing::debug!(%address, reason, "dial failed again");
         }
     }
 }
@@ -215,4 +213,18 @@ const CRYPTO_ERRORS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
 fn key(node: &NodeId) -> NodeKey {
     NodeKey::new(node.name().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_nothing_due_the_loop_sleeps_however_long_it_has_run() {
+        for now in [0, 59, 61, 3_600, 1_000_000].map(Duration::from_secs) {
+            assert_eq!(wake(None, now), now + LONGEST_SLEEP);
+            assert_eq!(wake(Some(now + Duration::from_secs(1)), now), now + Duration::from_secs(1));
+            assert_eq!(wake(Some(now + 2 * LONGEST_SLEEP), now), now + LONGEST_SLEEP);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! handshake's and the book's.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -15,7 +15,7 @@ use rookery_protocol::{ClusterName, NodeId};
 use rookery_runtime::{Runtime, net::settings::ConnectionSettings};
 use tokio::sync::{mpsc, watch};
 
-use super::{arbiter::Arbiter, dialler::Hint, peers::Peers};
+use super::{arbiter::Arbiter, dialler::Hint, peers::Peers, troubles::Troubles};
 use crate::session::policy::Policy;
 
 /// How long an end that has said no, or goodbye, waits for the other to hear it.
@@ -40,9 +40,9 @@ pub(crate) struct Mesh {
     missed_hint: AtomicBool,
     /// Says why this node leaves, once it does.
     pub(crate) leaving: watch::Sender<Option<String>>,
-    /// How many things the policy has refused to clients.
-    pub(crate) refused_to_clients: AtomicU64,
     arbiter: Mutex<Arbiter>,
+    /// What was logged of connections that were refused.
+    pub(super) refusals: Mutex<Troubles<(IpAddr, String)>>,
     pub(super) next_connection: AtomicU64,
     pub(super) next_session: AtomicU32,
 }
@@ -79,8 +79,8 @@ impl Mesh {
             hints: parts.hints,
             missed_hint: AtomicBool::new(false),
             leaving: watch::channel(None).0,
-            refused_to_clients: AtomicU64::new(0),
             arbiter: Mutex::new(Arbiter::new(own)),
+            refusals: Mutex::default(),
             next_connection: AtomicU64::new(1),
             next_session: AtomicU32::new(1),
         })

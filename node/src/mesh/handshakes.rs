@@ -3,7 +3,8 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Instant,
 };
 
 use quinn::{Connection, Endpoint, Incoming};
@@ -42,6 +43,8 @@ pub(super) struct Established {
     pub(super) agreement: Agreement,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) replaces: Option<ConnectionNumber>,
+    /// Whether this node dialled.
+    pub(super) dialled: bool,
 }
 
 /// A handshake that the arbiter may have been told of. Unless the connection comes to stand, the arbiter is told of its end,
@@ -95,7 +98,7 @@ impl Mesh {
         let limit = self.settings.handshake_timeout;
         let deadline = tokio::time::Instant::now() + limit;
         let connection = timeout_at(deadline, self.connect(address)).await;
-        let connection = connection.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit)))?;
+        let connection = connection.unwrap_or(Err(ConnectionError::NoAnswer(limit)))?;
         let mut answered = None;
         let shaken = timeout_at(deadline, self.dial_until_agreed(&connection, address, replace, &mut answered)).await;
         match (shaken.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))), answered) {
@@ -146,14 +149,15 @@ impl Mesh {
                     replaces = other;
                     Verdict::Admit(None)
                 }
-                Ruling::Refuse(code, text) => Verdict::Refuse(code, text),
+                Ruling::Refuse(code, text) => Verdict::Refuse(code, self.located(connection, &peer.node, code, text)),
             }
         })
         .await?;
         pending.stands();
         let mut addresses = agreement.peer.advertised.clone();
         addresses.push(address);
-        Ok(Established { number, connection: connection.clone(), control, agreement, addresses, replaces })
+        let connection = connection.clone();
+        Ok(Established { number, connection, control, agreement, addresses, replaces, dialled: true })
     }
 
     /// Accepts connections until the endpoint is closed.
@@ -172,20 +176,32 @@ impl Mesh {
             };
             let mesh = self.clone();
             tokio::spawn(async move {
-                let from = incoming.remote_address();
+                let from =
+                    SocketAddr::new(incoming.remote_address().ip().to_canonical(), incoming.remote_address().port());
                 if let Err(error) = mesh.accept(incoming).await {
-                    match &error {
-                        ConnectionError::RefusedByUs(refusal) if refusal.code != RefusalCode::Duplicate => {
-                            tracing::warn!(%from, code = refusal.code.name(), reason = %error, "connection refused");
-                        }
-                        ConnectionError::RefusedByUs(_) | ConnectionError::RefusedByPeer(_) => {
-                            tracing::debug!(%from, reason = %error, "connection not used");
-                        }
-                        _ => tracing::warn!(%from, reason = %error, "connection refused"),
-                    }
+                    mesh.tell_refusal(from, &error);
                 }
                 drop(permit);
             });
+        }
+    }
+
+    /// Logs why a connection was not made. Another one of the same two nodes stands, or is about to: no trouble.
+    fn tell_refusal(&self, from: SocketAddr, error: &ConnectionError) {
+        let (code, reason) = match error {
+            ConnectionError::RefusedByUs(Refusal { code: RefusalCode::Duplicate, text, .. })
+            | ConnectionError::RefusedByPeer(Refusal { text, .. }) => {
+                return tracing::debug!(%from, reason = text, "connection not used");
+            }
+            ConnectionError::RefusedByUs(refusal) => (Some(refusal.code.name()), refusal.text.clone()),
+            error => (None, error.to_string()),
+        };
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = refusals.is_news((from.ip(), reason.clone()), &reason, Instant::now());
+        match (code, is_news) {
+            (Some(code), true) => tracing::warn!(%from, code, reason, "connection refused"),
+            (None, true) => tracing::warn!(%from, reason, "connection not made"),
+            (code, false) => tracing::debug!(%from, code, reason, "connection not made, as before"),
         }
     }
 
@@ -236,7 +252,7 @@ impl Mesh {
             pending.node = Some(peer.node.clone());
             match self.arbiter().asked(number, &peer.node, peer.replace) {
                 Ruling::Keep(_) => Verdict::Admit(None),
-                Ruling::Refuse(code, text) => Verdict::Refuse(code, text),
+                Ruling::Refuse(code, text) => Verdict::Refuse(code, self.located(connection, &peer.node, code, text)),
             }
         })
         .await?;
@@ -245,6 +261,7 @@ impl Mesh {
             match self.arbiter().confirmed(number, node) {
                 Ruling::Keep(other) => replaces = other,
                 Ruling::Refuse(code, text) => {
+                    let text = self.located(connection, node, code, text);
                     // It takes the connection for made, so it waits for no word of ours: it is to hear at once.
                     connection.close(close_code::REFUSED, text.as_bytes());
                     let by = Some(self.own().clone());
@@ -256,7 +273,25 @@ impl Mesh {
         let remote = SocketAddr::new(connection.remote_address().ip().to_canonical(), agreement.peer.listen_port);
         let mut addresses = agreement.peer.advertised.clone();
         addresses.push(remote);
-        Ok(Established { number, connection: connection.clone(), control, agreement, addresses, replaces })
+        let connection = connection.clone();
+        Ok(Established { number, connection, control, agreement, addresses, replaces, dialled: false })
+    }
+
+    /// Adds to a refusal for the sake of a name where the other one of that name is: somebody has to find it.
+    fn located(&self, connection: &Connection, peer: &NodeId, code: RefusalCode, text: String) -> String {
+        if code != RefusalCode::OlderIncarnation {
+            return text;
+        }
+        let other = if peer.name() == self.own().name() {
+            connection.local_ip().map(|ip| (self.own().clone(), SocketAddr::new(ip.to_canonical(), self.listen_port)))
+        } else {
+            let known = self.peers.all().into_iter().find(|known| known.node.name() == peer.name());
+            known.and_then(|known| Some((known.node.clone(), *known.addresses.last()?)))
+        };
+        match other {
+            Some((node, address)) => format!("{text} ({node} is at {address})"),
+            None => text,
+        }
     }
 
     fn admit_client(&self) -> Verdict {

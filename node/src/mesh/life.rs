@@ -27,15 +27,24 @@ use super::{
 impl Mesh {
     /// Makes a peer of an agreed connection.
     pub(super) fn establish(self: &Arc<Self>, established: Established) {
-        let Established { number, connection, control, agreement, mut addresses, replaces } = established;
+        let Established { number, connection, control, agreement, mut addresses, replaces, dialled } = established;
         let node = agreement.peer.node.clone();
         if let Some(old) = replaces
             && let Some(peer) = self.peers.all().into_iter().find(|peer| peer.number == old)
         {
-            let reason = "another connection, or a newer life of it, takes its place";
-            self.lost(&peer, reason);
+            let reason = if peer.node == node {
+                format!("another connection of {node} takes its place")
+            } else {
+                format!("{node}, a newer life of it, takes its place")
+            };
+            self.lost(&peer, &reason);
             peer.connection.close(close_code::REPLACED, reason.as_bytes());
         }
+        let dialler = if dialled { self.own() } else { &node }.name();
+        let rtt = format_args!("{:.1?}", connection.rtt()).to_string();
+        // The last is where it was reached, or can be.
+        let address = addresses.last().copied().unwrap_or(connection.remote_address());
+        tracing::info!(%node, %address, %dialler, rtt, "node up");
         addresses.dedup();
         addresses.truncate(MAX_ADDRESSES_PER_PEER);
         let outbound = Arc::new(Outbound::new(
@@ -59,7 +68,6 @@ impl Mesh {
             self.runtime.directory_peer_up(&peer.outbound);
         }
         self.peers.insert(peer.clone());
-        tracing::info!(%node, address = %connection.remote_address(), rtt = ?connection.rtt(), "node up");
         self.runtime.node_up(&node);
         self.tell_clients(&SignalBody::NodeUp(node.clone()));
         for &address in &peer.addresses {
@@ -127,7 +135,7 @@ impl Mesh {
                     Ok::<(), ConnectionError>(())
                 };
                 drop(timeout(FAREWELL, last).await);
-                ConnectionError::Goodbye(format!("this node leaves: {reason}"))
+                ConnectionError::Leaving(reason)
             }
         }
     }

@@ -17,5 +17,6 @@ pub(crate) mod handshakes;
 mod inbox;
 mod life;
 pub(crate) mod peers;
+mod troubles;
 
 pub use peers::PeerInfo;

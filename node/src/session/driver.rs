@@ -131,7 +131,7 @@ async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreeme
                 client.connection.closed().await;
             };
             drop(tokio::time::timeout(FAREWELL, last).await);
-            ConnectionError::Goodbye(format!("this node leaves: {reason}"))
+            ConnectionError::Leaving(reason)
         }
     }
 }
@@ -174,13 +174,13 @@ impl Inbox for ClientInbox {
             return Ok(());
         }
         if let Err(detail) = self.policy.check(&self.client.name, self.client.session, &signal) {
-            self.mesh.refused_to_clients.fetch_add(1, Ordering::Relaxed);
+            runtime.count_refused_to_client();
             self.client.edges().let_go(&signal);
             let so_far = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
             // A client that goes on and on shall not fill the log.
             if so_far.is_power_of_two() {
                 let (from, to) = (&signal.from, &signal.to);
-                tracing::info!(client = self.client.name, %from, %to, detail, so_far, "refused");
+                tracing::info!(client = self.client.name, %from, %to, reason = detail, so_far, "signal of a client refused");
             }
             runtime.bounce(signal, &Unreachable::Refused(detail));
             return Ok(());

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use rookery_protocol::{
     CallFailure, CallId, Destination, ExitReason, NodeId, Pid, Recipient, Ref, ReplyRoute, Serial, Signal, SignalBody,
-    request::{RequestBody, ResponseBody},
+    request::ResponseBody,
 };
 
 /// Ties that one client may have at once, of all kinds. Beyond it the client is disconnected: it would cost the node more
@@ -133,7 +133,7 @@ impl Edges {
                 self.calls.remove(&ReplyRoute { to, call: *call });
             }
             (SignalBody::Request { call, body }, _) => {
-                if let RequestBody::Spawn(spawn) = &**body
+                if let Some(spawn) = body.spawn()
                     && (spawn.link || spawn.monitor.is_some())
                 {
                     self.spawns.insert(*call, (own, spawn.link, spawn.monitor));
@@ -239,7 +239,7 @@ mod tests {
 
     use rookery_protocol::{
         Incarnation, NodeName, Payload, SessionId, UnlinkId,
-        request::{RequestError, SpawnRequest},
+        request::{RequestBody, RequestError, SpawnRequest},
     };
 
     use super::*;

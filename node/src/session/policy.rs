@@ -121,14 +121,20 @@ impl Policy {
             SignalBody::Exit { linked: false, .. } => may(self.exit, "send an exit signal to", &signal.to.to_string()),
             SignalBody::Monitor(_) => may(self.monitor, "monitor", &signal.to.to_string()),
             SignalBody::Request { body, .. } => match &**body {
-                RequestBody::Spawn(spawn) => {
+                RequestBody::Spawn(spawn) | RequestBody::SpawnInCluster { spawn, .. } => {
                     may(any_matches(&self.spawn, spawn.behaviour.as_str()), "spawn", spawn.behaviour.as_str())?;
                     may(!spawn.link || self.link, "link to", "what it spawns")?;
                     may(spawn.monitor.is_none() || self.monitor, "monitor", "what it spawns")?;
-                    match &spawn.name {
-                        Some(name) => may(any_matches(&self.register, name.as_str()), "register", name.as_str()),
-                        None => Ok(()),
+                    let (cluster_name, groups) = match &**body {
+                        RequestBody::SpawnInCluster { name, groups, .. } => (name.as_ref(), groups.as_slice()),
+                        _ => (None, &[][..]),
+                    };
+                    for name in spawn.name.iter().chain(cluster_name) {
+                        may(any_matches(&self.register, name.as_str()), "register", name.as_str())?;
                     }
+                    groups.iter().try_for_each(|group| {
+                        may(any_matches(&self.join, group.as_str()), "join", &format!("group {group}"))
+                    })
                 }
                 RequestBody::Register { name, pid } | RequestBody::RegisterInCluster { name, pid } => {
                     may(own(pid) && any_matches(&self.register, name.as_str()), "register", name.as_str())

@@ -166,9 +166,10 @@ impl StrategyMachine {
             status: match child.state() {
                 ChildState::Stopped if self.family.in_group(at) => ChildStatus::Restarting,
                 ChildState::Stopped => ChildStatus::Stopped,
-                ChildState::Waiting { .. } => ChildStatus::Restarting,
-                ChildState::Starting { .. } if child.restarts > 0 => ChildStatus::Restarting,
-                ChildState::Starting { .. } => ChildStatus::Starting,
+                ChildState::Waiting { .. } | ChildState::Starting { .. } if child.restarts > 0 => {
+                    ChildStatus::Restarting
+                }
+                ChildState::Waiting { .. } | ChildState::Starting { .. } => ChildStatus::Starting,
                 ChildState::Running { .. } => ChildStatus::Running,
                 ChildState::Stopping { .. } | ChildState::Cancelling { .. } => ChildStatus::Stopping,
             },

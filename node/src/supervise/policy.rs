@@ -25,6 +25,14 @@ pub enum Strategy {
     SimpleOneForOne,
 }
 
+impl Strategy {
+    /// Whether children that are started later may rely on those before.
+    #[must_use]
+    pub fn is_ordered(self) -> bool {
+        matches!(self, Self::OneForAll | Self::RestForOne)
+    }
+}
+
 /// Whether a supervisor shuts down by itself when significant children have ended by themselves (V5), as in OTP 24 and
 /// later. One that is stopped by the supervisor, or is started again, does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

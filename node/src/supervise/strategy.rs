@@ -166,6 +166,13 @@ impl StrategyMachine {
                 self.stopped(at);
             }
             _ if self.is_to_be_stopped(at) => self.stopped(at),
+            _ if matches!(failure, StartFailure::NoPlace(_)) => {
+                // Who goes with no other holds up no other.
+                if !self.strategy.is_ordered() {
+                    self.family.ungroup(at);
+                }
+                self.wait_for_place(at, failure.to_string());
+            }
             _ if self.phase == Phase::Starting => {
                 let id = self.family[at].id().clone();
                 let text = format!("child `{id}` was not started: {failure}");
@@ -173,10 +180,7 @@ impl StrategyMachine {
                 self.effects.push_back(Effect::Report(Report::StartFailed { child: id, cause }));
                 self.begin_end(ExitReason::ShutdownWith(text));
             }
-            _ => match failure {
-                StartFailure::NoPlace(detail) => self.wait_for_place(at, detail),
-                failure => self.restart(at, Cause::Start(failure), now),
-            },
+            _ => self.restart(at, Cause::Start(failure), now),
         }
         self.advance();
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rookery_runtime::{Address, Context, ExitReason, Runtime, SpawnOptions, Starting};
+use rookery_runtime::{Address, Context, ExitReason, Runtime, SpawnOptions, Spawned, Starting};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -21,7 +21,9 @@ pub(super) const BEHAVIOUR: &str = "supervisor";
 pub struct Supervisor;
 
 impl Supervisor {
-    /// Starts a supervisor, and waits until all its children have started, in order. As `supervisor:start_link/2`, but
+    /// Starts a supervisor, and waits until all its children have started, in order; a child for which no node is up is
+    /// started later, and holds up those after it only where they may rely on it
+    /// ([`Strategy::OneForAll`], [`Strategy::RestForOne`]). As `supervisor:start_link/2`, but
     /// nobody is linked with it; see [`start_with`](Self::start_with).
     ///
     /// # Errors
@@ -41,6 +43,19 @@ impl Supervisor {
         spec: SupervisorSpec,
         options: SpawnOptions,
     ) -> Result<Address<SupervisorMessage>, SupervisorError> {
+        let (supervisor, told) = Self::launch(runtime, spec, options)?;
+        match told.await {
+            Ok(result) => result.map(|()| supervisor.address),
+            Err(_) => Err(SupervisorError::Ended),
+        }
+    }
+
+    /// As [`start_with`](Self::start_with), but does not wait; gives what tells how it went.
+    pub(super) fn launch(
+        runtime: &Runtime,
+        spec: SupervisorSpec,
+        options: SpawnOptions,
+    ) -> Result<(Spawned<SupervisorMessage>, oneshot::Receiver<Result<(), SupervisorError>>), SupervisorError> {
         spec.check()?;
         let (tell, told) = oneshot::channel();
         let mut options = self::options(options);
@@ -48,10 +63,7 @@ impl Supervisor {
             options = options.name(name.clone());
         }
         let spawned = runtime.spawn_with(options, move |context| Driver::new(context, spec, tell).run())?;
-        match told.await {
-            Ok(result) => result.map(|()| spawned.address),
-            Err(_) => Err(SupervisorError::Ended),
-        }
+        Ok((spawned, told))
     }
 }
 

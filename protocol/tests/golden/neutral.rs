@@ -7,7 +7,7 @@ use rookery_protocol::{
     CallFailure, Codec, ControlFrame, Destination, DirectoryUpdate, ExitReason, Payload, Recipient, ReplyRoute, Signal,
     SignalBody,
     handshake::{Refusal, RefusalCode, Role},
-    request::{RequestBody, RequestError, ResponseBody},
+    request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
 };
 use serde_json::{Value, json};
 
@@ -194,13 +194,9 @@ fn failure(failure: &CallFailure) -> Value {
 
 fn request(body: &RequestBody) -> Value {
     match body {
-        RequestBody::Spawn(spawn) => json!({ "spawn": {
-            "behaviour": spawn.behaviour.as_str(),
-            "arguments": payload(&spawn.arguments),
-            "name": spawn.name.as_ref().map(ToString::to_string),
-            "link": spawn.link,
-            "monitor": spawn.monitor.map(|monitor| monitor.to_string()),
-        } }),
+        RequestBody::Spawn(spawn) => json!({ "spawn": spawn_request(spawn) }),
+        RequestBody::SpawnInCluster { spawn, name, groups } => json!({ "spawn_in_cluster": {
+            "spawn": spawn_request(spawn), "name": name, "groups": groups } }),
         RequestBody::Register { name, pid } => json!({ "register": { "name": name.as_str(), "pid": pid } }),
         RequestBody::Unregister { name, pid } => json!({ "unregister": { "name": name.as_str(), "pid": pid } }),
         RequestBody::WhereIs { name } => json!({ "where_is": { "name": name.as_str() } }),
@@ -219,6 +215,16 @@ fn request(body: &RequestBody) -> Value {
         }
         RequestBody::Members { group, after } => json!({ "members": { "group": group, "after": after } }),
     }
+}
+
+fn spawn_request(spawn: &SpawnRequest) -> Value {
+    json!({
+        "behaviour": spawn.behaviour.as_str(),
+        "arguments": payload(&spawn.arguments),
+        "name": spawn.name.as_ref().map(ToString::to_string),
+        "link": spawn.link,
+        "monitor": spawn.monitor.map(|monitor| monitor.to_string()),
+    })
 }
 
 fn response(body: &ResponseBody) -> Value {

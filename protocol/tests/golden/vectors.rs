@@ -280,7 +280,10 @@ impl List {
             monitor: Some(Ref(300)),
             ..spawn.clone()
         };
+        let in_cluster =
+            RequestBody::SpawnInCluster { spawn: spawn.clone(), name: Some(name()), groups: vec![group()] };
         for (suffix, body) in [
+            ("spawn_in_cluster", in_cluster),
             ("spawn", RequestBody::Spawn(spawn)),
             ("spawn_named_linked_monitored", RequestBody::Spawn(full)),
             ("register", RequestBody::Register { name: name(), pid: own(42) }),

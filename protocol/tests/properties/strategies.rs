@@ -107,15 +107,19 @@ fn failure() -> impl Strategy<Value = CallFailure> {
 }
 
 fn request() -> impl Strategy<Value = RequestBody> {
-    let spawn = (process_name(), payload(), option::of(process_name()), any::<bool>(), option::of(any::<u64>()));
-    prop_oneof![
-        spawn.prop_map(|(behaviour, arguments, name, link, monitor)| RequestBody::Spawn(SpawnRequest {
+    let spawn = (process_name(), payload(), option::of(process_name()), any::<bool>(), option::of(any::<u64>()))
+        .prop_map(|(behaviour, arguments, name, link, monitor)| SpawnRequest {
             behaviour: behaviour.as_str().parse().unwrap(),
             arguments,
             name,
             link,
             monitor: monitor.map(Ref),
-        })),
+        })
+        .boxed();
+    prop_oneof![
+        spawn.clone().prop_map(RequestBody::Spawn),
+        (spawn, option::of(process_name()), vec(group(), 0..4))
+            .prop_map(|(spawn, name, groups)| RequestBody::SpawnInCluster { spawn, name, groups }),
         (process_name(), pid()).prop_map(|(name, pid)| RequestBody::Register { name, pid }),
         (process_name(), pid()).prop_map(|(name, pid)| RequestBody::Unregister { name, pid }),
         process_name().prop_map(|name| RequestBody::WhereIs { name }),

@@ -180,7 +180,8 @@ async fn a_hello_that_makes_no_sense() {
 async fn an_older_life_of_a_friend() {
     let town = Town::new().await;
     let raw = Raw::dial(tls(&town.node("friend")), town.victim.listen_address()).await.unwrap();
-    is_refused(&town, &raw, hello(CLUSTER, Role::Node, "friend"), RefusalCode::OlderIncarnation, "newer life").await;
+    is_refused(&town, &raw, hello(CLUSTER, Role::Node, "friend"), RefusalCode::OlderIncarnation, "two nodes are named")
+        .await;
 }
 
 /// Bytes on the control stream that are no handshake: closed at once, with what is wrong with them.

@@ -2,6 +2,11 @@
 //! children did. The children are workers that nodes start by name; all nodes of a test are in its process, so each
 //! writes into the test's own journal, in the order in which it happens.
 
+mod asked;
+mod clustered;
+mod dynamic;
+mod placed;
+
 use std::time::Duration;
 
 use rookery_client::Client;
@@ -176,7 +181,7 @@ pub(crate) struct Stage {
     /// The children's.
     pub(crate) b: Runtime,
     pub(crate) journal: Journal,
-    there: Placement,
+    pub(crate) there: Placement,
     _clients: Vec<Client>,
     _nodes: Vec<Node>,
 }
@@ -225,7 +230,7 @@ pub(crate) async fn client(journal: &Journal, nodes: &[Node]) -> Client {
 pub(crate) struct Family {
     pub(crate) pid: Pid,
     runtime: Runtime,
-    address: Address<SupervisorMessage>,
+    pub(crate) address: Address<SupervisorMessage>,
 }
 
 impl Family {
@@ -305,7 +310,7 @@ macro_rules! supervised {
     ($($name:ident),* $(,)?) => {
         $(
             mod $name {
-                use super::supervise::{Where, check};
+                use $crate::supervise::{Where, check};
 
                 #[test]
                 fn same_node() {

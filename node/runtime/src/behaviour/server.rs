@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use rookery_protocol::{ExitReason, Pid, request::RequestError};
+use rookery_protocol::{ExitReason, Pid, ProcessName, request::RequestError};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
         event::{Event, Received},
     },
     requests::init_failed,
-    runtime::Runtime,
+    runtime::{RegisterError, Runtime},
     spawn::{IntoExit, SpawnOptions},
     sync::lock,
 };
@@ -252,6 +252,22 @@ impl Drop for Starting {
     }
 }
 
+/// A process that has to have a cluster name before it starts. Boxed, so that those without one are no larger for it.
+async fn named<M, F, Fut>(name: ProcessName, mut context: Context<M>, starting: Starting, f: F) -> ExitReason
+where
+    M: Message,
+    F: FnOnce(Context<M>, Starting) -> Fut + Send + 'static,
+    Fut: Future + Send + 'static,
+    Fut::Output: IntoExit,
+{
+    if let Err(RegisterError(error)) = Box::pin(context.register_in_cluster(&name)).await {
+        let reason = ExitReason::Error(error.to_string());
+        starting.0.tell(Err(error));
+        return reason;
+    }
+    Box::pin(f(context, starting)).await.into_exit()
+}
+
 async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Message>, told: Starting) -> ExitReason {
     let started = {
         let mut init = pin!(S::init(arguments, &mut context));
@@ -276,9 +292,8 @@ async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Messa
     };
     told.0.tell(Ok(context.pid().clone()));
     drop(told);
-    let mut suspended = false;
     let reason = loop {
-        if let Err(reason) = step(&mut server, &mut context, &mut suspended).await {
+        if let Err(reason) = step(&mut server, &mut context).await {
             break reason;
         }
     };
@@ -287,12 +302,8 @@ async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Messa
 }
 
 /// One step of a server: what it wants to do next, or what comes to it.
-async fn step<S: Server>(
-    server: &mut S,
-    context: &mut Context<S::Message>,
-    suspended: &mut bool,
-) -> Result<(), ExitReason> {
-    let next = if *suspended { Next::Receive } else { server.next() };
+async fn step<S: Server>(server: &mut S, context: &mut Context<S::Message>) -> Result<(), ExitReason> {
+    let next = if context.is_suspended() { Next::Receive } else { server.next() };
     let incoming = match next {
         Next::Continue => {
             // However much is left to do, other processes run.
@@ -300,17 +311,16 @@ async fn step<S: Server>(
             return server.handle_continue(context).await;
         }
         // Boxed: a server that waits without a limit has no timer.
-        Next::ReceiveWithin(timeout) => {
-            match Box::pin(tokio::time::timeout(timeout, context.receive_incoming(false))).await {
-                Ok(incoming) => incoming,
-                Err(_) => return server.handle_timeout(context).await,
-            }
-        }
+        Next::ReceiveWithin(timeout) => match Box::pin(tokio::time::timeout(timeout, context.receive_incoming())).await
+        {
+            Ok(incoming) => incoming,
+            Err(_) => return server.handle_timeout(context).await,
+        },
         Next::Hibernate => {
             context.hibernate();
-            context.receive_incoming(false).await
+            context.receive_incoming().await
         }
-        Next::Receive => context.receive_incoming(*suspended).await,
+        Next::Receive => context.receive_incoming().await,
     };
     match incoming {
         Incoming::Received(Received::Message(message)) => server.handle(message, context).await,
@@ -319,13 +329,12 @@ async fn step<S: Server>(
         }
         Incoming::Received(Received::Event(event)) => server.event(event, context).await,
         Incoming::System(request) => {
-            match request {
-                SystemRequest::Suspend => *suspended = true,
-                SystemRequest::Resume => *suspended = false,
-                SystemRequest::State(reply) => match server.state() {
+            // Suspended or resumed, the next step waits as it says.
+            if let SystemRequest::State(reply) = *request {
+                match server.state() {
                     Some(state) => drop(reply.send(state)),
                     None => reply.refuse("the server does not tell its state (Server::state)"),
-                },
+                }
             }
             Ok(())
         }
@@ -334,7 +343,7 @@ async fn step<S: Server>(
 
 impl Runtime {
     /// Starts a process that tells by a [`Starting`] when it is ready; `done` is told.
-    pub(crate) fn spawn_starting<M, F, Fut>(&self, options: SpawnOptions, done: Done, f: F)
+    pub(crate) fn spawn_starting<M, F, Fut>(&self, mut options: SpawnOptions, done: Done, f: F) -> Option<Address<M>>
     where
         M: Message,
         F: FnOnce(Context<M>, Starting) -> Fut + Send + 'static,
@@ -343,9 +352,18 @@ impl Runtime {
     {
         let starter = Starter(Arc::new(Mutex::new(Some(done))));
         let starting = Starting(starter.clone());
-        if let Err((error, _unused)) = self.try_spawn(options, move |context| f(context, starting)) {
-            starter.tell(Err(error.into()));
+        // Told before what was to run is dropped, which would tell that it was killed.
+        match options.take_cluster_name() {
+            None => self.try_spawn(options, move |context| f(context, starting)).map_err(|(error, _unused)| {
+                starter.tell(Err(error.into()));
+            }),
+            Some(name) => {
+                let spawned = self.try_spawn(options, move |context| named(name, context, starting, f));
+                spawned.map_err(|(error, _unused)| starter.tell(Err(error.into())))
+            }
         }
+        .ok()
+        .map(|spawned| spawned.address)
     }
 
     /// Starts a server here and waits until its `init` is done. Named, linked or monitored as `options` say; a server
@@ -387,15 +405,7 @@ impl Runtime {
         options: SpawnOptions,
         done: Done,
     ) -> Option<Address<S::Message>> {
-        let starter = Starter(Arc::new(Mutex::new(Some(done))));
-        let told = Starting(starter.clone());
         let options = options.label_or(std::any::type_name::<S>()).sys(S::SYS);
-        match self.try_spawn(options, move |context| serve::<S>(arguments, context, told)) {
-            Ok(spawned) => Some(spawned.address),
-            Err((error, _unused)) => {
-                starter.tell(Err(error.into()));
-                None
-            }
-        }
+        self.spawn_starting(options, done, move |context, starting| serve::<S>(arguments, context, starting))
     }
 }

@@ -197,6 +197,19 @@ impl Runtime {
         self.join_here(group, pid)
     }
 
+    /// A process that has not run yet joins; does not wait.
+    pub(crate) fn join_from_start(&self, group: &Group, pid: &Pid) {
+        if self.session().is_none() {
+            return drop(self.join_here(group, pid));
+        }
+        if self.enter_directory_of_node(pid).is_ok() {
+            let body = Box::new(RequestBody::Join { group: group.clone(), pid: pid.clone() });
+            let to = Destination { node: self.node().clone(), to: Recipient::Serial(Serial::NODE) };
+            let body = SignalBody::Request { call: CallId(self.next_number()), body };
+            self.signal(Signal { from: pid.clone(), to, body });
+        }
+    }
+
     /// `pid` leaves `group`, once. As `pg:leave/3`.
     ///
     /// # Errors

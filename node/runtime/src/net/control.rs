@@ -59,6 +59,9 @@ pub enum ConnectionError {
     /// The peer refused us.
     #[error("refused by the peer: {0}")]
     RefusedByPeer(Refusal),
+    /// Nothing came back from there.
+    #[error("nobody answers there (waited {0:?})")]
+    NoAnswer(Duration),
     /// The handshake took too long.
     #[error("the handshake did not come to an end within {0:?}")]
     HandshakeTimeout(Duration),
@@ -71,6 +74,9 @@ pub enum ConnectionError {
     /// The peer left in good order.
     #[error("it left: {0}")]
     Goodbye(String),
+    /// This end leaves in good order.
+    #[error("this node leaves: {0}")]
+    Leaving(String),
 }
 
 impl ConnectionError {
@@ -78,9 +84,9 @@ impl ConnectionError {
     #[must_use]
     pub fn close_code(&self) -> quinn::VarInt {
         match self {
-            Self::Goodbye(_) => close_code::GOODBYE,
+            Self::Goodbye(_) | Self::Leaving(_) => close_code::GOODBYE,
             Self::RefusedByUs(_) | Self::RefusedByPeer(_) | Self::Identity(_) => close_code::REFUSED,
-            Self::HandshakeTimeout(_) | Self::GiveUp(_) => close_code::TOO_SLOW,
+            Self::NoAnswer(_) | Self::HandshakeTimeout(_) | Self::GiveUp(_) => close_code::TOO_SLOW,
             Self::Socket(_) | Self::Dial(_) | Self::Quic(_) | Self::Wire(_) | Self::StreamClosed(_) => {
                 close_code::PROTOCOL
             }
@@ -97,11 +103,30 @@ fn describe(error: &quinn::ConnectionError) -> String {
         quinn::ConnectionError::ApplicationClosed(close) if !close.reason.is_empty() => {
             format!("closed by the peer: {}", String::from_utf8_lossy(&close.reason))
         }
+        // TLS: the reason is ours, or the alert that became of it.
+        quinn::ConnectionError::TransportError(error) if !error.reason.is_empty() => {
+            format!("closed by us: {}", unwrapped(&error.reason))
+        }
+        quinn::ConnectionError::ConnectionClosed(close)
+            if close.error_code == quinn::TransportErrorCode::CONNECTION_REFUSED =>
+        {
+            "who is there takes no connections now: it leaves, or has too much to do".to_owned()
+        }
+        quinn::ConnectionError::ConnectionClosed(close)
+            if close.error_code == quinn::TransportErrorCode::APPLICATION_ERROR =>
+        {
+            "the other end gave it up during the handshake".to_owned()
+        }
         quinn::ConnectionError::ConnectionClosed(close) if !close.reason.is_empty() => {
-            format!("closed by the peer: {}", String::from_utf8_lossy(&close.reason))
+            format!("closed by the peer: {}", unwrapped(&String::from_utf8_lossy(&close.reason)))
         }
         other => other.to_string(),
     }
+}
+
+/// A reason of ours, as rustls hands it on.
+fn unwrapped(reason: &str) -> &str {
+    reason.strip_prefix("other error: ").unwrap_or(reason)
 }
 
 /// The control stream.

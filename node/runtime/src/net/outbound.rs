@@ -17,7 +17,6 @@ use std::{
 use bytes::Bytes;
 use rookery_protocol::{
     LaneEncoder, NodeId, Recipient, ReplyRoute, Serial, Signal, SignalBody, WireError, lane::MessageHead,
-    request::RequestBody,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -433,10 +432,7 @@ impl Outbound {
 fn payload_bytes(body: &SignalBody) -> usize {
     match body {
         SignalBody::Message { payload, .. } | SignalBody::Reply { outcome: Ok(payload), .. } => payload.body.len(),
-        SignalBody::Request { body, .. } => match &**body {
-            RequestBody::Spawn(spawn) => spawn.arguments.body.len(),
-            _ => 0,
-        },
+        SignalBody::Request { body, .. } => body.spawn().map_or(0, |spawn| spawn.arguments.body.len()),
         _ => 0,
     }
 }

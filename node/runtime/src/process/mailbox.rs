@@ -8,7 +8,6 @@
 use std::{
     any::Any,
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -27,15 +26,14 @@ use crate::{
     message::{self, Message},
     process::{
         AnyProcess,
-        deadline::{Deadline, Inherited},
+        deadline::Deadline,
         event::{Down, Event},
         info::{CallInfo, Callee, ProcessDetails, ProcessInfo, ProcessState, Vitals, some},
         relations::{Lost, Relations},
-        task::text_of,
     },
     reply::{CallError, RemoteReply, dropping},
     runtime::Runtime,
-    spawn::SpawnOptions,
+    spawn::{Kept, SpawnOptions},
     sync::lock,
 };
 
@@ -97,14 +95,9 @@ impl<M> Item<M> {
     }
 }
 
-/// Fails each; a destructor of the user's that panics keeps none from its due.
 fn fail_all<M>(items: impl IntoIterator<Item = Item<M>>, reason: &ExitReason) {
     let failure = CallFailure::Exited(reason.clone());
-    for item in items {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| item.fail(&failure))) {
-            tracing::error!(panic = text_of(&*panic), "the destructor of a message panicked while its process ended");
-        }
-    }
+    items.into_iter().for_each(|item| item.fail(&failure));
 }
 
 /// Payloads up to this size are decoded as they arrive; larger ones by their receiver, on its own time.
@@ -123,12 +116,14 @@ pub(crate) struct Process<M> {
     vitals: Vitals,
     /// Out of reach of clients.
     members_only: bool,
+    /// Not for clients to end.
+    vital: bool,
     /// It runs a server that allows requests to it as a system.
     sys: bool,
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
-    /// The deadline of the call that it has received last.
-    inherited: Inherited,
+    /// It runs a server that is to handle nothing.
+    suspended: AtomicBool,
     state: Mutex<State<M>>,
     /// Where local senders wait for a bounded mailbox to have room; none for one without limit.
     room: Option<Box<Notify>>,
@@ -150,8 +145,8 @@ struct State<M> {
     /// How many messages local senders may queue before they wait; 0 is no limit.
     capacity: u32,
     traps_exits: bool,
-    /// The receiver is suspended: it is woken by what is no message only.
-    suspended: bool,
+    /// The receiver waits for what is urgent: messages do not wake it.
+    quiet: bool,
     phase: Phase,
     /// Ties to others; none for most processes.
     relations: Option<Box<Relations>>,
@@ -183,7 +178,7 @@ impl<M> State<M> {
     }
 
     fn push(&mut self, item: Item<M>) -> Option<Waker> {
-        let wakes = !self.suspended || matches!(item, Item::Other(_));
+        let wakes = !self.quiet || matches!(item, Item::Other(_));
         self.queue.push_back(item);
         if wakes { self.receiver.take() } else { None }
     }
@@ -231,7 +226,7 @@ impl<M: Message> Process<M> {
         parent: Option<Parent>,
         options: &SpawnOptions,
     ) -> Self {
-        let (capacity, members_only, sys) = options.of_process();
+        let Kept { capacity, members_only, vital, sys } = options.of_process();
         Self {
             pid,
             vitals: Vitals::new(runtime.uptime_us()),
@@ -239,9 +234,10 @@ impl<M: Message> Process<M> {
             label,
             parent,
             members_only,
+            vital,
             sys,
             ending: AtomicBool::new(false),
-            inherited: Inherited::default(),
+            suspended: AtomicBool::new(false),
             room: (capacity != 0).then(Box::default),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -249,7 +245,7 @@ impl<M: Message> Process<M> {
                 task: None,
                 capacity,
                 traps_exits: false,
-                suspended: false,
+                quiet: false,
                 phase: Phase::Running,
                 relations: None,
             }),
@@ -284,7 +280,7 @@ impl<M: Message> Process<M> {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
                 _ => state.receiver = Some(cx.waker().clone()),
             }
-            state.suspended = false;
+            state.quiet = false;
             return Poll::Pending;
         }
         std::mem::swap(&mut state.queue, empty);
@@ -303,7 +299,7 @@ impl<M: Message> Process<M> {
     ) -> Poll<Item<M>> {
         let mut state = lock(&self.state);
         let urgent = Item::take_urgent(taken, parent).or_else(|| Item::take_urgent(&mut state.queue, parent));
-        state.suspended = urgent.is_none();
+        state.quiet = urgent.is_none();
         self.vitals.left(taken.len());
         match urgent {
             Some(item) => Poll::Ready(item),
@@ -312,6 +308,14 @@ impl<M: Message> Process<M> {
                 Poll::Pending
             }
         }
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn suspend(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Release);
     }
 
     /// Gives back the memory of a queue that is empty.
@@ -412,8 +416,8 @@ impl<M: Message> AnyProcess for Process<M> {
         self.members_only
     }
 
-    fn inherited(&self) -> &Inherited {
-        &self.inherited
+    fn vital(&self) -> bool {
+        self.vital
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -716,7 +720,7 @@ impl<M: Message> Process<M> {
             behaviour: self.label.to_owned(),
             state: match state.phase {
                 Phase::Running if self.vitals.is_running() => ProcessState::Running,
-                Phase::Running if state.suspended => ProcessState::Suspended,
+                Phase::Running if self.is_suspended() => ProcessState::Suspended,
                 Phase::Running => ProcessState::Waiting,
                 Phase::Ending(_) | Phase::Ended(_) => ProcessState::Stopping,
             },

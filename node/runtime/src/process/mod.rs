@@ -40,8 +40,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn vitals(&self) -> &Vitals;
     /// Whether clients are refused.
     fn members_only(&self) -> bool;
-    /// The deadline that it works under.
-    fn inherited(&self) -> &deadline::Inherited;
+    /// Whether it is not for clients to end.
+    fn vital(&self) -> bool;
     /// For sending a value to a process that is known by its pid.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 

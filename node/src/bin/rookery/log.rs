@@ -1,16 +1,17 @@
 //! Where the daemon's log lines go and how they look.
 //!
-//! All lines go to standard error. Text is one short line for people (`13:02:07.123 INFO  mesh: up peer=orders-1`);
-//! JSON is one object a line for collectors, with an RFC 3339 time in UTC. Which of the two, which lines and whether
+//! All lines go to standard error. Text is one short line for people (`13:02:07.123 INFO  mesh: node up node=orders-1`),
+//! where a value is quoted if it has spaces in it, or is empty, or could be mistaken for one that is quoted. JSON is one object a line for collectors, with an RFC 3339 time in UTC. Which of the two, which lines and whether
 //! in colour comes from `LogSettings`, already checked. Called once, by the binary; the library only emits events.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Subscriber, field::Field};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer, debug_fn};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -83,8 +84,29 @@ where
         Look::Json => {
             Box::new(builder.json().flatten_event(true).with_current_span(true).with_span_list(false).finish())
         }
-        Look::Text { color } => Box::new(builder.with_ansi(color).event_format(ShortLine).finish()),
+        Look::Text { color } => Box::new(
+            builder.with_ansi(color).event_format(ShortLine).fmt_fields(debug_fn(field).delimited(" ")).finish(),
+        ),
     })
+}
+
+/// `name=value`, or the message. By one rule, whether the value is a text or prints itself as one.
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() == "message" {
+        return write!(writer, "{value:?}");
+    }
+    let (dim, plain) = if writer.has_ansi_escapes() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+    write!(writer, "{dim}{}={plain}", field.name())?;
+    let shown = format!("{value:?}");
+    let is_plain =
+        |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
+    match shown.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        // A text, which prints itself in quotes, with escapes.
+        Some(inner) if is_plain(inner) && !inner.contains('\\') => writer.write_str(inner),
+        Some(_) => writer.write_str(&shown),
+        None if is_plain(&shown) => writer.write_str(&shown),
+        None => write!(writer, "{shown:?}"),
+    }
 }
 
 /// `13:02:07.123 INFO  mesh: message field=value`: a line that fits a terminal.
@@ -112,10 +134,10 @@ where
     }
 }
 
-/// `rookery_node::mesh::driver` is `mesh::driver`: the crate is clear from where the line is.
+/// `rookery_node::mesh::dialler` is `mesh`: the crate is clear from where the line is, and the file is ours to move.
 fn short_target(target: &str) -> &str {
     match target.split_once("::") {
-        Some((root, rest)) if root.starts_with("rookery") => rest,
+        Some((root, rest)) if root.starts_with("rookery") => rest.split("::").next().unwrap_or(rest),
         _ => target,
     }
 }
@@ -203,7 +225,27 @@ mod tests {
         assert_eq!(text.lines().count(), 1, "{text}");
         let (time, rest) = text.split_at("00:00:00.000".len());
         assert!(time.bytes().filter(u8::is_ascii_digit).count() == 9, "{text}");
-        assert_eq!(rest.trim_end(), " INFO  mesh: up peer=\"orders-1\" attempt=3");
+        assert_eq!(rest.trim_end(), " INFO  mesh: up peer=orders-1 attempt=3");
+    }
+
+    #[test]
+    fn a_value_is_quoted_when_it_has_to_be_whatever_its_type() {
+        let sink = Sink::default();
+        let subscriber = subscriber("info", Look::Text { color: false }, sink.clone()).unwrap();
+        let (words, shown) = ("two words", format_args!("two words").to_string());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(words, shown = %shown, one = "one", shown_one = %"one", empty = "", none = None::<&str>, "message here");
+            tracing::info!(line = "a\nb", shown_line = %"a\nb", quote = %"a\"b", path = "a\\b", time = ?Duration::from_millis(2), "x");
+        });
+        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().map(|line| line.split_once(": ").unwrap().1).collect();
+        assert_eq!(
+            lines,
+            [
+                r#"message here words="two words" shown="two words" one=one shown_one=one empty="""#,
+                r#"x line="a\nb" shown_line="a\nb" quote="a\"b" path="a\\b" time=2ms"#,
+            ]
+        );
     }
 
     #[test]

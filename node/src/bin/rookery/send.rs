@@ -7,12 +7,13 @@ use super::{
     connect::{CommandError, Session},
     out,
     spawn::json,
-    target::Target,
+    target::{Target, no_one_process},
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct MessageArgs {
-    /// Whom: a pid as '<orders-0.1f3a.42>', a name, or name@node.
+    /// Whom: a pid as '<orders-0.1f3a.42>', name@node, or a name on the node that is connected to or in the cluster;
+    /// to send to, also a group as 'chat#rooms' or '#rooms'.
     target: Target,
     /// The message as JSON, as '{"Add":5}'.
     #[arg(value_parser = json)]
@@ -32,6 +33,9 @@ pub(crate) async fn send(args: MessageArgs, session: &Session) -> Result<(), Com
 
 /// Calls, and prints the answer as JSON; a text without its quotes unless `--json`.
 pub(crate) async fn call(args: MessageArgs, session: &Session) -> Result<(), CommandError> {
+    if let Target::Group(group) = &args.target {
+        return Err(no_one_process(group));
+    }
     let to = args.target.destination(session).await?;
     let answer = session.runtime.call_payload(&to, Payload::json(args.message), session.timeout).await;
     let answer = answer.map_err(|error| CommandError::call(&to, error))?;

@@ -12,6 +12,7 @@ mod layers;
 mod options;
 mod problem;
 mod reader;
+mod supervisors;
 mod value;
 
 #[cfg(test)]
@@ -21,6 +22,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rookery_node::status::Labels;
+
 pub(crate) use args::SettingsArgs;
 pub(crate) use layers::Surroundings;
 pub(crate) use problem::SettingsError;
@@ -28,6 +31,7 @@ pub(crate) use reader::Row;
 pub(crate) use {
     address::{AdvertisedAddress, Host, PeerAddress},
     clients::{ClientPolicy, Glob},
+    supervisors::Tree,
 };
 
 use layers::Layers;
@@ -52,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) advertise: Vec<AdvertisedAddress>,
     /// Stock behaviours to start under their own names; each is one of [`STOCK_BEHAVIOURS`], none twice.
     pub(crate) boot: Vec<String>,
+    /// What this node is, for placements by label.
+    pub(crate) labels: Labels,
     /// Threads that run processes; at least 1.
     pub(crate) worker_threads: usize,
     /// Longest time that a stopping node takes to finish its work.
@@ -86,6 +92,8 @@ pub(crate) struct Settings {
     pub(crate) log: LogSettings,
     /// What clients may do, in the order of the file; the first whose pattern fits counts.
     pub(crate) clients: Vec<ClientPolicy>,
+    /// Supervision trees to start, in the order of the file.
+    pub(crate) trees: Vec<Tree>,
 }
 
 /// Where the node's certificate authority, certificate and key are.
@@ -183,6 +191,7 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
     let listen = reader.one("listen", |v| address::listen_address(&value::text(v)?), ToString::to_string);
     let advertise = reader.list("advertise", AdvertisedAddress::parse);
     let boot = reader.boot();
+    let labels = reader.labels();
     let worker_threads = reader.worker_threads();
     let drain_timeout = reader.time("drain_timeout_ms", Duration::ZERO, HOUR);
 
@@ -218,6 +227,7 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
 
     let log = reader.log();
     let clients = reader.clients();
+    let trees = reader.trees();
 
     Some(Settings {
         name: name?,
@@ -225,6 +235,7 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
         listen: listen?,
         advertise: advertise?,
         boot: boot?,
+        labels: labels?,
         worker_threads: usize::try_from(worker_threads?).ok()?,
         drain_timeout: drain_timeout?,
         service: service?,
@@ -242,5 +253,6 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
         max_clients: usize::try_from(max_clients?).ok()?,
         log: log?,
         clients,
+        trees,
     })
 }

@@ -1,7 +1,7 @@
 //! `rookery spawn`: starts a behaviour on a node.
 
 use clap::Args;
-use rookery_node::{BehaviourName, ProcessName, Start};
+use rookery_node::{BehaviourName, Group, ProcessName, Start};
 
 use super::{
     connect::{CommandError, Session},
@@ -18,6 +18,12 @@ pub(crate) struct SpawnArgs {
     /// Register it under this name on its node.
     #[arg(long, value_name = "NAME")]
     name: Option<ProcessName>,
+    /// Register it under this name in the cluster; if another process has it, nothing is started.
+    #[arg(long, value_name = "NAME")]
+    cluster_name: Option<ProcessName>,
+    /// Let it join this group, as rooms or chat#rooms; may be given several times.
+    #[arg(long, value_name = "GROUP")]
+    join: Vec<Group>,
     /// Start it on this node; otherwise on the one that is connected to.
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
@@ -37,6 +43,10 @@ pub(crate) async fn run(args: SpawnArgs, session: &Session) -> Result<(), Comman
     if let Some(name) = args.name {
         start = start.name(name);
     }
+    if let Some(name) = args.cluster_name {
+        start = start.cluster_name(name);
+    }
+    start = args.join.into_iter().fold(start, Start::join);
     let started = session.runtime.start_on(&node, start).await;
     let pid = started.map_err(|error| CommandError::NotDone(format!("{}: {error}", node.name())))?.pid;
     if session.json {

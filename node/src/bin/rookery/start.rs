@@ -1,22 +1,22 @@
 //! `rookery start`: runs a node until it is told to stop.
 //!
-//! Settings become a [`NodeConfig`]; the stock behaviours of `--boot` are started under their own names by a
-//! supervisor, `rookery:boot`. SIGTERM or SIGINT ends the node in good order, a second one at once.
+//! Settings become a [`NodeConfig`]; the stock behaviours of `--boot`, under their own names, and the trees of the file
+//! are started by a supervisor, `rookery:boot`. SIGTERM or SIGINT ends the node in good order, a second one at once.
 
 use std::time::Duration;
 
 use rookery_node::{
-    ConnectionSettings, Node, NodeConfig, NodeName, Start, StartError,
+    ConnectionSettings, Node, NodeConfig, NodeName, SpawnOptions, Start, StartError,
     discovery::DiscoveryConfig,
     session::policy::{Pattern, Policy},
     stock,
-    supervise::{ChildId, ChildSpec, ChildStart, Strategy, Supervisor, SupervisorSpec},
+    supervise::{ChildId, ChildSpec, ChildStart, ClusterSupervisor, Strategy, Supervisor, SupervisorSpec},
     tls::{Identity, LoadError},
 };
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::settings::{ClientPolicy, Glob, Host, IdentitySource, Settings};
+use super::settings::{ClientPolicy, Glob, Host, IdentitySource, Settings, Tree};
 
 /// Why a node does not run.
 #[derive(Debug, Error)]
@@ -41,7 +41,7 @@ pub(crate) enum RunError {
     #[error("cannot start the node: {0}")]
     Start(#[from] StartError),
     /// What it starts at once.
-    #[error("cannot start the behaviours of --boot: {0}")]
+    #[error("cannot start the behaviours of --boot and the supervisors of the file: {0}")]
     Boot(String),
     /// The operating system.
     #[error("cannot run: {0}")]
@@ -65,15 +65,26 @@ async fn run_until_stopped(settings: Settings) -> Result<(), RunError> {
     // Before anything can be told to stop.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let boot = settings.boot.clone();
+    let (boot, trees) = (settings.boot.clone(), settings.trees.clone());
     let node = Node::start(node_config(settings)?).await?;
-    if let Err(error) = start_boot(&node, boot).await {
-        node.shut_down("it could not start what it was told to").await;
-        return Err(error);
-    }
+    // Children that wait for a node to live on do not keep this one from serving, or from being stopped.
+    let booted = async {
+        match start_boot(&node, &boot, &trees).await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
+        }
+    };
     let why = tokio::select! {
-        _ = terminate.recv() => "terminated (SIGTERM)",
-        _ = interrupt.recv() => "interrupted (SIGINT)",
+        _ = terminate.recv() => Ok("terminated (SIGTERM)"),
+        _ = interrupt.recv() => Ok("interrupted (SIGINT)"),
+        error = booted => Err(error),
+    };
+    let why = match why {
+        Ok(why) => why,
+        Err(error) => {
+            node.shut_down("it could not start what it was told to").await;
+            return Err(error);
+        }
     };
     tokio::select! {
         () = node.shut_down(why) => tracing::info!("node stopped"),
@@ -83,24 +94,40 @@ async fn run_until_stopped(settings: Settings) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Starts the stock behaviours under their own names, supervised.
-async fn start_boot(node: &Node, boot: Vec<String>) -> Result<(), RunError> {
-    if boot.is_empty() {
+/// Starts the stock behaviours under their own names and the trees of the file, supervised.
+async fn start_boot(node: &Node, boot: &[String], trees: &[Tree]) -> Result<(), RunError> {
+    if boot.is_empty() && trees.is_empty() {
         return Ok(());
     }
     let mut children = Vec::new();
-    for name in &boot {
+    for name in boot {
         let bad = |error: &dyn std::fmt::Display| RunError::Boot(format!("{name}: {error}"));
         let behaviour = name.parse().map_err(|error| bad(&error))?;
         let start = Start::json(behaviour, "null").name(name.parse().map_err(|error| bad(&error))?);
         let id = ChildId::new(name).map_err(|error| bad(&error))?;
         children.push(ChildSpec::new(id, ChildStart::behaviour(start)));
     }
+    for tree in trees.iter().filter(|tree| !tree.cluster) {
+        let bad = |error: &dyn std::fmt::Display| RunError::Boot(format!("supervisor {}: {error}", tree.name));
+        let name = tree.name.parse().map_err(|error| bad(&error))?;
+        let id = ChildId::new(&tree.name).map_err(|error| bad(&error))?;
+        let spec = SupervisorSpec::from(tree.data.clone()).name(name);
+        children.push(ChildSpec::new(id, ChildStart::supervisor(spec)));
+    }
     let name = "rookery:boot".parse().map_err(|error| RunError::Boot(format!("{error}")))?;
     let mut spec = SupervisorSpec::new(Strategy::OneForOne).name(name);
     spec.children = children;
-    Supervisor::start(node, spec).await.map_err(|error| RunError::Boot(error.to_string()))?;
-    tracing::info!(behaviours = boot.join(","), "started under their own names");
+    // Nobody would start it again.
+    Supervisor::start_with(node, spec, SpawnOptions::new().vital())
+        .await
+        .map_err(|error| RunError::Boot(error.to_string()))?;
+    for tree in trees.iter().filter(|tree| tree.cluster) {
+        let bad = |error: &dyn std::fmt::Display| RunError::Boot(format!("supervisor {}: {error}", tree.name));
+        let name = tree.name.parse().map_err(|error| bad(&error))?;
+        ClusterSupervisor::start(node, name, tree.data.clone()).await.map_err(|error| bad(&error))?;
+    }
+    let trees: Vec<&str> = trees.iter().map(|tree| tree.name.as_str()).collect();
+    tracing::info!(behaviours = boot.join(","), supervisors = trees.join(","), "started under their own names");
     Ok(())
 }
 
@@ -143,6 +170,7 @@ pub(crate) fn node_config(settings: Settings) -> Result<NodeConfig, RunError> {
         lanes: settings.lanes,
         outbound_budget_bytes: settings.outbound_budget_bytes,
     };
+    config.labels = settings.labels.clone();
     config.behaviours = stock::behaviours();
     config.policies = settings.clients.iter().map(policy).collect();
     config.max_clients = settings.max_clients;

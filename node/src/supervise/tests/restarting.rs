@@ -268,3 +268,32 @@ async fn v7_a_child_without_a_node_waits_for_one_and_costs_no_restart() {
     let info = child_when(&supervisor, "e", |child| child.status == ChildStatus::Running).await;
     assert_eq!((info.restarts, info.node.as_ref()), (1, Some(runtime.node().name())));
 }
+
+#[tokio::test]
+async fn v7_a_child_whose_node_is_not_up_yet_keeps_no_supervisor_from_its_start() {
+    for strategy in [Strategy::OneForOne, Strategy::RestForOne] {
+        let (runtime, mut journal) = (runtime(), Journal::new());
+        let nodes = Arc::new(Nodes(Mutex::new(vec![runtime.node().clone()])));
+        runtime.set_uplink(nodes.clone());
+        nodes.0.lock().unwrap().clear();
+        let there = Placement::AnyOf(vec![runtime.node().name().clone()]);
+        let start = rookery_runtime::Start::json("echo".parse().unwrap(), "null");
+        let spec = SupervisorSpec::new(strategy)
+            .intensity(0, LONG)
+            .child(ChildSpec::new(id("e"), ChildStart::placed(start, there)))
+            .child(journal.worker("after"));
+        let starting = tokio::spawn({
+            let runtime = runtime.clone();
+            async move { Supervisor::start(&runtime, spec).await }
+        });
+        if strategy == Strategy::OneForOne {
+            journal.expect(&["start after"]).await;
+        }
+        nodes.0.lock().unwrap().push(runtime.node().clone());
+        runtime.node_up(&"b.1".parse().unwrap());
+        let supervisor = within(starting).await.unwrap().unwrap();
+        let info = child_when(&supervisor, "e", |child| child.status == ChildStatus::Running).await;
+        assert_eq!(info.restarts, 0);
+        running(&supervisor, "after").await;
+    }
+}

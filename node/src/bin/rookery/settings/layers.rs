@@ -16,6 +16,7 @@ use super::args::SettingsArgs;
 use super::clients::CLIENT_KEY;
 use super::options::{DefaultValue, OPTIONS, option};
 use super::problem::{Origin, Problem, nearest};
+use super::supervisors::SUPERVISOR_KEY;
 
 /// Prefix of every environment variable that is ours.
 const VARIABLE_PREFIX: &str = "ROOKERY_";
@@ -192,7 +193,7 @@ fn read_file(path: &Path) -> Result<Dict, String> {
 }
 
 fn unknown_keys(path: &Path, data: &Dict) -> Vec<Problem> {
-    let known = || OPTIONS.iter().map(|spec| spec.key).chain([CLIENT_KEY]);
+    let known = || OPTIONS.iter().map(|spec| spec.key).chain([CLIENT_KEY, SUPERVISOR_KEY]);
     data.keys()
         .filter(|key| !known().any(|name| name == key.as_str()))
         .map(|key| Problem {

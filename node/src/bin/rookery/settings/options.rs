@@ -85,6 +85,9 @@ pub(crate) const OPTIONS: &[OptionSpec] = options! {
     "boot" "boot" "ROOKERY_BOOT" "BEHAVIOUR" list NODE Text("echo,counter,kv,topic");
         "Stock behaviours to start under their own names; `none` for none";
         "names of stock behaviours separated by commas (echo, counter, kv, topic), or `none` alone"
+    "label" "label" "ROOKERY_LABEL" "NAME=VALUE" list NODE Unset("none");
+        "What this node is, for supervisors that place children by label";
+        "NAME=VALUE separated by commas, each of 1 to 63 letters, digits, `-`, `_`, `.` or `/`, such as zone=a"
     "worker_threads" "worker-threads" "ROOKERY_WORKER_THREADS" "COUNT" one NODE Computed("the cores this node may use");
         "Threads that run processes";
         "a whole number from 1 to 1024"

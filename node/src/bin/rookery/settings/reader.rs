@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Value;
+use rookery_node::status::{Label, Labels, MAX_LABELS};
 use serde_json::{Value as Json, json};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -18,6 +19,7 @@ use super::layers::{Layers, Surroundings};
 use super::options::OPTIONS;
 use super::options::{DefaultValue, option};
 use super::problem::{Origin, Problem, nearest};
+use super::supervisors::{self, SUPERVISOR_KEY, Tree};
 use super::value::{self, Wrong};
 use super::{IdentitySource, LogColor, LogFormat, LogSettings, STOCK_BEHAVIOURS};
 
@@ -204,6 +206,25 @@ impl<'a> Reader<'a> {
         Some(self.optional("boot", parse, |names| json!(names))?.unwrap_or_default())
     }
 
+    /// The node's labels, each name once.
+    pub(crate) fn labels(&mut self) -> Option<Labels> {
+        let parse = |value: &Value| {
+            let labels = value::list_of(value, |text| text.parse::<Label>().map_err(|error| error.to_string()))?;
+            if labels.len() > MAX_LABELS {
+                return Err(format!("has more than {MAX_LABELS} labels"));
+            }
+            let mut read = Labels::new();
+            match labels.into_iter().find_map(|label| read.insert(label.name.clone(), label.value).map(|_| label.name))
+            {
+                Some(twice) => Err(format!("has the label `{twice}` twice")),
+                None => Ok(read),
+            }
+        };
+        let show =
+            |labels: &Labels| labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().into();
+        Some(self.optional("label", parse, show)?.unwrap_or_default())
+    }
+
     /// The threads that run processes: as given, or the cores.
     pub(crate) fn worker_threads(&mut self) -> Option<u64> {
         const KEY: &str = "worker_threads";
@@ -278,6 +299,20 @@ impl<'a> Reader<'a> {
         policies
     }
 
+    /// The supervision trees.
+    pub(crate) fn trees(&mut self) -> Vec<Tree> {
+        let (trees, origin) = match self.layers.value(SUPERVISOR_KEY) {
+            Some((value, origin)) => (supervisors::read(&value, &origin, &mut self.problems), origin),
+            None => (Vec::new(), Origin::Default),
+        };
+        let shown =
+            trees.iter().map(|tree| json!({ "name": tree.name, "cluster": tree.cluster, "tree": tree.data })).collect();
+        let names: Vec<&str> = trees.iter().map(|tree| tree.name.as_str()).collect();
+        let text = if names.is_empty() { "(none)".to_owned() } else { names.join(", ") };
+        self.rows.push(Row { option: SUPERVISOR_KEY, value: Json::Array(shown), text, origin });
+        trees
+    }
+
     /// Notes that the option's value, right by itself, is wrong.
     pub(crate) fn wrong(&mut self, key: &'static str, what: &str) {
         let (value, origin) = match self.layers.value(key) {
@@ -305,10 +340,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The keys in the order in which rows come: that of the table, and the clients last.
+/// The keys in the order in which rows come: that of the table, the clients' and the supervisors' last.
 #[cfg(test)]
 pub(crate) fn keys_in_order() -> Vec<&'static str> {
-    OPTIONS.iter().map(|spec| spec.key).chain([CLIENT_KEY]).collect()
+    OPTIONS.iter().map(|spec| spec.key).chain([CLIENT_KEY, SUPERVISOR_KEY]).collect()
 }
 
 fn name_of<T: PartialEq>(choice: T, choices: &[(&'static str, T)]) -> String {

@@ -119,6 +119,7 @@ fn every_option_can_be_set_in_every_way() {
         "listen" => "127.0.0.1:1",
         "advertise" | "dns_server" | "peers" => "10.0.0.1",
         "boot" => "kv",
+        "label" => "zone=a,disk=ssd",
         "worker_threads" | "lanes" | "max_clients" => "2",
         "poll_max_ms" | "idle_timeout_ms" => "9s",
         key if key.ends_with("_ms") => "700",
@@ -282,6 +283,87 @@ fn wrong_client_tables_are_told_by_path() {
     one_problem(&[], &[], &format!("{two}spwan = []"), &["client[1].spwan:", "did you mean spawn?", "key client[1]"]);
     one_problem(&[], &[], &format!("{two}link = \"yes\""), &["client[1].link:", "`yes`", "true or false"]);
     one_problem(&[], &[], &format!("{two}send = [\"\"]"), &["client[1].send:", "is empty"]);
+}
+
+const TREE: &str = r#"
+    [[supervisor]]
+    name = "orders"
+    cluster = true
+    strategy = "rest_for_one"
+    intensity = 5
+    period_ms = "10s"
+    auto_shutdown = "any_significant"
+    [[supervisor.children]]
+    id = "east"
+    behaviour = "counter"
+    arguments = 7
+    name = "east-counter"
+    cluster_name = "east"
+    groups = ["counters", "shop#all"]
+    restart = "transient"
+    shutdown = "500ms"
+    placement = { label = { zone = "east" } }
+    significant = true
+    [[supervisor.children]]
+    id = "books"
+    placement = "spread"
+    [[supervisor.children.children]]
+    id = "ledger"
+    behaviour = "kv"
+    shutdown = "kill"
+"#;
+
+#[test]
+fn trees_are_read_as_messages_say_them() {
+    let settings = settings_of(&[], &[], TREE);
+    let expected = r#"{
+        "strategy": "rest_for_one", "intensity": 5, "period_ms": 10000, "auto_shutdown": "any_significant",
+        "children": [
+            {"id": "east", "behaviour": "counter", "arguments": 7, "name": "east-counter", "cluster_name": "east",
+             "groups": ["counters", "shop#all"], "restart": "transient",
+             "shutdown": {"within": 500}, "placement": {"label": {"zone": "east"}}, "significant": true},
+            {"id": "books", "behaviour": "supervisor", "placement": "spread", "type": "supervisor", "arguments":
+                {"strategy": "one_for_one", "intensity": null, "period_ms": null, "auto_shutdown": "never", "children":
+                    [{"id": "ledger", "behaviour": "kv", "arguments": null, "name": null, "cluster_name": null, "groups": [],
+                      "restart": "permanent", "shutdown": "kill", "placement": "here", "significant": false, "type": null}]}}
+        ]}"#;
+    assert_eq!(settings.trees.len(), 1);
+    assert_eq!((settings.trees[0].name.as_str(), settings.trees[0].cluster), ("orders", true));
+    assert_eq!(settings.trees[0].data, serde_json::from_str(expected).unwrap());
+}
+
+#[test]
+fn wrong_trees_are_told_by_path_value_and_what_is_accepted() {
+    one_problem(&[], &[], "[[supervisor]]", &["supervisor[0].name:", "is missing"]);
+    one_problem(&[], &[], "[supervisor]\nname = \"a\"", &["supervisor:", "[[supervisor]]"]);
+    let wrong = |from: &str, to: &str, parts: &[&str]| one_problem(&[], &[], &TREE.replace(from, to), parts);
+    wrong("rest_for_one", "rest_for_all", &["supervisor[0].strategy:", "`rest_for_all`", "rest_for_one"]);
+    wrong("[\"counters\", \"shop#all\"]", "[\"a#b#c\"]", &["children[0].groups:", "a#b#c", "chat#rooms"]);
+    wrong("\"east\"\n    groups", "\"ea st\"\n    groups", &["children[0].cluster_name:", "ea st"]);
+    wrong("intensity = 5", "intensity = -1", &["supervisor[0].intensity:", "`-1`", "from 0"]);
+    wrong("cluster = true", "cluster = \"yes\"", &["supervisor[0].cluster:", "`yes`", "true or false"]);
+    wrong("\"10s\"", "\"10 fortnights\"", &["supervisor[0].period_ms:", "fortnights", "5s"]);
+    wrong("id = \"east\"", "", &["supervisor[0].children[0].id:", "is missing"]);
+    wrong("id = \"books\"", "id = \"east\"", &["supervisor[0].children[1].id:", "used twice"]);
+    wrong("\"transient\"", "\"always\"", &["children[0].restart:", "`always`", "permanent, transient, temporary"]);
+    wrong("\"transient\"", "\"permanent\"", &["children[0].significant:", "`true`", "transient or temporary"]);
+    wrong("\"any_significant\"", "\"never\"", &["children[0].significant:", "auto_shutdown"]);
+    wrong("\"500ms\"", "\"soon\"", &["children[0].shutdown:", "`soon`", "kill, forever"]);
+    wrong("{ label =", "{ lable =", &["children[0].placement:", "{ label = { zone"]);
+    wrong("\"spread\"", "\"sprad\"", &["children[1].placement:", "`sprad`", "least_loaded"]);
+    wrong("\"kv\"", "\"kw\"", &["supervisor[0].children[1].children[0].behaviour:", "`kw`", "did you mean kv?"]);
+    wrong("shutdown = \"kill\"", "shutdwn = 1", &["children[0].shutdwn:", "did you mean shutdown?"]);
+    let dynamic = "[[supervisor]]\nname = \"a\"\nstrategy = \"simple_one_for_one\"";
+    one_problem(&[], &[], dynamic, &["supervisor[0].children:", "the template"]);
+}
+
+#[test]
+fn labels_are_names_and_values_each_once() {
+    let labels = settings_of(&["--label", "zone=a", "--label", "disk=ssd"], &[], "").labels;
+    assert_eq!(labels, settings_of(&[], &[], "label = [\"disk=ssd\", \"zone=a\"]").labels);
+    assert_eq!(labels.get("zone").map(String::as_str), Some("a"));
+    one_problem(&["--label", "zone"], &[], "", &["label:", "`zone`", "NAME=VALUE"]);
+    one_problem(&["--label", "zone=a,zone=b"], &[], "", &["label:", "`zone` twice"]);
 }
 
 #[test]
