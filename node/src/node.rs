@@ -210,6 +210,7 @@ impl Node {
         };
         // Before there are peers, which tell these processes of themselves as soon as they are connected.
         crate::status::start(&runtime, config.labels.clone())?;
+        crate::supervise::keeper::start(&runtime)?;
         crate::system::start(Insight {
             runtime: runtime.clone(),
             mesh: Arc::downgrade(&mesh),

@@ -16,6 +16,8 @@ use rookery_runtime::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::system::{SYSTEM_NAME, System};
+
 /// The name of the process on every node.
 pub const STATUS_NAME: &str = "rookery:status";
 
@@ -138,10 +140,23 @@ pub(crate) fn start(runtime: &Runtime, labels: Labels) -> Result<(), RequestErro
     Ok(())
 }
 
+/// Lets `rookery:status` answer who has asked the node.
+pub(crate) fn ask(runtime: &Runtime, reply: ReplyTo<Vec<NodeStatus>>) {
+    if let Ok(name) = ProcessName::new(STATUS_NAME) {
+        // Should there be no room, the question is dropped, and whoever asks is told.
+        drop(runtime.named::<Status>(name).try_send(Status::Nodes(reply)));
+    }
+}
+
 /// The nodes that are up, in the order of their names, with what the node of this runtime knows of them within `patience`.
 /// Who is up is known here; what is told is a hint.
 pub(crate) async fn look(runtime: &Runtime, patience: Duration) -> Vec<NodeStatus> {
     let told = match ProcessName::new(STATUS_NAME) {
+        // A client's supervisor cannot reach it, and asks the node.
+        Ok(_) if runtime.session().is_some() => match ProcessName::new(SYSTEM_NAME) {
+            Ok(name) => runtime.named::<System>(name).call_within(patience, System::Statuses).await,
+            Err(_) => Ok(Vec::new()),
+        },
         Ok(name) => runtime.named::<Status>(name).call_within(patience, Status::Nodes).await,
         Err(_) => Ok(Vec::new()),
     };

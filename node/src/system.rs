@@ -14,7 +14,7 @@ use crate::{
     Insight, PeerInfo,
     ask::Ask,
     operate::{Operation, Operator},
-    status::Labels,
+    status::{self, Labels, NodeStatus},
 };
 
 /// The name of the process on every node.
@@ -26,6 +26,8 @@ pub const SYSTEM_NAME: &str = "rookery:node";
 pub enum System {
     /// What the node is and has.
     Info(ReplyTo<NodeInfo>),
+    /// The nodes that are up, with what each has told of itself.
+    Statuses(ReplyTo<Vec<NodeStatus>>),
     /// Its processes, sorted, filtered and in pages.
     Processes(Ask<ProcessQuery, ProcessList>),
     /// Everything about one process of this node; none if it does not live.
@@ -135,6 +137,7 @@ impl SystemServer {
                 Some(why) => reply.refuse(why),
                 None => drop(reply.send(runtime.inspect(&pid))),
             },
+            System::Statuses(reply) => status::ask(runtime, reply),
             System::Names(Ask { value: query, reply }) => drop(reply.send(runtime.list_names(&query))),
             System::ClusterNames(Ask { value: query, reply }) => drop(reply.send(runtime.list_cluster_names(&query))),
             System::Suspend(Ask { value: pid, reply }) => self.operator.operate(Operation::Suspend, pid, reply),

@@ -68,7 +68,7 @@ async fn supervision_is_drawn_as_a_tree_across_nodes() {
     assert!(lines[1].starts_with("├─ near  <one.") && lines[2].starts_with("└─ far  <two."), "{drawn}");
 
     let far = cli.json(&["tree", "top"])[0]["children"][1]["pid"].as_str().unwrap().to_owned();
-    cli.ok(&["kill", &far]);
+    drop(cli.ok(&["kill", &far]));
     eventually("it is restarted", || cli.ok(&["tree", "top"]).contains("restarted once")).await;
     let all = cli.json(&["tree"]);
     let tops: Vec<_> = all.as_array().unwrap().iter().map(|tree| tree["id"].as_str().unwrap()).collect();
@@ -94,4 +94,22 @@ async fn a_server_is_suspended_on_any_node_by_who_may_end_it() {
     assert!(cli.fails(&["suspend", "rookery:node"]).contains("does not allow it"));
     let former = cli.fails(&["state", "<two.1.1>"]);
     assert!(former.contains("no such process"), "a pid of another life of its node: {former}");
+}
+
+/// The tests have no terminal: what a terminal shows is tested within the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn top_prints_one_picture_where_there_is_no_terminal() {
+    let (_certificates, cli, _nodes) = two_nodes("cli-top").await;
+    let once = cli.ok(&["top", "--once", "--interval", "100", "--sort", "name"]);
+    let lines: Vec<_> = once.lines().collect();
+    assert!(lines[0].starts_with("rookery top  2 nodes"), "{once}");
+    assert!(lines[1].starts_with("one [") && lines[2].starts_with("two ["), "{once}");
+    assert!(lines[3].contains("NAMES↑") && lines[4].contains("counter"), "{once}");
+    let output = cli.output(&["top", "--interval", "100", "--node", "two", "--filter", "echo"]);
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && err.contains("no terminal here"), "{err}");
+    assert!(out.starts_with("rookery top  1 nodes") && out.contains("1 with `echo`"), "{out}");
+    let json = cli.json(&["top", "--interval", "100", "--limit", "2"]);
+    assert_eq!((json["nodes"].as_array().unwrap().len(), json["processes"].as_array().unwrap().len()), (2, 4));
+    assert!(cli.fails(&["top", "--once", "--node", "three"]).contains("up are: one, two"));
 }

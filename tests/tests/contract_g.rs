@@ -301,6 +301,7 @@ fn g1_a_lost_node_takes_its_members_at_once() {
         seen(&nodes[0], "rooms", &[&far.pid, &other.pid]).await;
         let pid = far.pid.clone();
         near.run(move |context| context.monitor(&pid)).await;
+        fence(&nodes[0], &nodes[2]).await;
         watch_group(&near, "rooms", true).await;
         change(&mut near).await;
         drop(nodes.pop());

@@ -356,6 +356,7 @@ fn n3_a_name_dies_with_its_node() {
             let puppet = Puppet::new(node);
             let pid = far.pid.clone();
             puppet.run(move |context| context.monitor(&pid)).await;
+            fence(node, &nodes[2]).await;
             near.push(puppet);
         }
         drop(nodes.pop());

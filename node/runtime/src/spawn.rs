@@ -422,6 +422,18 @@ impl Start {
         self
     }
 
+    /// The name that it gets in the cluster, if one.
+    #[must_use]
+    pub fn registered_in_cluster(&self) -> Option<&ProcessName> {
+        self.cluster_name.as_ref()
+    }
+
+    /// The groups that it joins.
+    #[must_use]
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
     /// The name that it gets, if one.
     #[must_use]
     pub fn registered_name(&self) -> Option<&ProcessName> {

@@ -60,7 +60,7 @@ pub(crate) async fn run(
         if hints.is_empty() && mesh.has_missed_hint() {
             look_at_connections(&mesh, &mut book, start.elapsed());
         }
-        let wake = start + book.next_due().unwrap_or(LONGEST_SLEEP).min(start.elapsed() + LONGEST_SLEEP);
+        let wake = start + wake(book.next_due(), start.elapsed());
         tokio::select! {
             event = discovered.recv(), if discovering => match event {
                 Some(DiscoveryEvent::Addresses { source, set, .. }) => book.addresses(source, &set, start.elapsed()),
@@ -85,6 +85,12 @@ pub(crate) async fn run(
             () = sleep_until(wake) => {}
         }
     }
+}
+
+/// When to look at the book again, as times since the start.
+fn wake(next_due: Option<Duration>, now: Duration) -> Duration {
+    let latest = now + LONGEST_SLEEP;
+    next_due.map_or(latest, |due| due.min(latest))
 }
 
 /// Brings the book in line with the connections that stand.
@@ -207,4 +213,18 @@ const CRYPTO_ERRORS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
 fn key(node: &NodeId) -> NodeKey {
     NodeKey::new(node.name().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_nothing_due_the_loop_sleeps_however_long_it_has_run() {
+        for now in [0, 59, 61, 3_600, 1_000_000].map(Duration::from_secs) {
+            assert_eq!(wake(None, now), now + LONGEST_SLEEP);
+            assert_eq!(wake(Some(now + Duration::from_secs(1)), now), now + Duration::from_secs(1));
+            assert_eq!(wake(Some(now + 2 * LONGEST_SLEEP), now), now + LONGEST_SLEEP);
+        }
+    }
 }

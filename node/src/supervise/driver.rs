@@ -13,7 +13,10 @@
 
 use std::{collections::HashMap, future::poll_fn, pin::Pin, task::Poll, time::Instant};
 
-use rookery_runtime::{Context, Event, ExitReason, NodeName, Pid, Received, ReplyTo, RequestError, SpawnOptions};
+use rookery_runtime::{
+    Context, Event, ExitReason, NodeId, NodeName, Pid, ProcessName, Received, ReplyTo, RequestError, Runtime,
+    SpawnOptions, Start,
+};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -24,7 +27,7 @@ use crate::{
         effect::{Attempt, CommandError, CommandId, Effect, Report, StartFailure},
         homes::Homes,
         intensity::Intensity,
-        limits::{LOOK_TIMEOUT, MAX_PENDING_COMMANDS, SPREAD_MOVE_EVERY},
+        limits::{LOOK_TIMEOUT, MAX_PENDING_COMMANDS, NAME_PATIENCE, NAME_RETRY, SPREAD_MOVE_EVERY},
         message::{ChildInfo, ChildSpecInfo, SupervisorMessage},
         pending::{Finished, PendingStarts},
         policy::{ChildId, Strategy},
@@ -60,6 +63,8 @@ pub(super) struct Driver {
     context: Context<SupervisorMessage>,
     /// Its name in the log.
     name: String,
+    /// The name that it takes in the cluster before all else.
+    cluster_name: Option<ProcessName>,
     machine: StrategyMachine,
     /// How the machine's children are started.
     specs: HashMap<ChildId, ChildSpec>,
@@ -100,7 +105,12 @@ impl Driver {
         let plans = children.iter().map(ChildSpec::plan).collect();
         let intensity = Intensity::new(spec.intensity, spec.period);
         Self {
-            name: spec.name.as_ref().map_or_else(|| context.pid().to_string(), ToString::to_string),
+            name: spec
+                .name
+                .as_ref()
+                .or(spec.cluster_name.as_ref())
+                .map_or_else(|| context.pid().to_string(), ToString::to_string),
+            cluster_name: spec.cluster_name,
             machine: StrategyMachine::new(spec.strategy, intensity, spec.backoff, plans)
                 .auto_shutdown(spec.auto_shutdown),
             specs: children.into_iter().map(|child| (child.id.clone(), child)).collect(),
@@ -122,6 +132,16 @@ impl Driver {
     pub(super) async fn run(mut self) -> ExitReason {
         self.context.trap_exits(true);
         self.context.monitor_nodes(true);
+        if let Some(name) = self.cluster_name.take()
+            && let Err(error) = self.context.register_in_cluster(&name).await
+        {
+            let text = error.to_string();
+            let taken = matches!(error.0, RequestError::NameTaken { .. });
+            if let Some(told) = self.told.take() {
+                drop(told.send(Err(SupervisorError::ClusterName(error))));
+            }
+            return if taken { ExitReason::NameConflict(text) } else { ExitReason::Error(text) };
+        }
         self.machine.handle_start();
         loop {
             if let Some(reason) = self.carry_out() {
@@ -225,6 +245,10 @@ impl Driver {
             }
             Event::Exit { from, reason, .. } => {
                 tracing::warn!(supervisor = self.name, %from, %reason, "an exit signal that asks for no shutdown is ignored");
+            }
+            Event::NameConflict { name, holder } => {
+                tracing::warn!(supervisor = self.name, %name, %holder, "another one has the name; this one ends");
+                self.machine.handle_stop(ExitReason::NameConflict(format!("`{name}` belongs to {holder}")));
             }
             Event::Down(down) => {
                 if let Some(pid) = down.pid() {
@@ -338,7 +362,7 @@ impl Driver {
         }
         let name: NodeName = node.name().clone();
         let start = start.clone().link();
-        let starting = Box::pin(async move { Ok(runtime.start_on(&node, start).await?.pid) });
+        let starting = Box::pin(start_patiently(runtime, node, start));
         self.starts.push(child, attempt, Some(name), starting);
     }
 
@@ -435,4 +459,20 @@ async fn next_look(look: &mut Option<Look>) -> Vec<NodeStatus> {
 /// The runtime's monotonic clock, which its timers go by as well.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// Starts a child; waits while somebody else has its cluster name, who may be a former self that has not heard yet that its
+/// supervisor is lost.
+async fn start_patiently(runtime: Runtime, node: NodeId, start: Start) -> Result<Pid, RequestError> {
+    let begin = tokio::time::Instant::now();
+    loop {
+        match runtime.start_on(&node, start.clone()).await {
+            Err(RequestError::NameTaken { name, .. })
+                if start.registered_in_cluster() == Some(&name) && begin.elapsed() < NAME_PATIENCE =>
+            {
+                tokio::time::sleep(NAME_RETRY).await;
+            }
+            started => return Ok(started?.pid),
+        }
+    }
 }

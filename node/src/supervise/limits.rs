@@ -33,6 +33,27 @@ pub const SPREAD_MOVE_EVERY: Duration = Duration::from_millis(100);
 /// within which the children of a lost node are started elsewhere.
 pub const LOOK_TIMEOUT: Duration = Duration::from_millis(250);
 
+/// How long the start of a child waits for its cluster name: longer than a lost node is taken for alive by the last to
+/// notice.
+pub const NAME_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often it is tried meanwhile.
+pub const NAME_RETRY: Duration = Duration::from_millis(50);
+
+/// Trees that the cluster runs, and has run and been told to run no more. Each is known on every node.
+pub const MAX_TREES: usize = 1_024;
+
+/// Bytes of such a tree's spec as JSON; all of them are told to each node that comes up.
+pub const MAX_TREE_BYTES: usize = 256 * 1024;
+
+/// How long a node that has come up looks for others before it runs a tree that they may run already. Pods that start side
+/// by side find each other within a second or two; a node that finds them later loses the name, and ends its copy.
+pub const JOIN_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a tree that gave up by itself is left alone, before some node runs it again. And how long a node that runs it
+/// no more has to hear that it was changed or removed.
+pub const TREE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Requests to start, stop or restart a child that wait at a time for their child; more are refused. Each waits for a
 /// process of somebody else's, who may be slow.
 pub const MAX_PENDING_COMMANDS: usize = 1_024;

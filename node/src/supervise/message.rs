@@ -8,7 +8,7 @@
 //! {"StartDynamic":{"room":7}}   {"StopPid":"<node-0.1f3a.42>"}     of simple_one_for_one: arguments beside the template's
 //! ```
 
-use rookery_runtime::{BehaviourName, NodeName, Pid, ProcessName, ReplyTo, Start};
+use rookery_runtime::{BehaviourName, Group, NodeName, Pid, ProcessName, ReplyTo, Start};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -67,6 +67,13 @@ pub struct ChildSpecData {
     /// The name that it is registered under on its node.
     #[serde(default)]
     pub name: Option<ProcessName>,
+    /// The name that it has in the cluster. While another process has it, as one that is about to end beyond a lost
+    /// connection, the child waits.
+    #[serde(default)]
+    pub cluster_name: Option<ProcessName>,
+    /// The groups that it joins.
+    #[serde(default)]
+    pub groups: Vec<Group>,
     /// When it is started again; `"permanent"` unless told.
     #[serde(default)]
     pub restart: Restart,
@@ -95,6 +102,8 @@ impl ChildSpecData {
             behaviour,
             arguments: Json::default(),
             name: None,
+            cluster_name: None,
+            groups: Vec::new(),
             restart: Restart::default(),
             shutdown: None,
             placement: Placement::default(),
@@ -110,6 +119,10 @@ impl From<ChildSpecData> for ChildSpec {
         if let Some(name) = data.name {
             start = start.name(name);
         }
+        if let Some(name) = data.cluster_name {
+            start = start.cluster_name(name);
+        }
+        let start = data.groups.into_iter().fold(start, Start::join);
         let start = ChildStart::Behaviour { start, placement: data.placement };
         let kind = data.kind.unwrap_or_else(|| start.kind());
         let shutdown = data.shutdown.unwrap_or_else(|| kind.default_shutdown());
@@ -128,6 +141,10 @@ pub struct ChildSpecInfo {
     pub arguments: Option<Json>,
     /// The name that it is registered under on its node.
     pub name: Option<ProcessName>,
+    /// The name that it has in the cluster.
+    pub cluster_name: Option<ProcessName>,
+    /// The groups that it joins.
+    pub groups: Vec<Group>,
     /// When it is started again.
     pub restart: Restart,
     /// How it is ended.
@@ -152,6 +169,8 @@ impl From<&ChildSpec> for ChildSpecInfo {
             behaviour: start.map(|start| start.behaviour().clone()),
             arguments: start.and_then(|start| serde_json::from_slice(&start.arguments().body).ok()),
             name: start.and_then(|start| start.registered_name().cloned()),
+            cluster_name: start.and_then(|start| start.registered_in_cluster().cloned()),
+            groups: start.map(|start| start.groups().to_vec()).unwrap_or_default(),
             restart: spec.restart,
             shutdown: spec.shutdown,
             placement,

@@ -7,6 +7,8 @@
 //!                    children, linked and monitored, here or on other nodes (placement, pure)
 //! ```
 //!
+//! A [`ClusterSupervisor`] is one that some node runs: `keeper.rs` tells each node of it, `contender.rs` sees to it there.
+//!
 //! It follows OTP's supervisor manual; where it goes beyond, the contract's rows V6 and V7 say so.
 //!
 //! **Invariant:** nothing that a child, its start, its stop or its node does keeps a supervisor from answering.
@@ -15,11 +17,14 @@ pub mod limits;
 
 mod child;
 mod commands;
+mod contender;
 mod driver;
 mod effect;
 mod family;
+mod forest;
 mod homes;
 mod intensity;
+pub(crate) mod keeper;
 mod message;
 mod order;
 mod pending;
@@ -41,6 +46,7 @@ pub use effect::{
     Attempt, Cause, ChildPlan, CommandError, CommandId, Effect, Insignificant, Report, StartFailure, TimerToken,
 };
 pub use intensity::{Intensity, TooMany};
+pub use keeper::ClusterSupervisor;
 pub use message::{ChildCount, ChildInfo, ChildSpecData, ChildSpecInfo, ChildStatus, SupervisorMessage};
 pub use placement::{LastPlace, Placement};
 pub use policy::{AutoShutdown, Backoff, BadChildId, ChildId, ChildType, Restart, Shutdown, Strategy};

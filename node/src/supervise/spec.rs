@@ -7,8 +7,8 @@
 use std::{collections::HashSet, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use rookery_runtime::{
-    Codec, Context, ExitReason, IntoExit, Message, Payload, Pid, ProcessName, RequestError, Runtime, Server,
-    SpawnError, SpawnOptions, Start,
+    Codec, Context, ExitReason, IntoExit, Message, Payload, Pid, ProcessName, RegisterError, RequestError, Runtime,
+    Server, SpawnError, SpawnOptions, Start,
 };
 use serde_json::Value;
 use thiserror::Error;
@@ -260,6 +260,9 @@ impl ChildSpec {
 pub struct SupervisorSpec {
     /// The name that it is registered under on its node.
     pub name: Option<ProcessName>,
+    /// The name that it takes in the cluster before it starts its children. When it loses the name, since another one had
+    /// it beyond a partition that has healed, it ends with them (N2).
+    pub cluster_name: Option<ProcessName>,
     /// Which children are restarted when one has to be.
     pub strategy: Strategy,
     /// How many restarts are allowed within `period`; one more ends the supervisor.
@@ -280,6 +283,7 @@ impl SupervisorSpec {
     pub fn new(strategy: Strategy) -> Self {
         Self {
             name: None,
+            cluster_name: None,
             strategy,
             intensity: DEFAULT_INTENSITY,
             period: DEFAULT_PERIOD,
@@ -293,6 +297,14 @@ impl SupervisorSpec {
     #[must_use]
     pub fn name(mut self, name: ProcessName) -> Self {
         self.name = Some(name);
+        self
+    }
+
+    /// Holds this name in the cluster; see the field. To have another node run it when this one is lost, see
+    /// [`ClusterSupervisor`](crate::supervise::ClusterSupervisor).
+    #[must_use]
+    pub fn cluster_name(mut self, name: ProcessName) -> Self {
+        self.cluster_name = Some(name);
         self
     }
 
@@ -378,6 +390,9 @@ pub enum SupervisorError {
     /// There is no process for it.
     #[error("the supervisor was not started: {0}")]
     Spawn(#[from] SpawnError),
+    /// The name in the cluster could not be had.
+    #[error("the supervisor was not started: {0}")]
+    ClusterName(#[from] RegisterError),
     /// A child was not started; the children before it were stopped again.
     #[error("child `{child}` was not started: {cause}")]
     ChildFailed {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rookery_runtime::{Address, Context, ExitReason, Runtime, SpawnOptions, Starting};
+use rookery_runtime::{Address, Context, ExitReason, Runtime, SpawnOptions, Spawned, Starting};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -43,6 +43,19 @@ impl Supervisor {
         spec: SupervisorSpec,
         options: SpawnOptions,
     ) -> Result<Address<SupervisorMessage>, SupervisorError> {
+        let (supervisor, told) = Self::launch(runtime, spec, options)?;
+        match told.await {
+            Ok(result) => result.map(|()| supervisor.address),
+            Err(_) => Err(SupervisorError::Ended),
+        }
+    }
+
+    /// As [`start_with`](Self::start_with), but does not wait; gives what tells how it went.
+    pub(super) fn launch(
+        runtime: &Runtime,
+        spec: SupervisorSpec,
+        options: SpawnOptions,
+    ) -> Result<(Spawned<SupervisorMessage>, oneshot::Receiver<Result<(), SupervisorError>>), SupervisorError> {
         spec.check()?;
         let (tell, told) = oneshot::channel();
         let mut options = self::options(options);
@@ -50,10 +63,7 @@ impl Supervisor {
             options = options.name(name.clone());
         }
         let spawned = runtime.spawn_with(options, move |context| Driver::new(context, spec, tell).run())?;
-        match told.await {
-            Ok(result) => result.map(|()| spawned.address),
-            Err(_) => Err(SupervisorError::Ended),
-        }
+        Ok((spawned, told))
     }
 }
 

@@ -3,6 +3,7 @@
 //! writes into the test's own journal, in the order in which it happens.
 
 mod asked;
+mod clustered;
 mod dynamic;
 mod placed;
 

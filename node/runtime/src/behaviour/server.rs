@@ -328,15 +328,16 @@ async fn step<S: Server>(server: &mut S, context: &mut Context<S::Message>) -> R
             Err(reason)
         }
         Incoming::Received(Received::Event(event)) => server.event(event, context).await,
-        Incoming::System(SystemRequest::State(reply)) => {
-            match server.state() {
-                Some(state) => drop(reply.send(state)),
-                None => reply.refuse("the server does not tell its state (Server::state)"),
+        Incoming::System(request) => {
+            // Suspended or resumed, the next step waits as it says.
+            if let SystemRequest::State(reply) = *request {
+                match server.state() {
+                    Some(state) => drop(reply.send(state)),
+                    None => reply.refuse("the server does not tell its state (Server::state)"),
+                }
             }
             Ok(())
         }
-        // The next step waits as it says.
-        Incoming::System(SystemRequest::Suspend | SystemRequest::Resume) => Ok(()),
     }
 }
 

@@ -22,6 +22,15 @@ pub(crate) enum SystemRequest {
     State(ReplyTo<String>),
 }
 
+impl SystemRequest {
+    /// The server is in the middle of something, and cannot be asked.
+    pub(crate) fn busy(self) {
+        if let Self::State(reply) = self {
+            reply.refuse("the server is in the middle of something");
+        }
+    }
+}
+
 impl Runtime {
     /// Suspends a server of this runtime: once it has handled what it was sent before, it handles nothing more until
     /// [`resume_here`](Self::resume_here). Suspending twice is suspending once. Does not wait; whoever must know that it

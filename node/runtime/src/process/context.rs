@@ -23,7 +23,7 @@ use crate::{
     behaviour::system::SystemRequest,
     message::{self, Message},
     process::{
-        AnyProcess,
+        AnyProcess, current,
         event::{Event, Received},
         mailbox::{Item, KEPT_CAPACITY, Other, Process, signal},
         timers::{TimerRef, Timers},
@@ -46,7 +46,7 @@ pub struct Context<M: Message> {
 /// What comes out of a mailbox.
 pub(crate) enum Incoming<M> {
     Received(Received<M>),
-    System(SystemRequest),
+    System(Box<SystemRequest>),
 }
 
 impl<M: Message> fmt::Debug for Context<M> {
@@ -88,24 +88,23 @@ impl<M: Message> Context<M> {
     ///
     /// Safe to cancel: what it has not given is given by the next call.
     pub async fn receive(&mut self) -> Received<M> {
-        self.process.inherited().set(None);
-        loop {
-            match poll_fn(|cx| self.poll_incoming(cx)).await {
-                Incoming::Received(received) => return received,
-                // A server that receives in the middle of its own work is busy.
-                Incoming::System(SystemRequest::State(reply)) => {
-                    reply.refuse("the server is in the middle of something")
+        current::inherit(None);
+        poll_fn(|cx| {
+            loop {
+                match std::task::ready!(self.poll_incoming(cx)) {
+                    Incoming::Received(received) => return Poll::Ready(received),
+                    // A server that receives in the middle of its own work is suspended, or resumed, when it is done.
+                    Incoming::System(request) => request.busy(),
                 }
-                // It is suspended, or resumed, when it is done with that.
-                Incoming::System(_) => {}
             }
-        }
+        })
+        .await
     }
 
     /// As [`receive`](Self::receive), and what a server is asked as a system too; nothing but that, and the exit of its
     /// parent, while it is suspended.
     pub(crate) async fn receive_incoming(&mut self) -> Incoming<M> {
-        self.process.inherited().set(None);
+        current::inherit(None);
         poll_fn(|cx| if self.process.is_suspended() { self.poll_urgent(cx) } else { self.poll_incoming(cx) }).await
     }
 
@@ -126,6 +125,7 @@ impl<M: Message> Context<M> {
         }
     }
 
+    #[inline]
     fn poll_incoming(&mut self, cx: &mut task::Context<'_>) -> Poll<Incoming<M>> {
         // A process with a full mailbox yields now and then all the same.
         let coop = std::task::ready!(tokio::task::coop::poll_proceed(cx));
@@ -195,6 +195,7 @@ impl<M: Message> Context<M> {
         tokio::time::timeout(timeout, self.receive()).await.ok()
     }
 
+    #[inline]
     fn open(&mut self, item: Item<M>) -> Option<Incoming<M>> {
         let message = |message| Some(Incoming::Received(Received::Message(message)));
         let other = match item {
@@ -203,7 +204,7 @@ impl<M: Message> Context<M> {
         };
         match *other {
             Other::Call(value, deadline) => {
-                self.process.inherited().set(Some(deadline));
+                current::inherit(Some(deadline));
                 message(value)
             }
             Other::Event(event) => Some(Incoming::Received(Received::Event(event))),
@@ -213,7 +214,7 @@ impl<M: Message> Context<M> {
                     SystemRequest::Resume => self.process.suspend(false),
                     SystemRequest::State(_) => {}
                 }
-                Some(Incoming::System(request))
+                Some(Incoming::System(Box::new(request)))
             }
             Other::Taken(reply) => {
                 reply.acknowledge();
@@ -223,7 +224,7 @@ impl<M: Message> Context<M> {
                 let deadline = reply.as_ref().and_then(|reply| reply.deadline);
                 match message::decode::<M>(&payload, self.runtime(), reply) {
                     Ok((value, untaken)) => {
-                        self.process.inherited().set(deadline);
+                        current::inherit(deadline);
                         if let Some(reply) = untaken {
                             self.taken.push_front(Item::Other(Box::new(Other::Taken(reply))));
                         }
@@ -245,15 +246,14 @@ impl<M: Message> Context<M> {
     /// told, and whom it calls sees it in turn.
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
-        let deadline = self.process.inherited().get()?;
-        Some(self.runtime().clock().left(deadline, Instant::now()))
+        Some(self.runtime().clock().left(current::inherited()?, Instant::now()))
     }
 
     /// From now on this process works for whoever waits for `reply`: its calls wait no longer than that, as if the
     /// request had been received just now. For requests that were put aside, or that another process of this runtime
     /// has handed on.
     pub fn work_for<T: Send + 'static>(&mut self, reply: &ReplyTo<T>) {
-        self.process.inherited().set(reply.deadline());
+        current::inherit(reply.deadline());
     }
 
     /// Whether exit signals become events instead of ending this process (X1). Gives the former setting.

@@ -1,7 +1,10 @@
-//! Which process this thread is running just now: who sends what is sent (S1), and whose replies are left unanswered
-//! when a [`ReplyTo`](crate::ReplyTo) is dropped. Set around each poll of a process, and nowhere else.
+//! Which process this thread is running just now: who sends what is sent (S1), under which deadline it works (A4), and
+//! whose replies are left unanswered when a [`ReplyTo`](crate::ReplyTo) is dropped. Set around each poll of a process, and nowhere else.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 use rookery_protocol::{CallFailure, ExitReason, Pid};
 
@@ -18,6 +21,8 @@ struct Running {
 
 thread_local! {
     static RUNNING: RefCell<Running> = RefCell::new(Running::default());
+    /// Apart from the rest, since each receiving sets it.
+    static INHERITED: Cell<Option<Deadline>> = const { Cell::new(None) };
 }
 
 /// The process that runs on this thread.
@@ -27,16 +32,21 @@ pub(crate) fn pid() -> Option<Pid> {
 
 /// The deadline that the process that runs on this thread has inherited.
 pub(crate) fn inherited() -> Option<Deadline> {
-    RUNNING.with_borrow(|running| running.process.as_ref().and_then(|process| process.inherited().get()))
+    INHERITED.get()
 }
 
-/// The process that runs on this thread has answered the call of this deadline.
+/// The process that runs on this thread works under this deadline from now on. What runs outside of one never does.
+pub(crate) fn inherit(deadline: Option<Deadline>) {
+    if deadline.is_none() || RUNNING.with_borrow(|running| running.process.is_some()) {
+        INHERITED.set(deadline);
+    }
+}
+
+/// It has answered the call of that deadline: nobody waits for more.
 pub(crate) fn answered(deadline: Deadline) {
-    RUNNING.with_borrow(|running| {
-        if let Some(process) = &running.process {
-            process.inherited().answered(deadline);
-        }
-    });
+    if inherited() == Some(deadline) {
+        INHERITED.set(None);
+    }
 }
 
 /// As [`pid`], the process itself.
@@ -64,7 +74,9 @@ pub(crate) fn run<R>(process: Arc<dyn AnyProcess>, f: impl FnOnce() -> R) -> (R,
     // Moving the handle in and out costs no counting; the outer process is there when one runs inside another's poll.
     let outer = RUNNING
         .with_borrow_mut(|running| std::mem::replace(running, Running { process: Some(keep), orphans: Vec::new() }));
+    let outer_inherited = INHERITED.replace(None);
     let result = f();
+    INHERITED.set(outer_inherited);
     let inner = RUNNING.replace(outer);
     match inner.process {
         Some(process) => (result, process, inner.orphans),

@@ -2,16 +2,13 @@
 //!
 //! ```text
 //! call ─▶ Slot ─▶ ReplyTo ─┬─ same node ──▶ beside the message in the mailbox ─┐
-//!                          └─ other node ─▶ the frame, as milliseconds left ───┴▶ Inherited ─▶ the receiver's own calls
+//!                          └─ other node ─▶ the frame, as milliseconds left ───┴▶ the receiver's own calls
 //! ```
 //! Between nodes goes what is left, since clocks differ; the time on the way is not counted, as with gRPC's. A process
-//! inherits the deadline of the call that it has received last, until it has answered it or receives again.
+//! inherits the deadline of the call that it has received last, until it has answered it or receives again; while it runs
+//! its thread has it (`current.rs`), so that nothing is written where senders look.
 
-use std::{
-    num::NonZeroU32,
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::{num::NonZeroU32, time::Duration};
 
 use tokio::time::Instant;
 
@@ -54,27 +51,6 @@ impl Clock {
     }
 }
 
-/// The deadline that a process has inherited; none is zero.
-#[derive(Debug, Default)]
-pub(crate) struct Inherited(AtomicU32);
-
-impl Inherited {
-    pub(crate) fn get(&self) -> Option<Deadline> {
-        NonZeroU32::new(self.0.load(Ordering::Relaxed)).map(Deadline)
-    }
-
-    pub(crate) fn set(&self, deadline: Option<Deadline>) {
-        self.0.store(deadline.map_or(0, |deadline| deadline.0.get()), Ordering::Relaxed);
-    }
-
-    /// The call of that deadline is answered: nobody waits for more.
-    pub(crate) fn answered(&self, deadline: Deadline) {
-        if self.get() == Some(deadline) {
-            self.set(None);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // A test may stop where it fails.
@@ -104,17 +80,5 @@ mod tests {
         assert_eq!(clock.deadline(clock.0, Duration::MAX), None);
         assert_eq!(clock.deadline(clock.0, MAX_CARRIED + ms(1)), None);
         assert!(clock.deadline(clock.0, MAX_CARRIED).is_some());
-    }
-
-    #[test]
-    fn an_answer_ends_its_own_deadline_alone() {
-        let clock = Clock::start();
-        let deadline = |left| clock.deadline(clock.0, ms(left)).unwrap();
-        let inherited = Inherited::default();
-        inherited.set(Some(deadline(100)));
-        inherited.answered(deadline(200));
-        assert_eq!(inherited.get(), Some(deadline(100)));
-        inherited.answered(deadline(100));
-        assert_eq!(inherited.get(), None);
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     message::{self, Message},
     process::{
         AnyProcess,
-        deadline::{Deadline, Inherited},
+        deadline::Deadline,
         event::{Down, Event},
         info::{CallInfo, Callee, ProcessDetails, ProcessInfo, ProcessState, Vitals, some},
         relations::{Lost, Relations},
@@ -124,8 +124,6 @@ pub(crate) struct Process<M> {
     ending: AtomicBool,
     /// It runs a server that is to handle nothing.
     suspended: AtomicBool,
-    /// The deadline of the call that it has received last.
-    inherited: Inherited,
     state: Mutex<State<M>>,
     /// Where local senders wait for a bounded mailbox to have room; none for one without limit.
     room: Option<Box<Notify>>,
@@ -240,7 +238,6 @@ impl<M: Message> Process<M> {
             sys,
             ending: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
-            inherited: Inherited::default(),
             room: (capacity != 0).then(Box::default),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -421,10 +418,6 @@ impl<M: Message> AnyProcess for Process<M> {
 
     fn vital(&self) -> bool {
         self.vital
-    }
-
-    fn inherited(&self) -> &Inherited {
-        &self.inherited
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

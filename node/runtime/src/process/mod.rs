@@ -42,8 +42,6 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn members_only(&self) -> bool;
     /// Whether it is not for clients to end.
     fn vital(&self) -> bool;
-    /// The deadline that it works under.
-    fn inherited(&self) -> &deadline::Inherited;
     /// For sending a value to a process that is known by its pid.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 

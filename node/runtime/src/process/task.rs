@@ -17,6 +17,7 @@ use crate::{
     process::{
         AnyProcess,
         current::{self, Orphan},
+        deadline::Deadline,
     },
     reply::dropping,
 };
@@ -30,6 +31,8 @@ pin_project! {
         future: Option<F>,
         // Whether the process knows whom to wake.
         known: bool,
+        // The deadline that it works under, between its steps.
+        inherited: Option<Deadline>,
     }
 
     impl<F> PinnedDrop for ProcessTask<F> {
@@ -46,7 +49,7 @@ pin_project! {
 
 impl<F> ProcessTask<F> {
     pub(crate) fn new(process: Arc<dyn AnyProcess>, future: F) -> Self {
-        Self { process: Some(process), future: Some(future), known: false }
+        Self { process: Some(process), future: Some(future), known: false, inherited: None }
     }
 }
 
@@ -66,10 +69,13 @@ impl<F: Future<Output = ExitReason>> Future for ProcessTask<F> {
         }
         process.vitals().step();
         let (outcome, process, orphans) = current::run(process, || {
-            catch_unwind(AssertUnwindSafe(|| match this.future.as_mut().as_pin_mut() {
+            current::inherit(*this.inherited);
+            let outcome = catch_unwind(AssertUnwindSafe(|| match this.future.as_mut().as_pin_mut() {
                 Some(future) => future.poll(cx),
                 None => Poll::Ready(ExitReason::Normal),
-            }))
+            }));
+            *this.inherited = current::inherited();
+            outcome
         });
         process.vitals().step();
         let reason = match outcome {

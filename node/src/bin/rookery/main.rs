@@ -18,6 +18,7 @@ mod spawn;
 mod start;
 mod sys;
 mod target;
+mod top;
 mod tree;
 
 use std::{error::Error, io, process::ExitCode};
@@ -94,6 +95,13 @@ enum ClientCmd {
     Tree {
         #[command(flatten)]
         args: tree::TreeArgs,
+        #[command(flatten)]
+        connect: ConnectArgs,
+    },
+    /// Watch the processes of the cluster, as `top` and `htop` do.
+    Top {
+        #[command(flatten)]
+        args: top::TopArgs,
         #[command(flatten)]
         connect: ConnectArgs,
     },
@@ -234,6 +242,7 @@ async fn run_client(command: ClientCmd) -> Result<(), connect::CommandError> {
         ClientCmd::Ps { args, connect } => connect.with(async |session| ps::run(&args, session).await).await,
         ClientCmd::Inspect { args, connect } => connect.with(async |session| inspect::run(&args, session).await).await,
         ClientCmd::Tree { args, connect } => connect.with(async |session| tree::run(&args, session).await).await,
+        ClientCmd::Top { args, connect } => connect.with(async |session| top::run(&args, session).await).await,
         ClientCmd::Names { args, connect } => connect.with(async |session| names::names(&args, session).await).await,
         ClientCmd::Groups { args, connect } => connect.with(async |session| names::groups(&args, session).await).await,
         ClientCmd::Suspend { args, connect } => connect.with(async |session| sys::suspend(&args, session).await).await,

@@ -102,8 +102,23 @@ pub(crate) async fn monitor(args: MonitorArgs, session: &Session) -> Result<(), 
 /// Sends an exit signal, and waits until the process has ended.
 pub(crate) async fn kill(args: KillArgs, session: &Session) -> Result<(), CommandError> {
     let pid = args.target.pid(session).await?;
-    let mut seen = watch(&session.runtime, (&pid).into(), Some((pid.clone(), args.reason.clone())))?;
-    let ended = match tokio::time::timeout(session.timeout, seen.recv()).await {
+    let reason = end(session, &pid, args.reason).await.map_err(CommandError::NotDone)?;
+    if session.json {
+        session.print_json(&serde_json::json!({ "pid": pid, "reason": reason }))?;
+    } else {
+        out::line(&format!("{pid} ended: {reason}"))?;
+    }
+    Ok(())
+}
+
+/// Ends a process, and gives what it ended with.
+///
+/// # Errors
+/// Why it is not known to have ended.
+pub(crate) async fn end(session: &Session, pid: &Pid, reason: ExitReason) -> Result<ExitReason, String> {
+    let watched = watch(&session.runtime, pid.into(), Some((pid.clone(), reason.clone())));
+    let mut seen = watched.map_err(|error| error.to_string())?;
+    match tokio::time::timeout(session.timeout, seen.recv()).await {
         Ok(Some(Seen::Down(down))) => match down.reason {
             ExitReason::NoProc => Err(format!("there is no process {pid}")),
             ExitReason::NoConnection => Err(format!("the node of {pid} is not connected")),
@@ -115,18 +130,11 @@ pub(crate) async fn kill(args: KillArgs, session: &Session) -> Result<(), Comman
         Err(_) => Err(format!(
             "{pid} still lives after {} ms: {}",
             session.timeout.as_millis(),
-            match args.reason {
+            match reason {
                 ExitReason::Normal =>
                     "`normal` is ignored by processes that do not trap exits; give another --reason".to_owned(),
                 reason => format!("it may trap `{reason}`; --reason kill cannot be trapped"),
             }
         )),
-    };
-    let reason = ended.map_err(CommandError::NotDone)?;
-    if session.json {
-        session.print_json(&serde_json::json!({ "pid": pid, "reason": reason }))?;
-    } else {
-        out::line(&format!("{pid} ended: {reason}"))?;
     }
-    Ok(())
 }

@@ -10,7 +10,7 @@ use rookery_node::{
     discovery::DiscoveryConfig,
     session::policy::{Pattern, Policy},
     stock,
-    supervise::{ChildId, ChildSpec, ChildStart, Strategy, Supervisor, SupervisorSpec},
+    supervise::{ChildId, ChildSpec, ChildStart, ClusterSupervisor, Strategy, Supervisor, SupervisorSpec},
     tls::{Identity, LoadError},
 };
 use thiserror::Error;
@@ -107,7 +107,7 @@ async fn start_boot(node: &Node, boot: &[String], trees: &[Tree]) -> Result<(), 
         let id = ChildId::new(name).map_err(|error| bad(&error))?;
         children.push(ChildSpec::new(id, ChildStart::behaviour(start)));
     }
-    for tree in trees {
+    for tree in trees.iter().filter(|tree| !tree.cluster) {
         let bad = |error: &dyn std::fmt::Display| RunError::Boot(format!("supervisor {}: {error}", tree.name));
         let name = tree.name.parse().map_err(|error| bad(&error))?;
         let id = ChildId::new(&tree.name).map_err(|error| bad(&error))?;
@@ -121,6 +121,11 @@ async fn start_boot(node: &Node, boot: &[String], trees: &[Tree]) -> Result<(), 
     Supervisor::start_with(node, spec, SpawnOptions::new().vital())
         .await
         .map_err(|error| RunError::Boot(error.to_string()))?;
+    for tree in trees.iter().filter(|tree| tree.cluster) {
+        let bad = |error: &dyn std::fmt::Display| RunError::Boot(format!("supervisor {}: {error}", tree.name));
+        let name = tree.name.parse().map_err(|error| bad(&error))?;
+        ClusterSupervisor::start(node, name, tree.data.clone()).await.map_err(|error| bad(&error))?;
+    }
     let trees: Vec<&str> = trees.iter().map(|tree| tree.name.as_str()).collect();
     tracing::info!(behaviours = boot.join(","), supervisors = trees.join(","), "started under their own names");
     Ok(())

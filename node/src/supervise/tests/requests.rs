@@ -171,13 +171,14 @@ async fn v8_a_spec_is_told_as_it_was_given() {
     let spec = SupervisorSpec::new(Strategy::OneForOne).auto_shutdown(AutoShutdown::AnySignificant);
     let supervisor = Supervisor::start(&runtime, spec).await.unwrap().pid().unwrap();
     let start = r#"{"StartChild":{"id":"s","behaviour":"supervisor","arguments":{"children":[]},"restart":"temporary",
-        "significant":true,"placement":{"label":{"zone":"a"}},"name":"tree"}}"#;
+        "significant":true,"placement":{"label":{"zone":"a"}},"name":"tree","cluster_name":"shop","groups":["all"]}}"#;
     // There is no node with that label.
     assert!(refused(&runtime, &supervisor, start).await.contains("zone=a is not up"));
     let start = start.replace(r#"{"label":{"zone":"a"}}"#, r#""spread""#);
     ask(&runtime, &supervisor, &start).await.unwrap();
     let expected = serde_json::json!({
-        "id": "s", "behaviour": "supervisor", "arguments": {"children": []}, "name": "tree", "restart": "temporary",
+        "id": "s", "behaviour": "supervisor", "arguments": {"children": []}, "name": "tree", "cluster_name": "shop",
+        "groups": ["all"], "restart": "temporary",
         "shutdown": "forever", "placement": "spread", "significant": true, "type": "supervisor",
     });
     assert_eq!(ask(&runtime, &supervisor, r#"{"GetSpec":"s"}"#).await.unwrap(), expected);

@@ -32,14 +32,42 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often the nodes of a kept cluster are looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// What the demo's client may do: all that the story and the commands to try need.
-const CONFIG: &str = r#"[[client]]
-name = "demo"
+/// The cluster's supervisor, and the group that its children are in.
+pub(super) const TREE: &str = "shop";
+pub(super) const GROUP: &str = "desks";
+
+/// How many of its children there are for each node.
+pub(super) const DESKS_PER_NODE: usize = 2;
+
+/// What the demo's client may do, all that the story and the commands to try need; and a tree that the cluster runs.
+fn config(nodes: u8) -> String {
+    let mut config = format!(
+        r#"[[client]]
+name = "{CLIENT}"
 spawn = ["*"]
 register = ["*"]
+join = ["*"]
 link = true
 exit = true
-"#;
+
+[[supervisor]]
+name = "{TREE}"
+cluster = true
+"#
+    );
+    for desk in 1..=usize::from(nodes) * DESKS_PER_NODE {
+        config += &format!(
+            r#"
+[[supervisor.children]]
+id = "desk-{desk}"
+behaviour = "echo"
+groups = ["{GROUP}"]
+placement = "spread"
+"#
+        );
+    }
+    config
+}
 
 /// After how long a silence a node is taken for lost: shorter than the default, since all are on one machine.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_millis(2_500);
@@ -82,7 +110,7 @@ impl Cluster {
         }
         let issued = authority.issue_client(CLIENT, DAY).map_err(|error| made(&error))?;
         issued.write_to(&root.join("client"), Overwrite::Refuse).map_err(|error| made(&error))?;
-        std::fs::write(root.join("rookery.toml"), CONFIG)?;
+        std::fs::write(root.join("rookery.toml"), config(nodes))?;
         let dns = DevDns::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let addresses = free_addresses(names.len())?;
         let pods = names.iter().cloned().zip(addresses.iter().copied()).collect();

@@ -10,6 +10,7 @@ mod cluster;
 mod narrator;
 mod observer;
 mod story;
+mod tree;
 
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ async fn tell(args: &DemoArgs) -> std::io::Result<bool> {
         _ = terminate.recv() => Err(Unexpected::new("terminated")),
     };
     let went_well = match &told {
-        Ok(_) => true,
+        Ok(()) => true,
         Err(error) => {
             narrator.failure(&error.to_string())?;
             if let Some(cluster) = &mut cluster {
@@ -83,11 +84,11 @@ async fn tell(args: &DemoArgs) -> std::io::Result<bool> {
     if went_well {
         narrator.summary()?;
     }
-    if let Ok(home) = &told
+    if went_well
         && args.keep
         && let Some(cluster) = &mut cluster
     {
-        narrator.commands(cluster, home)?;
+        narrator.commands(cluster)?;
         loop {
             tokio::select! {
                 _ = interrupt.recv() => break,

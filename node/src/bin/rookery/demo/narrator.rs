@@ -5,9 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rookery_client::NodeName;
-
-use super::cluster::{Cluster, SERVICE};
+use super::cluster::{Cluster, GROUP, SERVICE};
 use crate::out;
 
 /// See the module.
@@ -72,8 +70,8 @@ impl Narrator {
         out::line(&format!("\nEverything went as it should, in {all}."))
     }
 
-    /// What can be tried while the cluster is kept, in which `orders` lives on `home`.
-    pub(super) fn commands(&self, cluster: &Cluster, home: &NodeName) -> io::Result<()> {
+    /// What can be tried while the cluster is kept.
+    pub(super) fn commands(&self, cluster: &Cluster) -> io::Result<()> {
         let program = Cluster::program();
         self.chapter("The cluster is left running. Try, in another terminal:")?;
         // Several, so that the commands work on when one of them is killed.
@@ -81,13 +79,12 @@ impl Narrator {
         for text in [
             format!("export ROOKERY_CONNECT={connect} ROOKERY_IDENTITY={}", cluster.client_dir().display()),
             format!("{program} nodes"),
-            format!("{program} ps"),
-            format!(
-                "{program} call orders@{home} '{{\"Get\":null}}'    # `ps` shows where it is, should it have moved"
-            ),
-            format!("{program} spawn counter 7 --node node-2 --name mine"),
-            format!("{program} call mine@node-2 '{{\"Add\":5}}'"),
-            format!("{program} kill mine@node-2"),
+            format!("{program} tree"),
+            format!("{program} top"),
+            format!("{program} send '#{GROUP}' '{{\"Echo\":\"hi\"}}'    # to every member of the group"),
+            format!("{program} spawn counter 7 --node node-2 --cluster-name mine"),
+            format!("{program} call mine '{{\"Get\":null}}'"),
+            format!("{program} kill mine"),
         ] {
             out::line(&format!("  {text}"))?;
         }

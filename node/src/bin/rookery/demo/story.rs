@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rookery_client::{Client, ClientConfig, ExitReason, NodeId, NodeName, Pid, Runtime, Server, Start};
+use rookery_client::{Client, ClientConfig, ExitReason, NodeId, Pid, Runtime, Server, Start};
 use rookery_node::{
     ask::Ask,
     json::Json,
@@ -16,14 +16,15 @@ use super::{
     cluster::{Cluster, IDLE_TIMEOUT, SERVICE},
     narrator::Narrator,
     observer::{Seen, observe},
+    tree,
 };
 use crate::out;
 
 /// How long any one thing may take that is expected to happen.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How often a condition is looked at while it is waited for.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The name that the supervised counter has on whatever node it lives.
 const CHILD: &str = "orders";
@@ -31,12 +32,12 @@ const CHILD: &str = "orders";
 /// Calls that are measured; the median is told.
 const CALLS: usize = 200;
 
-/// Tells it all, and gives the node on which the supervised process lives in the end.
+/// Tells it all.
 pub(super) async fn tell(
     args: &DemoArgs,
     narrator: &mut Narrator,
     kept: &mut Option<Cluster>,
-) -> Result<NodeName, Unexpected> {
+) -> Result<(), Unexpected> {
     let count = usize::from(args.nodes);
     narrator.chapter(&format!("A mesh of {count} nodes, each a process of its own"))?;
     let cluster = kept.insert(Cluster::prepare(args.nodes).await?);
@@ -48,7 +49,7 @@ pub(super) async fn tell(
     }
     let pids: Vec<String> = cluster.nodes.iter().filter_map(|node| node.os_pid()).map(|pid| pid.to_string()).collect();
     narrator.says(&format!("{count} nodes start (processes {}); all they know is that name", pids.join(", ")))?;
-    let client = connect(cluster, started).await?;
+    let client = connect(cluster, 0, started).await?;
     let nodes = meshed(cluster, &client.runtime(), count, None).await?;
     let links = count * (count - 1) / 2;
     narrator.measured(
@@ -67,18 +68,19 @@ pub(super) async fn tell(
     narrator.chapter("The node comes back")?;
     come_back(narrator, cluster, &client, &supervised, &healed).await?;
     client.close().await;
-    Ok(healed.node().name().clone())
+
+    tree::tell(narrator, cluster).await
 }
 
-/// Connects the client to the first node, as soon as there is one.
-async fn connect(cluster: &mut Cluster, started: Instant) -> Result<Client, Unexpected> {
-    let first = cluster.nodes.first().map(|node| Server::from(node.address));
-    let mut config = ClientConfig::new(cluster.client_identity()?, first);
+/// Connects the client to the node with this index, as soon as it is there.
+pub(super) async fn connect(cluster: &mut Cluster, index: usize, started: Instant) -> Result<Client, Unexpected> {
+    let server = cluster.nodes.get(index).map(|node| Server::from(node.address));
+    let mut config = ClientConfig::new(cluster.client_identity()?, server);
     config.connect_timeout = DEADLINE;
-    while !cluster.says_started(0) {
+    while !cluster.says_started(index) {
         cluster.check_alive(None)?;
         if started.elapsed() > DEADLINE {
-            return Err(Unexpected::new(format!("node-1 has not started within {DEADLINE:?}")));
+            return Err(Unexpected::new(format!("node-{} has not started within {DEADLINE:?}", index + 1)));
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
@@ -87,7 +89,7 @@ async fn connect(cluster: &mut Cluster, started: Instant) -> Result<Client, Unex
 }
 
 /// Waits until every node is connected with every other, `except` apart.
-async fn meshed(
+pub(super) async fn meshed(
     cluster: &mut Cluster,
     runtime: &Runtime,
     count: usize,
@@ -324,7 +326,7 @@ async fn come_back(
     Ok(())
 }
 
-fn index_of(cluster: &Cluster, name: &str) -> Result<usize, Unexpected> {
+pub(super) fn index_of(cluster: &Cluster, name: &str) -> Result<usize, Unexpected> {
     let found = cluster.nodes.iter().position(|node| node.name == name);
     found.ok_or_else(|| Unexpected::new(format!("there is no node {name}")))
 }

@@ -305,7 +305,8 @@ impl<'a> Reader<'a> {
             Some((value, origin)) => (supervisors::read(&value, &origin, &mut self.problems), origin),
             None => (Vec::new(), Origin::Default),
         };
-        let shown = trees.iter().map(|tree| json!({ "name": tree.name, "tree": tree.data })).collect();
+        let shown =
+            trees.iter().map(|tree| json!({ "name": tree.name, "cluster": tree.cluster, "tree": tree.data })).collect();
         let names: Vec<&str> = trees.iter().map(|tree| tree.name.as_str()).collect();
         let text = if names.is_empty() { "(none)".to_owned() } else { names.join(", ") };
         self.rows.push(Row { option: SUPERVISOR_KEY, value: Json::Array(shown), text, origin });

@@ -14,14 +14,17 @@
 //! id = "ledger"
 //! behaviour = "kv"
 //! ```
+//! With `cluster = true` some node runs the tree, and another one when that is lost; each node's file says the same then.
 //! What a table leaves out has the default of a supervisor that a program starts. Trees are judged here, and started by
-//! `rookery start` under `rookery:boot`.
+//! `rookery start`, under `rookery:boot` or as the cluster's.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use figment::value::{Dict, Value};
+use rookery_node::Group;
 use rookery_node::json::Json;
+use rookery_node::protocol::limits::MAX_GROUPS_PER_SPAWN;
 use rookery_node::supervise::{
     AutoShutdown, ChildId, ChildSpecData, ChildType, Placement, Restart, Shutdown, Strategy, SupervisorData,
 };
@@ -41,9 +44,20 @@ const SUPERVISOR: &str = "supervisor";
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-const TREE_KEYS: [&str; 6] = ["name", "strategy", "intensity", "period_ms", "auto_shutdown", "children"];
-const CHILD_KEYS: [&str; 8] =
-    ["id", "behaviour", "arguments", "name", "restart", "shutdown", "placement", "significant"];
+const TREE_KEYS: [&str; 7] = ["name", "cluster", "strategy", "intensity", "period_ms", "auto_shutdown", "children"];
+const SUPERVISOR_KEYS: [&str; 5] = ["strategy", "intensity", "period_ms", "auto_shutdown", "children"];
+const CHILD_KEYS: [&str; 10] = [
+    "id",
+    "behaviour",
+    "arguments",
+    "name",
+    "cluster_name",
+    "groups",
+    "restart",
+    "shutdown",
+    "placement",
+    "significant",
+];
 
 const STRATEGIES: [(&str, Strategy); 4] = [
     ("one_for_one", Strategy::OneForOne),
@@ -64,6 +78,8 @@ const RESTARTS: [(&str, Restart); 3] =
 pub(crate) struct Tree {
     /// The name of its supervisor.
     pub(crate) name: String,
+    /// Whether it is the cluster's: some node runs it, under this name in the cluster.
+    pub(crate) cluster: bool,
     /// What is in it.
     pub(crate) data: SupervisorData,
 }
@@ -85,10 +101,11 @@ pub(crate) fn read(value: &Value, origin: &Origin, problems: &mut Vec<Problem>) 
             name.parse::<rookery_node::ProcessName>().map_err(|error| error.to_string())?;
             Ok(name)
         });
+        let cluster = trees.optional(&table, "cluster", "true or false", value::truth).unwrap_or_default();
         let data = trees.supervisor(&table, 1);
         let Some(name) = name else { continue };
         if names.insert(name.clone()) {
-            read.push(Tree { name, data });
+            read.push(Tree { name, cluster, data });
         } else {
             trees.wrong(
                 &format!("{}.name", table.path),
@@ -182,7 +199,7 @@ impl Trees<'_> {
             true => CHILD_KEYS
                 .into_iter()
                 .filter(|key| !["behaviour", "arguments"].contains(key))
-                .chain(TREE_KEYS)
+                .chain(SUPERVISOR_KEYS)
                 .collect(),
             false => CHILD_KEYS.to_vec(),
         };
@@ -200,6 +217,11 @@ impl Trees<'_> {
         let name = self.optional(&table, "name", "a name such as orders", |value| {
             value::text(value)?.parse().map_err(|error: rookery_node::protocol::ParseIdError| error.to_string())
         });
+        let cluster_name = self.optional(&table, "cluster_name", "a name such as orders", |value| {
+            value::text(value)?.parse().map_err(|error: rookery_node::protocol::ParseIdError| error.to_string())
+        });
+        let accepted = "a list of at most 16 groups such as [\"rooms\", \"chat#rooms\"]";
+        let groups = self.optional(&table, "groups", accepted, groups).unwrap_or_default();
         let significant = self.optional(&table, "significant", "true or false", value::truth).unwrap_or_default();
         if significant && (permanent || never) {
             let path = format!("{}.significant", table.path);
@@ -224,7 +246,17 @@ impl Trees<'_> {
         let mut child = ChildSpecData::new(id?, behaviour?);
         child.kind = is_tree.then_some(ChildType::Supervisor);
         let restart = restart.unwrap_or_default();
-        Some(ChildSpecData { arguments, name, restart, shutdown, placement, significant, ..child })
+        Some(ChildSpecData {
+            arguments,
+            name,
+            cluster_name,
+            groups,
+            restart,
+            shutdown,
+            placement,
+            significant,
+            ..child
+        })
     }
 
     /// A behaviour's name. What this program can start is known; what others can is not.
@@ -296,6 +328,11 @@ fn shutdown(value: &Value) -> Result<Shutdown, Wrong> {
         Some("forever") => Ok(Shutdown::Forever),
         _ => value::time(value, Duration::ZERO, HOUR).map(Shutdown::Within),
     }
+}
+
+fn groups(value: &Value) -> Result<Vec<Group>, Wrong> {
+    let groups = value::list_of(value, |text| text.parse().map_err(|_| "is no group".to_owned()))?;
+    if groups.len() > MAX_GROUPS_PER_SPAWN { Err("has too many groups".to_owned()) } else { Ok(groups) }
 }
 
 fn placement(value: &Value) -> Result<Placement, Wrong> {

@@ -288,6 +288,7 @@ fn wrong_client_tables_are_told_by_path() {
 const TREE: &str = r#"
     [[supervisor]]
     name = "orders"
+    cluster = true
     strategy = "rest_for_one"
     intensity = 5
     period_ms = "10s"
@@ -297,6 +298,8 @@ const TREE: &str = r#"
     behaviour = "counter"
     arguments = 7
     name = "east-counter"
+    cluster_name = "east"
+    groups = ["counters", "shop#all"]
     restart = "transient"
     shutdown = "500ms"
     placement = { label = { zone = "east" } }
@@ -316,15 +319,16 @@ fn trees_are_read_as_messages_say_them() {
     let expected = r#"{
         "strategy": "rest_for_one", "intensity": 5, "period_ms": 10000, "auto_shutdown": "any_significant",
         "children": [
-            {"id": "east", "behaviour": "counter", "arguments": 7, "name": "east-counter", "restart": "transient",
+            {"id": "east", "behaviour": "counter", "arguments": 7, "name": "east-counter", "cluster_name": "east",
+             "groups": ["counters", "shop#all"], "restart": "transient",
              "shutdown": {"within": 500}, "placement": {"label": {"zone": "east"}}, "significant": true},
             {"id": "books", "behaviour": "supervisor", "placement": "spread", "type": "supervisor", "arguments":
                 {"strategy": "one_for_one", "intensity": null, "period_ms": null, "auto_shutdown": "never", "children":
-                    [{"id": "ledger", "behaviour": "kv", "arguments": null, "name": null, "restart": "permanent",
-                      "shutdown": "kill", "placement": "here", "significant": false, "type": null}]}}
+                    [{"id": "ledger", "behaviour": "kv", "arguments": null, "name": null, "cluster_name": null, "groups": [],
+                      "restart": "permanent", "shutdown": "kill", "placement": "here", "significant": false, "type": null}]}}
         ]}"#;
     assert_eq!(settings.trees.len(), 1);
-    assert_eq!(settings.trees[0].name, "orders");
+    assert_eq!((settings.trees[0].name.as_str(), settings.trees[0].cluster), ("orders", true));
     assert_eq!(settings.trees[0].data, serde_json::from_str(expected).unwrap());
 }
 
@@ -334,7 +338,10 @@ fn wrong_trees_are_told_by_path_value_and_what_is_accepted() {
     one_problem(&[], &[], "[supervisor]\nname = \"a\"", &["supervisor:", "[[supervisor]]"]);
     let wrong = |from: &str, to: &str, parts: &[&str]| one_problem(&[], &[], &TREE.replace(from, to), parts);
     wrong("rest_for_one", "rest_for_all", &["supervisor[0].strategy:", "`rest_for_all`", "rest_for_one"]);
+    wrong("[\"counters\", \"shop#all\"]", "[\"a#b#c\"]", &["children[0].groups:", "a#b#c", "chat#rooms"]);
+    wrong("\"east\"\n    groups", "\"ea st\"\n    groups", &["children[0].cluster_name:", "ea st"]);
     wrong("intensity = 5", "intensity = -1", &["supervisor[0].intensity:", "`-1`", "from 0"]);
+    wrong("cluster = true", "cluster = \"yes\"", &["supervisor[0].cluster:", "`yes`", "true or false"]);
     wrong("\"10s\"", "\"10 fortnights\"", &["supervisor[0].period_ms:", "fortnights", "5s"]);
     wrong("id = \"east\"", "", &["supervisor[0].children[0].id:", "is missing"]);
     wrong("id = \"books\"", "id = \"east\"", &["supervisor[0].children[1].id:", "used twice"]);
