@@ -78,7 +78,7 @@ impl ChildStart {
         Self::dynamic(move |runtime, options, _| start(runtime, options))
     }
 
-    /// As [`local`](Self::local), for the template of a [`Strategy::SimpleOneForOne`] supervisor: with what the child was
+    /// As [`local`](Self::local), for the template of a [`Strategy::SimpleOneForOne`](crate::supervise::Strategy::SimpleOneForOne) supervisor: with what the child was
     /// asked for with, at each restart too.
     pub fn dynamic<F, Fut>(start: F) -> Self
     where
