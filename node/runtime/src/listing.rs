@@ -137,6 +137,7 @@ fn has_text(process: &dyn AnyProcess, text: &str) -> bool {
     has(process.label())
         || has(&process.pid().to_string())
         || process.info().names.iter().any(|name| has(name.as_str()))
+        || process.runtime().directory().read().names.of(process.pid()).any(|name| has(name.as_str()))
 }
 
 impl Runtime {
@@ -172,7 +173,12 @@ impl Runtime {
         }
         let first = best.into_sorted_vec();
         let listed = first.iter().skip(query.offset as usize);
-        ProcessList { total, matching, processes: listed.map(|ranked| ranked.0.process.info()).collect() }
+        let mut processes: Vec<ProcessInfo> = listed.map(|ranked| ranked.0.process.info()).collect();
+        let directory = self.directory().read();
+        for info in &mut processes {
+            info.cluster_names = some(directory.names.of(&info.pid).cloned());
+        }
+        ProcessList { total, matching, processes }
     }
 
     /// Everything that is known of a process of this node, or of this client; `None` if it does not live here.
@@ -180,8 +186,9 @@ impl Runtime {
     pub fn inspect(&self, pid: &Pid) -> Option<ProcessDetails> {
         let details = self.process(pid)?.details();
         let directory = self.directory().read();
-        let (names, groups) = (directory.names.of(pid).cloned(), directory.groups.of(pid).cloned());
-        Some(ProcessDetails { cluster_names: some(names), groups: some(groups), ..details })
+        let cluster_names = some(directory.names.of(pid).cloned());
+        let groups = some(directory.groups.of(pid).cloned());
+        Some(ProcessDetails { groups, info: ProcessInfo { cluster_names, ..details.info }, ..details })
     }
 }
 

@@ -59,6 +59,8 @@ pub struct ProcessInfo {
     pub pid: Pid,
     /// Its names on its node.
     pub names: Vec<ProcessName>,
+    /// The names that it holds in the cluster.
+    pub cluster_names: Vec<ProcessName>,
     /// Which behaviour or function it runs.
     pub behaviour: String,
     /// What it does.
@@ -100,8 +102,6 @@ pub struct ProcessDetails {
     pub mailbox_limit: u32,
     /// Whether clients are refused.
     pub members_only: bool,
-    /// The names that it holds in the cluster.
-    pub cluster_names: Vec<ProcessName>,
     /// The groups that it is in.
     pub groups: Vec<Group>,
     /// The other ends of its links.

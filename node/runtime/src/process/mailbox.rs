@@ -689,7 +689,6 @@ impl<M: Message> AnyProcess for Process<M> {
             mailbox_limit: state.capacity,
             members_only: self.members_only,
             // What the directory knows; the process does not.
-            cluster_names: Vec::new(),
             groups: Vec::new(),
             linked: some(relations.into_iter().flat_map(|relations| relations.linked().cloned())),
             monitored: some(relations.into_iter().flat_map(|relations| relations.monitors.values().map(to_text))),
@@ -717,6 +716,8 @@ impl<M: Message> Process<M> {
         ProcessInfo {
             pid: self.pid.clone(),
             names: relations.map(|relations| relations.names.clone()).unwrap_or_default(),
+            // The directory knows them.
+            cluster_names: Vec::new(),
             behaviour: self.label.to_owned(),
             state: match state.phase {
                 Phase::Running if self.vitals.is_running() => ProcessState::Running,

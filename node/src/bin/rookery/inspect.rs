@@ -51,7 +51,7 @@ pub(crate) fn lines(details: &ProcessDetails) -> Vec<String> {
     let mut line = |what: &str, value: &dyn Display| lines.push(format!("{what:<14}{value}").trim_end().to_owned());
     line("pid", &info.pid);
     line("names", &list(&info.names));
-    line("cluster names", &list(&details.cluster_names));
+    line("cluster names", &list(&details.info.cluster_names));
     line("groups", &list(&details.groups));
     line("behaviour", &info.behaviour);
     line("messages", &details.message);

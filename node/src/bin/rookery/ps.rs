@@ -27,7 +27,7 @@ pub(crate) struct PsArgs {
     /// Only those with this text, in either case, in their pid, behaviour or a name.
     #[arg(long, value_name = "TEXT", default_value = "")]
     filter: String,
-    /// At most so many of each node.
+    /// At most so many.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LISTED)))]
     limit: u32,
 }
@@ -101,6 +101,7 @@ pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), CommandE
         processes.extend(list.processes);
     }
     sort(&mut processes, query.sort, query.reverse);
+    processes.truncate(args.limit as usize);
     if session.json {
         session.print_json(&processes)?;
     } else {
@@ -128,7 +129,7 @@ fn row(info: &ProcessInfo) -> Vec<String> {
 }
 
 pub(crate) fn names(info: &ProcessInfo) -> String {
-    info.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    info.names.iter().chain(&info.cluster_names).map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// A behaviour without its path.

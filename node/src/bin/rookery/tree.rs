@@ -228,6 +228,7 @@ mod tests {
         let info = ProcessInfo {
             pid: pid.parse().unwrap(),
             names: names.iter().map(|name| name.parse().unwrap()).collect(),
+            cluster_names: Vec::new(),
             behaviour: SUPERVISOR.to_owned(),
             state: ProcessState::Waiting,
             mailbox: 0,

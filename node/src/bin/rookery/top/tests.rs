@@ -20,6 +20,7 @@ fn info(serial: u64, behaviour: &str, mailbox: u64, handled: u64) -> ProcessInfo
     ProcessInfo {
         pid: format!("<one.1.{serial}>").parse().unwrap(),
         names: Vec::new(),
+        cluster_names: Vec::new(),
         behaviour: behaviour.to_owned(),
         state: ProcessState::Waiting,
         mailbox,
