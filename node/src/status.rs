@@ -117,7 +117,7 @@ pub enum Status {
 /// Starts the process on a node.
 pub(crate) fn start(runtime: &Runtime, labels: Labels) -> Result<(), RequestError> {
     let name = ProcessName::new(STATUS_NAME).map_err(|error| RequestError::Refused(error.to_string()))?;
-    let options = SpawnOptions::new().name(name.clone()).label(STATUS_NAME).members_only();
+    let options = SpawnOptions::new().name(name.clone()).label(STATUS_NAME).members_only().vital();
     runtime.spawn_with(options, move |mut context: Context<Status>| async move {
         context.monitor_nodes(true);
         let own = NodeStatus { labels, ..status_of(context.runtime(), 0) };

@@ -73,7 +73,7 @@ enum Trees {
 /// Starts the process on a node.
 pub(crate) fn start(runtime: &Runtime) -> Result<(), RequestError> {
     let name = ProcessName::new(TREES_NAME).map_err(|error| RequestError::Refused(error.to_string()))?;
-    let options = SpawnOptions::new().name(name.clone()).label(TREES_NAME).members_only();
+    let options = SpawnOptions::new().name(name.clone()).label(TREES_NAME).members_only().vital();
     runtime.spawn_with(options, move |context: Context<Trees>| {
         let forest = Forest::new(context.pid().node().name().clone());
         Keeper { context, name, forest, contenders: HashMap::new(), since: Instant::now() }.run()
