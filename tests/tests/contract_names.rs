@@ -291,8 +291,8 @@ async fn parted() -> (Node, Node, Relay) {
 fn n2_after_a_partition_one_holder_is_known_and_the_losers_are_told() {
     placement::run(async {
         let (a, b, relay) = parted().await;
-        let mut on_a = vec![Puppet::new(&a), Puppet::trapping(&a).await];
-        let mut on_b = vec![Puppet::new(&b), Puppet::trapping(&b).await];
+        let mut on_a = [Puppet::new(&a), Puppet::trapping(&a).await];
+        let mut on_b = [Puppet::new(&b), Puppet::trapping(&b).await];
         // `first` is older on a, `second` on b: each node has one that keeps its name, and one that loses it.
         register(&on_a[0], "first").await.unwrap();
         register(&on_a[1], "third").await.unwrap();

@@ -2,6 +2,7 @@
 //! two seconds on two cores; here the bound is one for a debug build on a busy machine.
 
 #![allow(clippy::unwrap_used, missing_docs)] // A test may stop where it fails.
+#![allow(clippy::print_stdout)] // It prints how long it took.
 
 use std::{
     sync::{

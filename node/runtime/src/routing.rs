@@ -165,10 +165,11 @@ impl Runtime {
                 }
             }
             SignalBody::Request { call, body } => self.handle_request(&from, call, *body),
-            SignalBody::Response { call, body } => match to.to {
-                Recipient::Serial(serial) => self.handle_response(&Pid::new(to.node, serial), call, *body),
-                _ => {}
-            },
+            SignalBody::Response { call, body } => {
+                if let Recipient::Serial(serial) = to.to {
+                    self.handle_response(&Pid::new(to.node, serial), call, *body);
+                }
+            }
             SignalBody::Refused { detail } => match self.recipient(&to.to) {
                 Some(process) => process.event(Event::Refused(detail)),
                 None => tracing::warn!(detail, "refused"),

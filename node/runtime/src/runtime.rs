@@ -9,6 +9,10 @@
 //! …lane reader ─▶ Runtime::receive ─▶ Process
 //! ```
 
+mod ending;
+mod names;
+mod nodes;
+
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
@@ -34,14 +38,12 @@ use crate::{
     process::{
         AnyProcess,
         deadline::Clock,
-        event::Event,
         info::ProcessInfo,
         mailbox::Process,
-        relations::Lost,
         table::{Layout, Table},
     },
     reply::Calls,
-    sync::{lock, read, write},
+    sync::lock,
 };
 
 /// What leads out of a runtime.
@@ -416,217 +418,6 @@ impl Runtime {
         for connection in self.0.uplink.get().map(|uplink| uplink.connections()).unwrap_or_default() {
             connection.not_interested(own);
         }
-    }
-}
-
-/// Local names (N1).
-impl Runtime {
-    /// Who has `name` on this node.
-    #[must_use]
-    pub fn whereis_here(&self, name: &ProcessName) -> Option<Pid> {
-        read(&self.0.names).get(name).cloned()
-    }
-
-    /// How many names processes have on this node.
-    #[must_use]
-    pub fn name_count(&self) -> usize {
-        read(&self.0.names).len()
-    }
-
-    pub(crate) fn with_names_here<R>(&self, f: impl FnOnce(&HashMap<ProcessName, Pid>) -> R) -> R {
-        f(&read(&self.0.names))
-    }
-
-    /// Every name on this node, with its holder.
-    #[must_use]
-    pub fn names_here(&self) -> Vec<(ProcessName, Pid)> {
-        let mut names: Vec<_> = read(&self.0.names).iter().map(|(name, pid)| (name.clone(), pid.clone())).collect();
-        names.sort();
-        names
-    }
-
-    /// Gives `name` to `pid`, a process of this node or of one of its clients.
-    ///
-    /// # Errors
-    /// Another process has it, or `pid` does not live. Having it already is no error.
-    pub fn register_here(&self, name: &ProcessName, pid: &Pid) -> Result<(), RegisterError> {
-        let mut names = write(&self.0.names);
-        if let Some(holder) = names.get(name) {
-            if holder == pid {
-                return Ok(());
-            }
-            return Err(RequestError::NameTaken { name: name.clone(), holder: holder.clone() }.into());
-        }
-        // The names of clients' processes are kept by their session, which removes them when it ends.
-        let of_client = pid.serial().session().is_some() && self.0.session.is_none();
-        if !of_client && !self.process(pid).is_some_and(|process| process.add_name(name)) {
-            return Err(RequestError::NoProc(pid.clone()).into());
-        }
-        names.insert(name.clone(), pid.clone());
-        Ok(())
-    }
-
-    /// Takes `name` from `pid`.
-    ///
-    /// # Errors
-    /// `pid` does not have it.
-    pub fn unregister_here(&self, name: &ProcessName, pid: &Pid) -> Result<(), RegisterError> {
-        let mut names = write(&self.0.names);
-        if names.get(name) != Some(pid) {
-            return Err(RequestError::NoProc(pid.clone()).into());
-        }
-        names.remove(name);
-        // Under the lock of the names: were it registered anew in between, it would outlive the process.
-        if let Some(process) = self.process(pid) {
-            process.remove_name(name);
-        }
-        Ok(())
-    }
-
-    /// Frees `name` if `pid` has it.
-    pub fn release_name(&self, name: &ProcessName, pid: &Pid) -> bool {
-        if self.0.session.is_some() {
-            self.release_name_at_node(name, pid);
-            return true;
-        }
-        let mut names = write(&self.0.names);
-        let held = names.get(name) == Some(pid);
-        if held {
-            names.remove(name);
-        }
-        held
-    }
-}
-
-/// Nodes that come and go (M5, L5, M4).
-impl Runtime {
-    pub(crate) fn monitor_nodes(&self, pid: &Pid, tell: bool) {
-        let mut watch = lock(&self.0.node_watch);
-        if !tell {
-            watch.watchers.remove(&pid.serial());
-        } else if watch.watchers.insert(pid.serial())
-            && let Some(process) = self.0.table.get(pid.serial())
-        {
-            for node in &watch.up {
-                process.event(Event::NodeUp(node.clone()));
-            }
-        }
-    }
-
-    /// A node is connected: tells the processes that asked for it. Before any of its signals is handed to
-    /// [`receive`](Self::receive).
-    pub fn node_up(&self, node: &NodeId) {
-        let mut watch = lock(&self.0.node_watch);
-        if watch.up.insert(node.clone()) {
-            self.tell(&watch.watchers, &Event::NodeUp(node.clone()));
-        }
-    }
-
-    /// A node is lost: breaks the links, fires the monitors and fails the calls of `tied` processes to there, then tells
-    /// the processes that asked for it. After the last of its signals was handed to [`receive`](Self::receive).
-    pub fn node_lost(&self, node: &NodeId, tied: impl IntoIterator<Item = Serial>, reason: &str) {
-        self.node_gone_from_directory(node);
-        self.lost(&Lost::Node(node.clone()), tied);
-        self.fail_requests(Some(node));
-        let mut watch = lock(&self.0.node_watch);
-        if watch.up.remove(node) {
-            self.tell(&watch.watchers, &Event::NodeDown { node: node.clone(), reason: reason.to_owned() });
-        }
-    }
-
-    /// A client of this node is lost: frees its names, and tells the `tied` processes of this node.
-    pub fn client_lost(&self, session: SessionId, tied: impl IntoIterator<Item = Serial>) {
-        write(&self.0.names).retain(|_, pid| pid.serial().session() != Some(session));
-        self.session_gone_from_directory(session);
-        self.lost(&Lost::Session(session), tied);
-    }
-
-    fn lost(&self, lost: &Lost, tied: impl IntoIterator<Item = Serial>) {
-        for serial in tied {
-            if let Some(process) = self.0.table.get(serial) {
-                process.lost(lost);
-            }
-        }
-        self.0.calls.fail_from(Some(lost));
-    }
-
-    fn tell(&self, watchers: &BTreeSet<Serial>, event: &Event) {
-        for &serial in watchers {
-            if let Some(process) = self.0.table.get(serial) {
-                process.event(event.clone());
-            }
-        }
-    }
-
-    pub(crate) fn fail_requests(&self, node: Option<&NodeId>) {
-        let mut requests = lock(&self.0.requests);
-        let lost: Vec<CallId> = requests
-            .iter()
-            .filter(|(_, request)| node.is_none_or(|node| request.node == *node))
-            .map(|(&id, _)| id)
-            .collect();
-        for id in lost {
-            if let Some(request) = requests.remove(&id) {
-                drop(request.answer.send(ResponseBody::Failed(RequestError::NoConnection)));
-            }
-        }
-    }
-}
-
-/// The end.
-impl Runtime {
-    /// Whether the runtime takes no processes any more.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.0.closed.load(Ordering::Acquire)
-    }
-
-    /// From now on no process is started for others; their requests answer `Draining` (R2).
-    pub fn drain(&self) {
-        self.0.draining.store(true, Ordering::Release);
-    }
-
-    /// Whether the runtime is draining.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.0.draining.load(Ordering::Acquire) || self.is_closed()
-    }
-
-    /// Takes no processes any more, and sends every process an exit signal with `reason`; then waits until all have
-    /// ended, or `grace` is over; what is left is killed.
-    pub async fn shut_down(&self, reason: ExitReason, grace: std::time::Duration) {
-        self.0.closed.store(true, Ordering::Release);
-        let own = self.own_pid();
-        for process in self.0.table.all() {
-            process.exit(&own, reason.clone());
-        }
-        let ended = tokio::time::timeout(grace, self.all_ended()).await;
-        if ended.is_err() {
-            tracing::warn!(left = self.process_count(), "processes did not end in time and are killed");
-        }
-        for process in self.0.table.all() {
-            process.exit(&own, ExitReason::Kill);
-        }
-        self.0.calls.fail_from(None);
-        self.fail_requests(None);
-    }
-
-    async fn all_ended(&self) {
-        // Shutting down is rare, and the table has no list of waiters for it.
-        while self.process_count() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
-    }
-
-    /// The session, or the node, is gone for good: every process of it ends with `NoConnection`, which cannot be trapped here, since
-    /// the pids are gone.
-    pub fn session_lost(&self) {
-        self.0.closed.store(true, Ordering::Release);
-        for process in self.0.table.all() {
-            process.end_now(ExitReason::NoConnection);
-        }
-        self.0.calls.fail_from(None);
-        self.fail_requests(None);
     }
 }
 

@@ -24,40 +24,20 @@ use crate::{
     status::{self, NodeStatus},
     supervise::{
         commands::ChildView,
-        effect::{Attempt, CommandError, CommandId, Effect, Report, StartFailure},
+        effect::{Attempt, CommandError, Effect, Report, StartFailure},
         homes::Homes,
         intensity::Intensity,
-        limits::{LOOK_TIMEOUT, MAX_PENDING_COMMANDS, NAME_PATIENCE, NAME_RETRY, SPREAD_MOVE_EVERY},
+        limits::{LOOK_TIMEOUT, NAME_PATIENCE, NAME_RETRY, SPREAD_MOVE_EVERY},
         message::{ChildInfo, ChildSpecInfo, SupervisorMessage},
         pending::{Finished, PendingStarts},
         policy::{ChildId, Strategy},
         report,
-        spec::{ChildSpec, ChildStart, SupervisorError, SupervisorSpec},
+        requesters::{Requester, Requesters},
+        spec::{ChildSpec, SupervisorError, SupervisorSpec},
+        start::ChildStart,
         strategy::StrategyMachine,
     },
 };
-
-/// Who is answered when a request is done.
-enum Requester {
-    Pid(ReplyTo<Pid>),
-    Done(ReplyTo<()>),
-}
-
-impl Requester {
-    fn is_member(&self) -> bool {
-        match self {
-            Self::Pid(reply) => reply.asked_by_member(),
-            Self::Done(reply) => reply.asked_by_member(),
-        }
-    }
-
-    fn refuse(self, why: String) {
-        match self {
-            Self::Pid(reply) => reply.refuse(why),
-            Self::Done(reply) => reply.refuse(why),
-        }
-    }
-}
 
 pub(super) struct Driver {
     context: Context<SupervisorMessage>,
@@ -80,8 +60,7 @@ pub(super) struct Driver {
     balancing: bool,
     balance_due: bool,
     /// Requests that the machine has not answered.
-    requesters: HashMap<CommandId, Requester>,
-    next_command: u64,
+    requesters: Requesters,
     /// Who waits for the first start of all children.
     told: Option<oneshot::Sender<Result<(), SupervisorError>>>,
     /// Why it did not succeed; told when nothing is left.
@@ -122,8 +101,7 @@ impl Driver {
             look: None,
             balancing: false,
             balance_due: false,
-            requesters: HashMap::new(),
-            next_command: 0,
+            requesters: Requesters::default(),
             told: Some(told),
             start_error: SupervisorError::Ended,
         }
@@ -182,22 +160,22 @@ impl Driver {
                 Err(why) => ask.reply.refuse(why),
             },
             Asked::StopChild(ask) => {
-                if let Some(command) = self.command(Requester::Done(ask.reply)) {
+                if let Some(command) = self.requesters.add(Requester::Done(ask.reply)) {
                     self.machine.handle_stop_child(command, &ask.value);
                 }
             }
             Asked::StopPid(ask) => {
-                if let Some(command) = self.command(Requester::Done(ask.reply)) {
+                if let Some(command) = self.requesters.add(Requester::Done(ask.reply)) {
                     self.machine.handle_stop_pid(command, &ask.value);
                 }
             }
             Asked::RestartChild(ask) => {
-                if let Some(command) = self.command(Requester::Pid(ask.reply)) {
+                if let Some(command) = self.requesters.add(Requester::Pid(ask.reply)) {
                     self.machine.handle_restart_child(command, &ask.value);
                 }
             }
             Asked::DeleteChild(ask) => {
-                if let Some(command) = self.command(Requester::Done(ask.reply)) {
+                if let Some(command) = self.requesters.add(Requester::Done(ask.reply)) {
                     self.machine.handle_delete_child(command, &ask.value);
                 }
             }
@@ -224,11 +202,11 @@ impl Driver {
     }
 
     fn add(&mut self, spec: ChildSpec, reply: ReplyTo<Pid>) {
-        let Some(command) = self.command(Requester::Pid(reply)) else { return };
+        let Some(command) = self.requesters.add(Requester::Pid(reply)) else { return };
         let plan = spec.plan();
         // Looked at before the spec is kept: it must not replace that of a child of the same id.
         if let Err(error) = self.machine.may_add(&plan) {
-            return self.answer(command, Err(error));
+            return self.requesters.answer(command, Err(error));
         }
         self.specs.insert(spec.id.clone(), spec);
         self.machine.handle_add(command, plan);
@@ -307,7 +285,7 @@ impl Driver {
                 Effect::SetTimer { token, after } => {
                     self.context.send_after(after, SupervisorMessage::Timer(token));
                 }
-                Effect::Answer { command, outcome } => self.answer(command, outcome),
+                Effect::Answer { command, outcome } => self.requesters.answer(command, outcome),
                 Effect::Forget(child) => {
                     self.specs.remove(&child);
                     self.homes.forget(&child);
@@ -395,34 +373,6 @@ impl Driver {
     fn rebalance(&mut self) {
         if self.homes.any_spread() && !std::mem::replace(&mut self.balancing, true) {
             self.context.send_after(SPREAD_MOVE_EVERY, SupervisorMessage::Rebalance);
-        }
-    }
-
-    /// Notes who is to be answered; refuses clients, and when too many wait.
-    fn command(&mut self, requester: Requester) -> Option<CommandId> {
-        if !requester.is_member() {
-            requester
-                .refuse("only members of the cluster may change what a supervisor does; clients may look".to_owned());
-            return None;
-        }
-        if self.requesters.len() >= MAX_PENDING_COMMANDS {
-            let why = format!("{MAX_PENDING_COMMANDS} requests wait for their children already; try again later");
-            requester.refuse(why);
-            return None;
-        }
-        self.next_command += 1;
-        let command = CommandId(self.next_command);
-        self.requesters.insert(command, requester);
-        Some(command)
-    }
-
-    fn answer(&mut self, command: CommandId, outcome: Result<Option<Pid>, CommandError>) {
-        match (self.requesters.remove(&command), outcome) {
-            (Some(Requester::Pid(reply)), Ok(Some(pid))) => drop(reply.send(pid)),
-            (Some(Requester::Pid(reply)), Ok(None)) => reply.refuse("the child was stopped"),
-            (Some(Requester::Done(reply)), Ok(_)) => drop(reply.send(())),
-            (Some(requester), Err(error)) => requester.refuse(error.to_string()),
-            (None, _) => {}
         }
     }
 

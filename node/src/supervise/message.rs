@@ -18,7 +18,8 @@ use crate::{
         effect::TimerToken,
         placement::Placement,
         policy::{ChildId, ChildType, Restart, Shutdown},
-        spec::{ChildSpec, ChildStart},
+        spec::ChildSpec,
+        start::ChildStart,
     },
 };
 

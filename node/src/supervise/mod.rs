@@ -31,12 +31,16 @@ mod pending;
 mod placement;
 mod policy;
 mod report;
+mod requesters;
 mod spec;
+mod start;
 mod strategy;
 #[cfg(test)]
 mod strategy_model;
 #[cfg(test)]
 mod strategy_properties;
+#[cfg(test)]
+mod strategy_tests;
 pub(crate) mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -50,6 +54,7 @@ pub use keeper::ClusterSupervisor;
 pub use message::{ChildCount, ChildInfo, ChildSpecData, ChildSpecInfo, ChildStatus, SupervisorMessage};
 pub use placement::{LastPlace, Placement};
 pub use policy::{AutoShutdown, Backoff, BadChildId, ChildId, ChildType, Restart, Shutdown, Strategy};
-pub use spec::{ChildSpec, ChildStart, LocalStart, SupervisorError, SupervisorSpec};
+pub use spec::{ChildSpec, SupervisorError, SupervisorSpec};
+pub use start::{ChildStart, LocalStart};
 pub use strategy::StrategyMachine;
 pub use supervisor::{Supervisor, SupervisorData};

@@ -12,7 +12,7 @@ use std::{
 
 use rookery_runtime::{ExitReason, NodeName, Pid, RequestError};
 
-use crate::supervise::{effect::Attempt, policy::ChildId, spec::Starting};
+use crate::supervise::{effect::Attempt, policy::ChildId, start::Starting};
 
 /// The starts of one supervisor. Each child has one at most, and each abandoned one is waited for too: its process, if
 /// it comes to life, has to be killed.

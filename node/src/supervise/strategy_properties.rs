@@ -12,29 +12,29 @@ use proptest::{prelude::*, strategy::Strategy as _};
 use rookery_runtime::{ExitReason, Pid, RequestError};
 
 use super::{
-    effect::{Attempt, ChildPlan, CommandError, CommandId, Effect, Report, StartFailure, TimerToken},
+    effect::{Attempt, ChildPlan, CommandId, Effect, StartFailure, TimerToken},
     intensity::Intensity,
     policy::{AutoShutdown, ChildId, ChildType, Restart, Shutdown, Strategy},
     strategy::StrategyMachine,
     strategy_model::{Model, Seen, Spec},
 };
 
-const PERIOD: Duration = Duration::from_secs(5);
+pub(super) const PERIOD: Duration = Duration::from_secs(5);
 
-fn id(number: usize) -> ChildId {
+pub(super) fn id(number: usize) -> ChildId {
     ChildId::new(number.to_string()).unwrap()
 }
 
-fn plan(number: usize, spec: Spec, shutdown: Shutdown) -> ChildPlan {
+pub(super) fn plan(number: usize, spec: Spec, shutdown: Shutdown) -> ChildPlan {
     let Spec { restart, significant } = spec;
     ChildPlan { id: id(number), restart, shutdown, significant, kind: ChildType::Worker }
 }
 
-fn plans(children: &[Spec], shutdown: Shutdown) -> Vec<ChildPlan> {
+pub(super) fn plans(children: &[Spec], shutdown: Shutdown) -> Vec<ChildPlan> {
     children.iter().enumerate().map(|(number, &spec)| plan(number, spec, shutdown)).collect()
 }
 
-fn pid(serial: u64) -> Pid {
+pub(super) fn pid(serial: u64) -> Pid {
     format!("<a.1.{serial}>").parse().unwrap()
 }
 
@@ -333,119 +333,4 @@ proptest! {
         prop_assert!(alive.is_empty(), "left behind: {:?} of {:?}", alive, machine);
         prop_assert_eq!(asked, answered, "each request is answered once");
     }
-}
-
-/// A machine of one child for each of `specs`, all of which run: as `<a.1.1>`, `<a.1.2>`, …
-fn up(strategy: Strategy, auto_shutdown: AutoShutdown, intensity: u32, specs: &[Spec]) -> StrategyMachine {
-    let plans = plans(specs, Shutdown::Forever);
-    let mut machine =
-        StrategyMachine::new(strategy, Intensity::new(intensity, PERIOD), None, plans).auto_shutdown(auto_shutdown);
-    machine.handle_start();
-    settle(&mut machine, 0);
-    machine
-}
-
-/// Lets every start succeed, as the next pids after `pids`; gives what else there was.
-fn settle(machine: &mut StrategyMachine, mut pids: u64) -> Vec<Effect> {
-    let mut others = Vec::new();
-    while let Some(effect) = machine.poll_effect() {
-        match effect {
-            Effect::Start { attempt, .. } => {
-                pids += 1;
-                machine.handle_started(attempt, pid(pids), Instant::now());
-            }
-            other => others.push(other),
-        }
-    }
-    others
-}
-
-const PERMANENT: Spec = Spec { restart: Restart::Permanent, significant: false };
-
-#[test]
-fn v7_a_node_that_is_lost_is_one_restart() {
-    let now = Instant::now();
-    let mut machine = up(Strategy::OneForOne, AutoShutdown::Never, 2, &[PERMANENT; 10]);
-    let ended = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Shutdown(_)));
-    for child in 1..=10 {
-        machine.handle_lost(&pid(child), now);
-        assert!(!ended(&settle(&mut machine, 9 + child)), "all ten go with their node");
-    }
-    for life in 2..=3 {
-        // The node is back, and takes another one down: that is the third.
-        machine.handle_node_up(&"a.2".parse().unwrap());
-        machine.handle_lost(&pid(9 + life), now);
-        assert_eq!(ended(&settle(&mut machine, 20 + life)), life == 3);
-    }
-}
-
-#[test]
-fn v7_a_move_is_no_restart_and_touches_nobody_else() {
-    let now = Instant::now();
-    for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
-        let mut machine = up(strategy, AutoShutdown::Never, 0, &[PERMANENT; 3]);
-        machine.handle_move(&id(1));
-        let effects = settle(&mut machine, 3);
-        assert!(matches!(&effects[..], [Effect::Report(Report::Moving { .. }), Effect::Shutdown(_)]), "{effects:?}");
-        machine.handle_down(&pid(2), ExitReason::Shutdown, now);
-        settle(&mut machine, 3);
-        let pids: Vec<Pid> = machine.children().filter_map(|child| child.pid.cloned()).collect();
-        assert_eq!(pids, [pid(1), pid(4), pid(3)], "{strategy:?}");
-        assert!(machine.children().all(|child| child.restarts == 0));
-    }
-}
-
-#[test]
-fn v7_a_child_that_is_stopped_while_it_moves_stays_stopped() {
-    let mut machine = up(Strategy::OneForOne, AutoShutdown::Never, 0, &[PERMANENT]);
-    machine.handle_move(&id(0));
-    machine.handle_stop_child(CommandId(1), &id(0));
-    machine.handle_down(&pid(1), ExitReason::Shutdown, Instant::now());
-    let effects = settle(&mut machine, 1);
-    assert!(matches!(effects.last(), Some(Effect::Answer { outcome: Ok(None), .. })), "{effects:?}");
-    assert!(machine.children().all(|child| child.pid.is_none()));
-}
-
-#[test]
-fn v5_a_significant_child_that_is_stopped_ends_nothing() {
-    let significant = Spec { restart: Restart::Transient, significant: true };
-    let now = Instant::now();
-    let mut machine = up(Strategy::OneForOne, AutoShutdown::AnySignificant, 0, &[significant, PERMANENT]);
-    machine.handle_stop_child(CommandId(1), &id(0));
-    machine.handle_down(&pid(1), ExitReason::Shutdown, now);
-    assert!(!settle(&mut machine, 2).iter().any(|effect| matches!(effect, Effect::Report(Report::AutoShutdown(_)))));
-    // By itself, it does.
-    machine.handle_restart_child(CommandId(2), &id(0));
-    settle(&mut machine, 2);
-    machine.handle_down(&pid(3), ExitReason::Normal, now);
-    let effects = settle(&mut machine, 3);
-    assert!(
-        effects.contains(&Effect::Report(Report::AutoShutdown(id(0)))) && effects.contains(&Effect::Shutdown(pid(2)))
-    );
-    machine.handle_down(&pid(2), ExitReason::Shutdown, now);
-    assert_eq!(settle(&mut machine, 3).last(), Some(&Effect::Ended(ExitReason::Shutdown)));
-}
-
-#[test]
-fn v5_who_cannot_be_significant_is_not_taken() {
-    let mut machine = up(Strategy::OneForOne, AutoShutdown::Never, 0, &[]);
-    for restart in [Restart::Permanent, Restart::Transient] {
-        machine.handle_add(CommandId(1), plan(1, Spec { restart, significant: true }, Shutdown::Kill));
-        let refused = settle(&mut machine, 0);
-        let insignificant =
-            |effect: &Effect| matches!(effect, Effect::Answer { outcome: Err(CommandError::Insignificant { .. }), .. });
-        assert!(matches!(&refused[..], [answer] if insignificant(answer)), "{refused:?}");
-    }
-}
-
-#[test]
-fn v1_dynamic_children_are_told_to_end_all_at_once() {
-    let mut machine = up(Strategy::SimpleOneForOne, AutoShutdown::Never, 0, &[]);
-    for child in 0..3 {
-        machine.handle_add(CommandId(1), plan(child, PERMANENT, Shutdown::Forever));
-        settle(&mut machine, child as u64);
-    }
-    machine.handle_stop(ExitReason::Shutdown);
-    let told: Vec<Effect> = (1..=3).map(|child| Effect::Shutdown(pid(child))).collect();
-    assert_eq!(settle(&mut machine, 3), told);
 }

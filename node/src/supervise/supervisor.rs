@@ -16,6 +16,9 @@ use crate::supervise::{
 /// The behaviour that is a supervisor.
 pub(super) const BEHAVIOUR: &str = "supervisor";
 
+/// Tells how the first start of all children went.
+pub(super) type FirstStart = oneshot::Receiver<Result<(), SupervisorError>>;
+
 /// Starts supervisors.
 #[derive(Debug)]
 pub struct Supervisor;
@@ -55,7 +58,7 @@ impl Supervisor {
         runtime: &Runtime,
         spec: SupervisorSpec,
         options: SpawnOptions,
-    ) -> Result<(Spawned<SupervisorMessage>, oneshot::Receiver<Result<(), SupervisorError>>), SupervisorError> {
+    ) -> Result<(Spawned<SupervisorMessage>, FirstStart), SupervisorError> {
         spec.check()?;
         let (tell, told) = oneshot::channel();
         let mut options = self::options(options);

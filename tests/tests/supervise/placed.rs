@@ -1,13 +1,17 @@
 //! Where children live (V7): by label, evenly, on the least loaded node; and what becomes of them when nodes come and go.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use rookery_node::{
     Node, NodeConfig,
     status::{NodeStatus, STATUS_NAME, Status},
     supervise::{ChildStatus, Placement, Strategy},
 };
-use rookery_runtime::{Context, ExitReason, Runtime};
+use rookery_runtime::{Context, Event, ExitReason, Received, Runtime};
 use rookery_tests::{
     DEADLINE,
     cluster::{impatient, meshed, node_config},
@@ -34,7 +38,7 @@ async fn told(runtime: &Runtime, wanted: impl Fn(&[NodeStatus]) -> bool) {
     let status = runtime.named::<Status>(STATUS_NAME.parse().unwrap());
     within("the nodes to tell of themselves", async {
         while !wanted(&status.call(Status::Nodes).await.unwrap()) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
@@ -55,7 +59,7 @@ async fn spread(family: &Family, wanted: &[usize]) {
             return;
         }
         assert!(start.elapsed() < DEADLINE, "{counts:?} is not {wanted:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -86,7 +90,7 @@ async fn by_label(in_a_client: bool) {
     };
     within("the child to wait for a node", async {
         while !waits(&family.child("disk").await.unwrap()) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
@@ -159,10 +163,18 @@ fn v7_a_lost_nodes_children_spread_over_those_that_are_left() {
         let family = Family::start(&s, spec).await;
         spread(&family, &[4, 4, 4]).await;
         journal.rest();
-        let down = rookery_tests::watch(&s, &w1.own_pid()).await;
+        let (tell, down) = tokio::sync::oneshot::channel();
+        let watcher = async move |mut context: Context<()>| {
+            context.monitor_nodes(true);
+            while !matches!(context.receive().await, Received::Event(Event::NodeDown { .. })) {}
+            tell.send(Instant::now()).unwrap();
+        };
+        s.spawn(watcher).unwrap();
         drop(w1);
-        drop(down);
+        let down = within("the node to be down", down).await.unwrap();
         spread(&family, &[6, 6]).await;
+        // A second is what is promised, where the machine is not busy with other tests.
+        assert!(down.elapsed() < Duration::from_secs(5), "{:?}", down.elapsed());
         let children = family.children().await;
         let moved: Vec<_> = children.iter().filter(|child| child.restarts == 1).collect();
         assert_eq!(moved.len(), 4);

@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test may stop where it fails.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_map::Entry};
 
 use rookery_protocol::{DirectoryUpdate, Group, Incarnation, NodeId, NodeName, Pid, ProcessName, Serial};
 
@@ -314,8 +314,8 @@ impl World {
             }
             return;
         }
-        if !node.asking.contains_key(&(pid.clone(), name.clone())) {
-            node.asking.insert((pid.clone(), name.clone()), arbiter.clone());
+        if let Entry::Vacant(asking) = node.asking.entry((pid.clone(), name.clone())) {
+            asking.insert(arbiter.clone());
             self.push(at, &arbiter, Packet::Claim(pid, name));
         }
     }

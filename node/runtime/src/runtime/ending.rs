@@ -1,0 +1,64 @@
+//! The end of a runtime: drained, shut down in good order, or lost.
+
+use std::sync::atomic::Ordering;
+
+use rookery_protocol::ExitReason;
+
+use super::Runtime;
+
+/// The end.
+impl Runtime {
+    /// Whether the runtime takes no processes any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
+
+    /// From now on no process is started for others; their requests answer `Draining` (R2).
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the runtime is draining.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire) || self.is_closed()
+    }
+
+    /// Takes no processes any more, and sends every process an exit signal with `reason`; then waits until all have
+    /// ended, or `grace` is over; what is left is killed.
+    pub async fn shut_down(&self, reason: ExitReason, grace: std::time::Duration) {
+        self.0.closed.store(true, Ordering::Release);
+        let own = self.own_pid();
+        for process in self.0.table.all() {
+            process.exit(&own, reason.clone());
+        }
+        let ended = tokio::time::timeout(grace, self.all_ended()).await;
+        if ended.is_err() {
+            tracing::warn!(left = self.process_count(), "processes did not end in time and are killed");
+        }
+        for process in self.0.table.all() {
+            process.exit(&own, ExitReason::Kill);
+        }
+        self.0.calls.fail_from(None);
+        self.fail_requests(None);
+    }
+
+    async fn all_ended(&self) {
+        // Shutting down is rare, and the table has no list of waiters for it.
+        while self.process_count() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+
+    /// The session, or the node, is gone for good: every process of it ends with `NoConnection`, which cannot be trapped here, since
+    /// the pids are gone.
+    pub fn session_lost(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        for process in self.0.table.all() {
+            process.end_now(ExitReason::NoConnection);
+        }
+        self.0.calls.fail_from(None);
+        self.fail_requests(None);
+    }
+}
