@@ -49,7 +49,7 @@ async fn commands_do_what_they_say_and_exit_zero_only_then() {
     assert!(cli.ok(&["call", "rookery:boot", "{\"Count\":null}"]).contains("\"active\":4"));
     assert!(cli.fails(&["call", "rookery:boot", "{\"StopChild\":\"kv\"}"]).contains("rookery:boot@one: refused"));
     // What nobody would start again is not for clients to end, whatever their policy.
-    for vital in ["rookery:boot", "rookery:node"] {
+    for vital in ["rookery:boot", "rookery:node", "rookery:status", "rookery:trees"] {
         assert!(cli.fails(&["kill", vital]).contains("is not for clients to end"));
     }
     assert!(cli.ok(&["send", "counter", "{\"Add\":1}", "--json"]).contains("\"target\":\"counter@one\""));

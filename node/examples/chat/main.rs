@@ -1,10 +1,11 @@
 //! A chat across pods: rooms are processes, who is in a room is a group, and a crash is noticed by nobody.
 //!
 //! ```text
-//!      chat-0                     chat-1                        chat-2
-//!  supervisor `rooms` ─ link ─▶ room `lobby` ─ every line ─▶ group chat#lobby: ann, bob, eve
-//!  scribe                       scribe      └─ every line ─▶ scribe of each pod
-//!  ann    eve: in a client      bob
+//!  chat-0                    chat-1                          chat-2
+//!  ann                       bob
+//!  eve, in a client          room `lobby` ── every line ──▶ group chat#lobby: ann, bob, eve
+//!  scribe                    scribe       └─ every line ──▶ scribe
+//!              supervisor `rooms`: of the cluster, on any of them
 //! ```
 //! What happens: three come in and talk; a bug ends the room, in the middle of it; the room's pod is lost, and one of the
 //! users with it. `cargo run -p rookery-node --example chat` tells it, and `cargo test` holds it to its word.
@@ -49,7 +50,7 @@ async fn main() -> Result<(), Failure> {
     pod::open_rooms(&front, &[LOBBY, "garden"]).await?;
 
     // Bob happens to be on the pod that his room is on.
-    let first_life = room_of(&front).await?;
+    let first_life = lobby(&front).await?;
     let at = others.iter().position(|pod| pod.node() == first_life.node()).ok_or("the lobby is on no pod")?;
     let client = pod::connect(&authority, "eve", &front).await?;
     let (ann, bob, eve) = (front.runtime().clone(), others[at].runtime().clone(), client.runtime());
@@ -67,7 +68,7 @@ async fn main() -> Result<(), Failure> {
     }
     say(&ann, LOBBY, "ann", "bob, your turn").await?;
     until_present(&eve, &["ann", "bob", "eve"]).await?;
-    let second_life = room_of(&front).await?;
+    let second_life = lobby(&front).await?;
     println!("the lobby was {first_life} and is {second_life}");
 
     // Its pod is lost, without a goodbye.
@@ -75,7 +76,7 @@ async fn main() -> Result<(), Failure> {
     until("the loss is noticed", || ann.nodes().len() == 2).await?;
     say(&eve, LOBBY, "eve", "where is bob?").await?;
     until_present(&ann, &["ann", "eve"]).await?;
-    println!("the lobby is {}", room_of(&front).await?);
+    println!("the lobby is {}", lobby(&front).await?);
 
     let seen = [read(&mut screens[0], 5).await?, read(&mut screens[2], 5).await?];
     for line in &seen[0] {
@@ -97,9 +98,11 @@ fn enter(runtime: &Runtime, name: &'static str) -> Result<mpsc::UnboundedReceive
     Ok(seen)
 }
 
-/// The process that the lobby is now.
-async fn room_of(runtime: &Runtime) -> Result<Pid, Failure> {
-    Ok(runtime.whereis_in_cluster(&room::name_of(LOBBY)?).await?.ok_or("there is no lobby")?)
+/// The process that the lobby is now, once there is one.
+async fn lobby(runtime: &Runtime) -> Result<Pid, Failure> {
+    let name = room::name_of(LOBBY)?;
+    until("there is a lobby", || runtime.holder_of_cluster_name(&name).is_some()).await?;
+    Ok(runtime.holder_of_cluster_name(&name).ok_or("the lobby has gone")?)
 }
 
 /// Waits until just these are in the lobby.

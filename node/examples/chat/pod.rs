@@ -5,13 +5,22 @@ use std::{net::SocketAddr, time::Duration};
 
 use rookery_client::{Client, ClientConfig};
 use rookery_node::{
-    Address, Behaviours, Node, NodeConfig, Runtime, Start,
+    Behaviours, Node, NodeConfig, Runtime,
+    json::Json,
     session::policy::{Pattern, Policy},
-    supervise::{ChildId, ChildSpec, ChildStart, Placement, Strategy, Supervisor, SupervisorMessage, SupervisorSpec},
+    supervise::{
+        ChildId, ChildSpec, ChildSpecData, ChildStart, ClusterSupervisor, Placement, Strategy, Supervisor,
+        SupervisorData, SupervisorSpec,
+    },
     tls::{Authority, Identity},
 };
+use serde_json::json;
 
-use crate::{Failure, room::Room, scribe::Scribe};
+use crate::{
+    Failure,
+    room::{Room, name_of},
+    scribe::Scribe,
+};
 
 /// How long the certificates hold.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -40,16 +49,19 @@ pub(crate) async fn start(
     Ok(node)
 }
 
-/// Opens rooms: a supervisor on this node, whose children live on pods that have rooms. When a room crashes it starts it
-/// again where it was, and elsewhere when its pod is lost. Should this node be lost, they end with it.
-pub(crate) async fn open_rooms(runtime: &Runtime, rooms: &[&str]) -> Result<Address<SupervisorMessage>, Failure> {
-    let mut spec = SupervisorSpec::new(Strategy::OneForOne).name("rooms".parse()?);
+/// Opens rooms: a supervisor of the cluster, whose children live on pods that have rooms. A room that crashes is started again
+/// where it was, and elsewhere when its pod is lost. When the supervisor's pod is lost another one runs it, and starts the
+/// rooms anew: those that were left have ended, since their links broke.
+pub(crate) async fn open_rooms(runtime: &Runtime, rooms: &[&str]) -> Result<(), Failure> {
+    let mut spec = SupervisorData::default();
     for room in rooms {
-        let start = Start::new("room".parse()?, &(*room).to_owned())?;
-        let with_rooms = Placement::Label([("rooms".to_owned(), "true".to_owned())].into());
-        spec = spec.child(ChildSpec::new(ChildId::new(*room)?, ChildStart::placed(start, with_rooms)));
+        let mut child = ChildSpecData::new(ChildId::new(*room)?, "room".parse()?);
+        child.arguments = Json(json!(room));
+        child.cluster_name = Some(name_of(room)?);
+        child.placement = Placement::Label([("rooms".to_owned(), "true".to_owned())].into());
+        spec.children.push(child);
     }
-    Ok(Supervisor::start(runtime, spec).await?)
+    Ok(ClusterSupervisor::start(runtime, "rooms".parse()?, spec).await?)
 }
 
 /// Connects a program outside the mesh to a pod.

@@ -4,21 +4,17 @@
 //! scribes. So a room that starts after a crash does what any room does that starts, and a crash is no case of its own:
 //!
 //! ```text
-//! init ─▶ takes its name in the cluster ─▶ asks the scribes what was said ─▶ watches its group ─▶ serves
+//! started, with its name in the cluster ─▶ asks the scribes what was said ─▶ watches its group ─▶ serves
 //! ```
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::collections::HashMap;
 
 use rookery_node::{
-    Address, Context, Event, ExitReason, GroupAddress, Pid, ProcessName, RegisterError, ReplyTo, RequestError, Server,
+    Address, Context, Event, ExitReason, GroupAddress, Pid, ProcessName, ReplyTo, Server,
     ask::Ask,
     protocol::{Group, ParseIdError},
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
 
 use crate::{
     scribe::{Lines, Scribes, keep},
@@ -27,12 +23,6 @@ use crate::{
 
 /// The longest text that a room takes, in bytes.
 const MAX_TEXT_BYTES: usize = 1_000;
-
-/// How long a room waits for its name. Whoever starts it waits meanwhile.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long to wait before it is tried again.
-const A_MOMENT: Duration = Duration::from_millis(20);
 
 /// Something that was said. Its number is one more than that of the line before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,8 +70,7 @@ impl Server for Room {
     type Arguments = String;
 
     async fn init(name: String, context: &mut Context<RoomMessage>) -> Result<Self, ExitReason> {
-        let (process_name, group) = (name_of(&name).map_err(failed)?, group_of(&name).map_err(failed)?);
-        take(&process_name, context).await?;
+        let group = group_of(&name).map_err(failed)?;
         let runtime = context.runtime().clone();
         let scribes = Scribes::new(&runtime).map_err(failed)?;
         let lines = scribes.recall(&name).await.map_err(failed)?;
@@ -141,18 +130,6 @@ impl Room {
         self.users.send(Heard::Line(line.clone())).await.map_err(failed)?;
         keep(&mut self.lines, line);
         Ok(number)
-    }
-}
-
-/// Takes the room's name. When a pod is lost, not all hear of it in the same moment: here, the room's former life may be taken
-/// for alive a little longer than where the supervisor is.
-async fn take(name: &ProcessName, context: &mut Context<RoomMessage>) -> Result<(), ExitReason> {
-    let start = Instant::now();
-    loop {
-        match context.register_in_cluster(name).await {
-            Err(RegisterError(RequestError::NameTaken { .. })) if start.elapsed() < PATIENCE => sleep(A_MOMENT).await,
-            outcome => return outcome.map_err(failed),
-        }
     }
 }
 
