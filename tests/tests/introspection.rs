@@ -14,11 +14,11 @@ use std::{
 
 use rookery_node::{
     ask::Ask,
-    system::{NodeInfo, ProcessDetails, ProcessList, ProcessQuery, SYSTEM_NAME, SortBy, System},
+    system::{NameQuery, NodeInfo, ProcessDetails, ProcessList, ProcessQuery, SYSTEM_NAME, SortBy, System},
 };
 use rookery_runtime::{
-    CallError, Context, Destination, ExitReason, MAX_TIES_TOLD, Pid, ProcessName, ProcessState, Received, Runtime,
-    SpawnOptions, Start,
+    CallError, Context, Destination, ExitReason, Group, MAX_TIES_TOLD, Pid, ProcessName, ProcessState, Received,
+    Runtime, SpawnOptions, Start,
 };
 use rookery_tests::{
     DEADLINE, Note, Puppet, eventually, fence,
@@ -45,6 +45,7 @@ asked_from_everywhere! {
     parents_are_told,
     what_lives_elsewhere_is_refused_with_where,
     a_node_tells_of_its_load,
+    names_and_groups_are_told_with_who_has_them,
 }
 
 rookery_tests::contract! {
@@ -226,6 +227,36 @@ async fn a_node_tells_of_its_load(a: &Runtime, b: &Runtime) {
     assert!(peer_after.received.signals > peer.received.signals && peer_after.received.bytes > peer.received.bytes);
     assert!(peer_after.sent_packets > 0 && !peer_after.lanes.is_empty());
     assert!(after.load.busy_us > before.load.busy_us);
+}
+
+async fn names_and_groups_are_told_with_who_has_them(a: &Runtime, b: &Runtime) {
+    let (far, group) = (Puppet::new(b), "chat#rooms".parse::<Group>().unwrap());
+    let (local, cluster) = (ProcessName::new("here").unwrap(), ProcessName::new("everywhere").unwrap());
+    b.register(&local, &far.pid).await.unwrap();
+    let (name, joined) = (cluster.clone(), group.clone());
+    let enter = far.run_async(move |context| {
+        Box::pin(async move {
+            context.register_in_cluster(&name).await.unwrap();
+            context.join(&joined).await.unwrap();
+        })
+    });
+    enter.await;
+    let query = |filter: &str| NameQuery { limit: 1, filter: filter.to_owned() };
+    let node = system(a, b);
+    let names = node.call_within(DEADLINE, |reply| System::Names(Ask::new(query("here"), reply))).await.unwrap();
+    assert_eq!((names.matching, names.names), (1, vec![(local.clone(), far.pid.clone())]));
+    let all = node.call_within(DEADLINE, |reply| System::Names(Ask::new(query(""), reply))).await.unwrap();
+    assert!(all.total > 1 && all.matching == all.total && all.names.len() == 1, "{all:?}");
+    let names =
+        node.call_within(DEADLINE, |reply| System::ClusterNames(Ask::new(query("every"), reply))).await.unwrap();
+    assert_eq!(names.names, [(cluster.clone(), far.pid.clone())]);
+    let groups = node.call_within(DEADLINE, |reply| System::Groups(Ask::new(query("rooms"), reply))).await.unwrap();
+    let told = &groups.groups[0];
+    assert_eq!((&told.group, told.members, &told.by_node[..]), (&group, 1, &[(b.node().name().clone(), 1)][..]));
+    let details = details(a, b, &far.pid).await;
+    assert_eq!((details.cluster_names, details.groups, details.info.names), (vec![cluster], vec![group], vec![local]));
+    let info = node_info(a, b).await;
+    assert_eq!((info.cluster_names, info.groups), (1, 1));
 }
 
 async fn whoever_lives_with_a_process_can_look_at_it(a: &Runtime, b: &Runtime) {
