@@ -111,6 +111,8 @@ async fn a4_a_call_waits_no_longer_than_whom_it_is_made_for(a: &Runtime, b: &Run
             report.send(by_hand.map(|_| 0)).unwrap();
             let many = context.runtime().multi_call(&[silent], LONG, Note::Ask).await;
             report.send(many[0].1.clone()).unwrap();
+            // Its end would be another outcome, a moment before whoever waits for it gives up.
+            std::future::pending::<()>().await;
         })
         .unwrap();
     let outcome = ask(a, &broker.pid().unwrap(), Duration::from_millis(100)).await.unwrap();
@@ -118,7 +120,6 @@ async fn a4_a_call_waits_no_longer_than_whom_it_is_made_for(a: &Runtime, b: &Run
     for _ in 0..3 {
         assert_eq!(within("a call in turn", reports.recv()).await.unwrap(), Err(CallError::Timeout));
     }
-    assert!(reports.recv().await.is_none());
     drop(silent);
 }
 
