@@ -153,7 +153,7 @@ async fn open_cafe(runtime: &Runtime) -> Result<(EventManager<u32>, Arc<AtomicU3
 
 /// All guests, four of them at the till at a time; gives how many cups were served.
 async fn visit(runtime: &Runtime, till: &Address<TillMessage>) -> Result<usize, Box<dyn Error>> {
-    let guests = TaskSupervisor::start(runtime, 100, SpawnOptions::new())?;
+    let guests = TaskSupervisor::start(runtime, 100, SpawnOptions::new()).await?;
     let cups = guests.map_concurrent(0..GUESTS, 4, |guest| {
         let till = till.clone();
         async move {

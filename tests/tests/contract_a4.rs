@@ -111,7 +111,7 @@ async fn a4_a_call_waits_no_longer_than_whom_it_is_made_for(a: &Runtime, b: &Run
             report.send(by_hand.map(|_| 0)).unwrap();
             let many = context.runtime().multi_call(&[silent], LONG, Note::Ask).await;
             report.send(many[0].1.clone()).unwrap();
-            // Its end would be an answer to who asked.
+            // Its end would be another outcome, a moment before whoever waits for it gives up.
             std::future::pending::<()>().await;
         })
         .unwrap();

@@ -254,7 +254,10 @@ async fn names_and_groups_are_told_with_who_has_them(a: &Runtime, b: &Runtime) {
     let told = &groups.groups[0];
     assert_eq!((&told.group, told.members, &told.by_node[..]), (&group, 1, &[(b.node().name().clone(), 1)][..]));
     let details = details(a, b, &far.pid).await;
-    assert_eq!((details.cluster_names, details.groups, details.info.names), (vec![cluster], vec![group], vec![local]));
+    assert_eq!(
+        (details.info.cluster_names, details.groups, details.info.names),
+        (vec![cluster], vec![group], vec![local])
+    );
     let info = node_info(a, b).await;
     assert_eq!((info.cluster_names, info.groups), (1, 1));
 }

@@ -258,7 +258,7 @@ async fn a_machine_is_told_what_the_system_tells(a: &Runtime, _: &Runtime) {
     let gate = gate(a, State::Closed).await;
     let other = Puppet::new(a);
     gate.send(Message::Monitor(other.pid.clone())).await.unwrap();
-    gate.call(Message::Log).await.unwrap();
+    log(&gate).await;
     other.end(ExitReason::Shutdown);
     logged(&gate, "down: shutdown").await;
 }

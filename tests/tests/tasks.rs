@@ -141,7 +141,7 @@ async fn a_task_that_does_not_yield_is_not_waited_for_longer_than_told(a: &Runti
 }
 
 async fn a_supervised_task_harms_nobody(a: &Runtime, _: &Runtime) {
-    let tasks = TaskSupervisor::start(a, 10, SpawnOptions::new()).unwrap();
+    let tasks = TaskSupervisor::start(a, 10, SpawnOptions::new()).await.unwrap();
     let owner = Puppet::new(a);
     let spawner = tasks.clone();
     let outcome = owner
@@ -160,7 +160,7 @@ async fn a_supervised_task_harms_nobody(a: &Runtime, _: &Runtime) {
 }
 
 async fn a_task_supervisor_is_bounded(a: &Runtime, _: &Runtime) {
-    let tasks = TaskSupervisor::start(a, 2, SpawnOptions::new()).unwrap();
+    let tasks = TaskSupervisor::start(a, 2, SpawnOptions::new()).await.unwrap();
     let (go, gate) = oneshot::channel::<()>();
     let mut first = tasks.spawn(async { gate.await.is_ok() }).unwrap();
     let second = tasks.spawn(pending::<()>()).unwrap();
@@ -179,7 +179,7 @@ async fn tasks_end_with_their_supervisor(a: &Runtime, _: &Runtime) {
     let parent = Puppet::new(a);
     let linked = SpawnOptions::new().link_to(&parent.pid);
     for (options, reason) in [(SpawnOptions::new(), ExitReason::Shutdown), (linked, ExitReason::Normal)] {
-        let tasks = TaskSupervisor::start(a, 5, options).unwrap();
+        let tasks = TaskSupervisor::start(a, 5, options).await.unwrap();
         let mut task = tasks.spawn(pending::<()>()).unwrap();
         if reason == ExitReason::Normal {
             parent.end(reason)
@@ -196,7 +196,7 @@ async fn tasks_end_with_their_supervisor(a: &Runtime, _: &Runtime) {
 }
 
 async fn many_tasks_run_so_many_at_a_time(a: &Runtime, _: &Runtime) {
-    let tasks = TaskSupervisor::start(a, 8, SpawnOptions::new()).unwrap();
+    let tasks = TaskSupervisor::start(a, 8, SpawnOptions::new()).await.unwrap();
     for (at_once, most) in [(3, 3), (100, 8), (0, 1)] {
         let (now, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let outcomes = tasks.map_concurrent(0..60_u64, at_once, |number| {

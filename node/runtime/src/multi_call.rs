@@ -67,12 +67,12 @@ impl Runtime {
             }
         }
         let mut outcomes = Vec::with_capacity(to.len());
-        let answers = async {
+        let all = async {
+            join_all(&mut unsent).await;
             for call in &calls {
                 outcomes.push(call.outcome().await);
             }
         };
-        let all = async { tokio::join!(join_all(&mut unsent), answers) };
         let in_time = timeout_at(now + timeout, all).await;
         if in_time.is_err() {
             let late = calls.iter().skip(outcomes.len());

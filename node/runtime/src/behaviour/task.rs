@@ -18,7 +18,7 @@ use std::{
 use rookery_protocol::{CallFailure, ExitReason, Pid};
 use thiserror::Error;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::timeout,
 };
 
@@ -165,7 +165,7 @@ pub enum TaskStartError {
 /// # use std::time::Duration;
 /// # use rookery_runtime::{Runtime, SpawnOptions, TaskSupervisor};
 /// # async fn example(runtime: &Runtime) -> Result<(), Box<dyn std::error::Error>> {
-/// let tasks = TaskSupervisor::start(runtime, 100, SpawnOptions::new())?;
+/// let tasks = TaskSupervisor::start(runtime, 100, SpawnOptions::new()).await?;
 /// // One that panics is an answer to who waits for it, and to nobody else.
 /// let mut risky = tasks.spawn(async { "17".parse::<u32>() })?;
 /// assert_eq!(risky.await_result(Duration::from_secs(5)).await?, Ok(17));
@@ -184,15 +184,18 @@ pub struct TaskSupervisor {
 }
 
 impl TaskSupervisor {
-    /// Starts one that has at most `limit` tasks at once. Linked with a parent, if `options` say so, it ends with it.
+    /// Starts one that has at most `limit` tasks at once, and waits for its first step. Linked with a parent, if `options`
+    /// say so, it ends with it.
     ///
     /// # Errors
     /// When the table of processes is full, the runtime shuts down, or the name cannot be had.
-    pub fn start(runtime: &Runtime, limit: usize, options: SpawnOptions) -> Result<Self, SpawnError> {
+    pub async fn start(runtime: &Runtime, limit: usize, options: SpawnOptions) -> Result<Self, SpawnError> {
+        let (ready, is_ready) = oneshot::channel::<()>();
         let options = options.label_or("task supervisor");
         let parent = options.parent().cloned();
         let spawned = runtime.spawn_with(options, async move |mut context: Context<()>| {
             context.trap_exits(true);
+            drop(ready);
             loop {
                 let Received::Event(Event::Exit { from, reason, linked }) = context.receive().await else { continue };
                 // Over a link, all but the parent's exits are those of tasks.
@@ -204,6 +207,8 @@ impl TaskSupervisor {
                 }
             }
         })?;
+        // Before it traps exits, its parent's end as `Normal` would pass it by.
+        drop(is_ready.await);
         let limit = limit.min(Semaphore::MAX_PERMITS);
         Ok(Self { runtime: runtime.clone(), pid: spawned.pid, limit, permits: Arc::new(Semaphore::new(limit)) })
     }

@@ -280,7 +280,6 @@ impl<M: Message> Process<M> {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
                 _ => state.receiver = Some(cx.waker().clone()),
             }
-            state.quiet = false;
             return Poll::Pending;
         }
         std::mem::swap(&mut state.queue, empty);
