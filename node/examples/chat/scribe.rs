@@ -1,6 +1,6 @@
 //! A scribe: writes down what is said in all rooms. Each pod has one and each hears everything, so that what was said is
-//! lost only with all pods at once. A room that starts asks them all; a scribe that starts learns from the others, so that
-//! pods can be replaced one after the other.
+//! lost only with all pods at once. A room that starts asks them all. Scribes that meet learn from each other, so pods can
+//! be replaced one after the other, and what was said on either side of a partition comes together when that has healed.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,7 +8,7 @@ use std::{
 };
 
 use rookery_node::{
-    Address, Context, ExitReason, GroupAddress, ReplyTo, RequestError, Runtime, Server,
+    Address, Context, Event, ExitReason, GroupAddress, ReplyTo, RequestError, Runtime, Server,
     ask::Ask,
     protocol::{Group, ParseIdError},
 };
@@ -43,11 +43,9 @@ impl Server for Scribe {
     type Arguments = ();
 
     async fn init((): (), context: &mut Context<ScribeMessage>) -> Result<Self, ExitReason> {
-        let scribes = Scribes::new(context.runtime()).map_err(failed)?;
-        let (own, others) = (context.address(), scribes.group.members().await.map_err(failed)?);
-        // What is said from here on is in its mailbox; what was said before it learns from the others, and serves meanwhile.
-        context.join(scribes.group.group()).await.map_err(failed)?;
-        context.spawn_link(async move |_: Context<()>| learn(&own, &others).await).map_err(failed)?;
+        let group = group().map_err(failed)?;
+        context.join(&group).await.map_err(failed)?;
+        context.watch_group(&group, true).await.map_err(failed)?;
         Ok(Self(HashMap::new()))
     }
 
@@ -59,19 +57,33 @@ impl Server for Scribe {
         }
         Ok(())
     }
-}
 
-/// Has a new scribe write down what the others know.
-async fn learn(scribe: &Address<ScribeMessage>, others: &[Address<ScribeMessage>]) {
-    for other in others {
-        // One that is lost meanwhile is one less: the rest know the same.
-        for room in other.call(ScribeMessage::Rooms).await.unwrap_or_default() {
-            let recall = |reply| ScribeMessage::Recall(Ask::new(room.clone(), reply));
-            for line in other.call(recall).await.unwrap_or_default().into_values() {
-                drop(scribe.send(ScribeMessage::Record { room: room.clone(), line }).await);
+    async fn event(&mut self, event: Event, context: &mut Context<ScribeMessage>) -> Result<(), ExitReason> {
+        let Event::Group(change) = event else { return Ok(()) };
+        for pid in change.joined {
+            if pid != *context.pid() {
+                // By a process of its own, since two that wait for each other would answer neither.
+                let (own, other) = (context.address(), context.runtime().address(pid));
+                context.spawn_link(async move |_: Context<()>| learn(&own, &other).await).map_err(failed)?;
             }
         }
+        Ok(())
     }
+}
+
+/// Has a scribe write down what another one knows; as much as it is told, should that one be lost meanwhile.
+async fn learn(scribe: &Address<ScribeMessage>, other: &Address<ScribeMessage>) {
+    for room in other.call(ScribeMessage::Rooms).await.unwrap_or_default() {
+        let recall = |reply| ScribeMessage::Recall(Ask::new(room.clone(), reply));
+        for line in other.call(recall).await.unwrap_or_default().into_values() {
+            drop(scribe.send(ScribeMessage::Record { room: room.clone(), line }).await);
+        }
+    }
+}
+
+/// All scribes. Not of the scope of rooms, which clients may join.
+fn group() -> Result<Group, ParseIdError> {
+    Group::new("chat-scribes")
 }
 
 /// Adds a line; the oldest goes when there are too many.
@@ -90,7 +102,7 @@ pub(crate) struct Scribes {
 
 impl Scribes {
     pub(crate) fn new(runtime: &Runtime) -> Result<Self, ParseIdError> {
-        Ok(Self { runtime: runtime.clone(), group: runtime.group(Group::scoped("chat", "scribes")?) })
+        Ok(Self { runtime: runtime.clone(), group: runtime.group(group()?) })
     }
 
     /// Has each of them write this down.
@@ -106,5 +118,32 @@ impl Scribes {
         let recall = |reply| ScribeMessage::Recall(Ask::new(room.to_owned(), reply));
         let known = self.runtime.multi_call(&self.group.members().await?, PATIENCE, recall).await;
         Ok(known.into_iter().filter_map(|(_, lines)| lines.ok()).flatten().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Failure, pod};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_scribe_that_starts_late_learns_what_was_said() -> Result<(), Failure> {
+        let authority = rookery_node::tls::Authority::create(&"chat".parse()?)?;
+        let first = pod::start(&authority, "first", None, true).await?;
+        let line = Line { number: 1, from: "ann".to_owned(), text: "hello".to_owned() };
+        Scribes::new(&first)?.record("lobby", &line).await?;
+        // Its scribe starts before it knows of the other pod.
+        let late = pod::start(&authority, "late", Some(first.listen_address()), true).await?;
+        let own = late.local_members(&group()?).pop().ok_or("a pod without a scribe")?;
+        let own = late.address::<ScribeMessage>(own);
+        let learned = async {
+            while own.call(|reply| ScribeMessage::Recall(Ask::new("lobby".to_owned(), reply))).await?
+                != [(1, line.clone())].into()
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(Duration::from_secs(30), learned).await?
     }
 }
