@@ -193,6 +193,13 @@ impl Runtime {
         state.groups.members(group).map(|members| members.nodes().cloned().collect()).unwrap_or_default()
     }
 
+    /// Waits until there is room for a message towards each node that has members of the group, or no connection to it.
+    pub async fn room_for_group(&self, group: &Group) {
+        for node in self.nodes_of_group(group) {
+            self.room(&Destination { node, to: Recipient::Group(group.clone()) }).await;
+        }
+    }
+
     /// The member at `number`, counted around.
     fn member(&self, group: &Group, number: usize) -> Option<Pid> {
         let state = self.directory().read();

@@ -203,6 +203,10 @@ impl Inbox for ClientInbox {
             }
         }
         if runtime.is_own(&signal.to) {
+            // What is for a group goes on from here to other nodes; see below.
+            if let Recipient::Group(group) = &signal.to.to {
+                runtime.room_for_group(group).await;
+            }
             runtime.receive(signal, None);
             return Ok(());
         }
