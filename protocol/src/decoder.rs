@@ -103,6 +103,11 @@ impl FrameDecoder {
         self.buffered
     }
 
+    /// Takes what has arrived behind the last frame: the rest of the stream is something else.
+    pub(crate) fn take_rest(&mut self) -> Bytes {
+        self.take(self.buffered)
+    }
+
     fn header(&mut self) -> Result<Option<Header>, WireError> {
         if self.header.is_none() && self.buffered >= FRAME_HEADER_BYTES {
             let bytes = self.take(FRAME_HEADER_BYTES);
