@@ -15,14 +15,18 @@ use std::{
 
 use quinn::{Connection, Endpoint};
 use rookery_runtime::{
-    Behaviours, Destination, NodeId, Runtime, RuntimeConfig, Uplink,
+    Behaviours, Destination, NodeId, Pid, Runtime, RuntimeConfig, Uplink,
     net::{
         control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
-        lanes::{Inbox, read_lanes, write_lane},
+        lanes::{Inbox, Incoming, read, write},
         outbound::Outbound,
         settings::ConnectionSettings,
     },
-    protocol::{ControlFrame, Signal, SignalBody, WireError, control::Goodbye, handshake::Agreement, handshake::Hello},
+    protocol::{
+        ControlFrame, Signal, SignalBody, WireError,
+        control::Goodbye,
+        handshake::{Agreement, Features, Hello},
+    },
     tls::{PeerIdentity, SERVER_NAME},
 };
 use tokio::{runtime::Handle, sync::watch};
@@ -95,7 +99,9 @@ pub(crate) async fn connect(
     };
     let node = agreement.peer.node.clone();
     let budget = settings.outbound_budget_bytes;
-    let outbound = Arc::new(Outbound::new(&node, &node, 1, budget, agreement.peer.max_message_bytes));
+    let outbound = Outbound::new(&node, &node, 1, budget, agreement.peer.max_message_bytes);
+    let bulk = agreement.features.has(Features::BULK);
+    let outbound = Arc::new(if bulk { outbound.with_bulk() } else { outbound });
     let config = RuntimeConfig {
         session: agreement.session,
         max_message_bytes: settings.max_message_bytes,
@@ -120,8 +126,15 @@ impl Session {
         let outbound = uplink.outbound.clone();
         let _ends = Ends { runtime: runtime.clone(), outbound: outbound.clone(), connection: connection.clone() };
         let inbox = Arc::new(SessionInbox { runtime: runtime.clone(), uplink: uplink.clone() });
-        let writing = write_lane(&connection, &outbound, 0);
-        let reading = read_lanes(&connection, &node, &node, agreement.peer.lanes.min(1), max_message_bytes, inbox);
+        let writing = write(&connection, &outbound);
+        let incoming = Incoming {
+            own: node.clone(),
+            peer: node,
+            lanes: agreement.peer.lanes.min(1),
+            max_message_bytes,
+            bulk: agreement.features.has(Features::BULK),
+        };
+        let reading = read(&connection, incoming, inbox);
         tokio::pin!(writing, reading);
         tokio::select! {
             ended = &mut reading => match ended {
@@ -180,6 +193,10 @@ struct SessionInbox {
 }
 
 impl Inbox for SessionInbox {
+    fn receiver(&self, to: &Destination) -> Option<Pid> {
+        self.runtime.receiver(to)
+    }
+
     async fn take(&self, signal: Signal) -> Result<(), WireError> {
         if !self.runtime.is_own(&signal.to) {
             let detail = "a client is sent what is for its own processes";

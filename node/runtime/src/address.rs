@@ -97,6 +97,18 @@ impl<M> SendError<M> {
     }
 }
 
+/// A message that was not sent, and how large it is when encoded, if it was: where there must be room for it.
+pub(crate) struct Unsent<M> {
+    pub(crate) error: SendError<M>,
+    pub(crate) body_bytes: usize,
+}
+
+impl<M> From<SendError<M>> for Unsent<M> {
+    fn from(error: SendError<M>) -> Self {
+        Self { error, body_bytes: 0 }
+    }
+}
+
 impl<M: Message> Address<M> {
     pub(crate) fn local(process: Arc<Process<M>>) -> Self {
         Self { target: Target::Local(process) }
@@ -148,11 +160,13 @@ impl<M: Message> Address<M> {
     pub(crate) async fn send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
         let mut message = message;
         loop {
-            message = match self.try_send_until(message, deadline) {
-                Err(SendError::Full { message }) => message,
-                done => return done,
+            let body_bytes;
+            (message, body_bytes) = match self.try_send_until(message, deadline) {
+                Ok(()) => return Ok(()),
+                Err(Unsent { error: SendError::Full { message }, body_bytes }) => (message, body_bytes),
+                Err(unsent) => return Err(unsent.error),
             };
-            self.room().await;
+            self.room(body_bytes).await;
         }
     }
 
@@ -164,19 +178,19 @@ impl<M: Message> Address<M> {
         }
     }
 
-    /// Waits until there may be room for a message.
-    pub(crate) async fn room(&self) {
+    /// Waits until there may be room for a message that takes so much when encoded.
+    pub(crate) async fn room(&self, body_bytes: usize) {
         let (runtime, to) = match &self.target {
             Target::Local(process) => return process.room().await,
             Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
         };
         if !runtime.is_own(to) {
-            return runtime.room(to).await;
+            return runtime.room(to, body_bytes).await;
         }
         let local = runtime.recipient(&to.to).and_then(|process| process.as_any().downcast::<Process<M>>().ok());
         match (local, runtime.client_of(&to.to)) {
             (Some(process), _) => process.room().await,
-            (None, Some(client)) => runtime.room(&client.into()).await,
+            (None, Some(client)) => runtime.room(&client.into(), body_bytes).await,
             // Whoever had the name has ended meanwhile; the next try finds out.
             (None, None) => {}
         }
@@ -187,20 +201,20 @@ impl<M: Message> Address<M> {
     /// # Errors
     /// As `send`, and [`SendError::Full`].
     pub fn try_send(&self, message: M) -> Result<(), SendError<M>> {
-        self.try_send_until(message, None)
+        self.try_send_until(message, None).map_err(|unsent| unsent.error)
     }
 
     /// What goes as bytes has the deadline in its [`ReplyTo`].
-    pub(crate) fn try_send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
+    pub(crate) fn try_send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), Unsent<M>> {
         let (runtime, to) = match &self.target {
-            Target::Local(process) => return push(process, message, deadline),
+            Target::Local(process) => return Ok(push(process, message, deadline)?),
             Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
         };
         if runtime.is_own(to) {
             return match runtime.recipient(&to.to) {
                 Some(process) => match process.clone().as_any().downcast::<Process<M>>() {
-                    Ok(process) => push(&process, message, deadline),
-                    Err(_) => runtime.send_as_bytes(&*process, message, Codec::Bincode),
+                    Ok(process) => Ok(push(&process, message, deadline)?),
+                    Err(_) => Ok(runtime.send_as_bytes(&*process, message, Codec::Bincode)?),
                 },
                 None => match runtime.client_of(&to.to) {
                     Some(pid) => runtime.send_remote(&pid.into(), message, Codec::Bincode),

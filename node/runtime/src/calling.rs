@@ -105,7 +105,7 @@ impl Runtime {
     pub async fn send_payload(&self, to: &Destination, payload: Payload) -> Result<(), CallError> {
         let to = &self.resolved(to.clone());
         self.check_size(to, &payload)?;
-        self.room_if_remote(to).await;
+        self.room_if_remote(to, payload.body.len()).await;
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let body = SignalBody::Message { payload, reply: None, deadline_ms: None };
         self.signal(Signal { from, to: to.clone(), body });
@@ -128,7 +128,7 @@ impl Runtime {
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let reply = self
             .call_slot(Callee::Other(to), timeout, async |slot: &Arc<Slot<RawReply>>| {
-                self.room_if_remote(to).await;
+                self.room_if_remote(to, payload.body.len()).await;
                 let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
                 slot.set_call(call);
                 let reply = Some(ReplyRoute { to: from.clone(), call });
@@ -158,11 +158,11 @@ impl Runtime {
         Ok(())
     }
 
-    async fn room_if_remote(&self, to: &Destination) {
+    async fn room_if_remote(&self, to: &Destination, body_bytes: usize) {
         if !self.is_own(to)
             && let Some(connection) = self.connection(to)
         {
-            connection.room().await;
+            connection.room(body_bytes).await;
         }
     }
 }

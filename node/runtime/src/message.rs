@@ -74,13 +74,14 @@ pub(crate) struct Decoding {
 /// What scratch space a thread keeps between messages; a larger message's is given back.
 const SCRATCH_KEPT_BYTES: usize = 64 * 1024;
 
-/// Encodes `message` in the thread's scratch space and hands the bytes to `then`, with the reply that it carries.
+/// Encodes `message` in the thread's scratch space and hands the bytes to `then`, which may take them, with the reply
+/// that it carries.
 pub(crate) fn encode<T: Message, R>(
     message: &T,
     codec: Codec,
     runtime: &Runtime,
     to: &Destination,
-    then: impl FnOnce(&[u8], Option<&Carried>) -> R,
+    then: impl FnOnce(&mut Vec<u8>, Option<&Carried>) -> R,
 ) -> Result<R, CodecError> {
     let mut scratch = SCRATCH.take();
     scratch.clear();
@@ -88,7 +89,7 @@ pub(crate) fn encode<T: Message, R>(
     let outer = ENCODING.replace(Some(scope));
     let encoded = append(message, codec, &mut scratch);
     let scope = ENCODING.replace(outer);
-    let result = encoded.map(|()| then(&scratch, scope.and_then(|scope| scope.reply).as_ref()));
+    let result = encoded.map(|()| then(&mut scratch, scope.and_then(|scope| scope.reply).as_ref()));
     if scratch.capacity() <= SCRATCH_KEPT_BYTES {
         SCRATCH.set(scratch);
     }
@@ -105,8 +106,13 @@ pub(crate) fn to_payload<T: Message>(
     encode(message, codec, runtime, to, |bytes, _| Payload {
         tag: Tag::from_static(tag_of::<T>()),
         codec,
-        body: Bytes::copy_from_slice(bytes),
+        body: taken(bytes),
     })
+}
+
+/// The encoded bytes as a body: a small one is copied, so that the scratch space stays; a large one is taken.
+pub(crate) fn taken(bytes: &mut Vec<u8>) -> Bytes {
+    if bytes.len() <= SCRATCH_KEPT_BYTES { Bytes::copy_from_slice(bytes) } else { Bytes::from(std::mem::take(bytes)) }
 }
 
 fn append<T: Serialize>(message: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {

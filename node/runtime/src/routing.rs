@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use rookery_protocol::{
     CallFailure, Codec, Destination, ExitReason, NodeId, Payload, Pid, Recipient, ReplyRoute, Serial, Signal,
     SignalBody, Tag,
@@ -13,9 +12,9 @@ use rookery_protocol::{
 use tokio::time::Instant;
 
 use crate::{
-    address::SendError,
+    address::{SendError, Unsent},
     message::{self, Message, tag_of},
-    net::outbound::{NotTaken, Outbound},
+    net::outbound::{Body, NotTaken, Outbound},
     process::{AnyProcess, current, event::Event},
     reply::{RemoteReply, dropping},
     runtime::Runtime,
@@ -100,6 +99,17 @@ impl Runtime {
                 None => to,
             },
             _ => to,
+        }
+    }
+
+    /// The process that gets what is sent there just now; `None` if that may be any.
+    #[must_use]
+    pub fn receiver(&self, to: &Destination) -> Option<Pid> {
+        match &to.to {
+            Recipient::Serial(serial) => Some(Pid::new(to.node.clone(), *serial)),
+            Recipient::Name(name) if to.node == *self.node() => self.whereis_here(name),
+            Recipient::ClusterName(name) => self.holder(name),
+            Recipient::Name(_) | Recipient::Group(_) => None,
         }
     }
 
@@ -348,12 +358,7 @@ impl Runtime {
     }
 
     /// A typed message to another node or client, if there is room.
-    pub(crate) fn send_remote<M: Message>(
-        &self,
-        to: &Destination,
-        message: M,
-        codec: Codec,
-    ) -> Result<(), SendError<M>> {
+    pub(crate) fn send_remote<M: Message>(&self, to: &Destination, message: M, codec: Codec) -> Result<(), Unsent<M>> {
         let Some(connection) = self.connection(to) else {
             self.undeliverable(to, message);
             return Ok(());
@@ -364,22 +369,23 @@ impl Runtime {
             let deadline_ms = reply.and_then(|reply| reply.deadline).map(|at| self.clock().left_ms(at, Instant::now()));
             let reply = reply.map(|reply| &reply.route);
             let head = MessageHead { from: &from, to, tag: tag.as_bytes(), codec, reply, deadline_ms };
-            (connection.push_message(&head, body), body.len())
+            let bytes = body.len();
+            (connection.push_message(&head, Body::Encoded(body)), bytes)
         });
         match pushed {
             Ok((Ok(()), _)) => {
                 dropping::within(dropping::Mode::Sent, message);
                 Ok(())
             }
-            Ok((Err(NotTaken::Full), _)) => Err(SendError::Full { message }),
+            Ok((Err(NotTaken::Full), body_bytes)) => Err(Unsent { error: SendError::Full { message }, body_bytes }),
             Ok((Err(NotTaken::TooLarge), bytes)) => {
-                Err(SendError::TooLarge { bytes, limit: connection.max_message_bytes(), message })
+                Err(SendError::TooLarge { bytes, limit: connection.max_message_bytes(), message }.into())
             }
             Ok((Err(NotTaken::Closed), _)) => {
                 self.undeliverable(to, message);
                 Ok(())
             }
-            Err(detail) => Err(SendError::Encode { detail, message }),
+            Err(detail) => Err(SendError::Encode { detail, message }.into()),
         }
     }
 
@@ -392,7 +398,7 @@ impl Runtime {
         codec: Codec,
     ) -> Result<(), SendError<M>> {
         let encoded = message::encode(&message, codec, self, &to.pid().into(), |body, reply| {
-            let payload = Payload { tag: Tag::from_static(tag_of::<M>()), codec, body: Bytes::copy_from_slice(body) };
+            let payload = Payload { tag: Tag::from_static(tag_of::<M>()), codec, body: message::taken(body) };
             (payload, reply.map(|reply| (reply.route.clone(), reply.deadline)))
         });
         match encoded {
@@ -407,11 +413,11 @@ impl Runtime {
         }
     }
 
-    /// Waits until there is room for messages towards `to`, or no connection to there.
-    pub async fn room(&self, to: &Destination) {
+    /// Waits until there is room for a message of that size towards `to`, or no connection to there.
+    pub async fn room(&self, to: &Destination, body_bytes: usize) {
         // Without a connection the next try is not full, but undeliverable.
         if let Some(connection) = self.connection(to) {
-            connection.room().await;
+            connection.room(body_bytes).await;
         }
     }
 

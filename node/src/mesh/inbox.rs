@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rookery_protocol::{Recipient, Signal, SignalBody, WireError};
+use rookery_protocol::{Destination, Pid, Recipient, Signal, SignalBody, WireError};
 use rookery_runtime::{
     Runtime,
     net::{lanes::Inbox, outbound::Traffic},
@@ -49,6 +49,10 @@ impl Inbox for PeerInbox {
             self.runtime.signal(signal);
         }
         Ok(())
+    }
+
+    fn receiver(&self, to: &Destination) -> Option<Pid> {
+        self.runtime.receiver(to)
     }
 
     fn arrived(&self, more: Traffic) {

@@ -13,14 +13,15 @@ use std::sync::{
 
 use quinn::Connection;
 use rookery_protocol::{
-    ControlFrame, NodeId, Pid, Recipient, ReplyRoute, Serial, SessionId, Signal, SignalBody, WireError,
-    control::Goodbye, handshake::Agreement,
+    ControlFrame, Destination, NodeId, Pid, Recipient, ReplyRoute, Serial, SessionId, Signal, SignalBody, WireError,
+    control::Goodbye,
+    handshake::{Agreement, Features},
 };
 use rookery_runtime::{
     Runtime, Unreachable,
     net::{
         control::{ConnectionError, Control},
-        lanes::{Inbox, read_lanes, write_lane},
+        lanes::{Inbox, Incoming, read, write},
         outbound::{Outbound, Tap},
     },
 };
@@ -70,6 +71,7 @@ pub(crate) fn open(mesh: &Arc<Mesh>, new: NewClient) {
     let budget = mesh.settings.outbound_budget_bytes.min(CLIENT_BUDGET_BYTES);
     // One lane: the client's signals, and the news of nodes, keep one order.
     let outbound = Outbound::new(mesh.own(), mesh.own(), 1, budget, agreement.peer.max_message_bytes);
+    let outbound = if agreement.features.has(Features::BULK) { outbound.with_bulk() } else { outbound };
     let outbound = Arc::new(outbound.tapped(EdgeTap(edges.clone())));
     let client = Arc::new(Client { session, name, outbound, connection, edges });
     mesh.peers.insert_client(client.clone());
@@ -97,16 +99,16 @@ async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreeme
     let policy = policy_of(&mesh.policies, &mesh.default_policy, &client.name).clone();
     let inbox =
         Arc::new(ClientInbox { mesh: mesh.clone(), client: client.clone(), policy, refused: AtomicU64::new(0) });
-    let writing = write_lane(&client.connection, &client.outbound, 0);
-    let reading = read_lanes(
-        &client.connection,
-        mesh.own(),
-        mesh.own(),
+    let writing = write(&client.connection, &client.outbound);
+    let incoming = Incoming {
+        own: mesh.own().clone(),
+        peer: mesh.own().clone(),
         // Whatever it says: each lane has tables and a message under way, and its signals have one order.
-        agreement.peer.lanes.min(1),
-        mesh.settings.max_message_bytes,
-        inbox,
-    );
+        lanes: agreement.peer.lanes.min(1),
+        max_message_bytes: mesh.settings.max_message_bytes,
+        bulk: agreement.features.has(Features::BULK),
+    };
+    let reading = read(&client.connection, incoming, inbox);
     tokio::pin!(writing, reading);
     tokio::select! {
         ended = &mut reading => match ended {
@@ -161,6 +163,10 @@ struct ClientInbox {
 }
 
 impl Inbox for ClientInbox {
+    fn receiver(&self, to: &Destination) -> Option<Pid> {
+        self.mesh.runtime.receiver(to)
+    }
+
     async fn take(&self, signal: Signal) -> Result<(), WireError> {
         let runtime: &Runtime = &self.mesh.runtime;
         let own: &NodeId = self.mesh.own();
@@ -205,14 +211,14 @@ impl Inbox for ClientInbox {
         if runtime.is_own(&signal.to) {
             // What is for a group goes on from here to other nodes; see below.
             if let Recipient::Group(group) = &signal.to.to {
-                runtime.room_for_group(group).await;
+                runtime.room_for_group(group, signal.body.payload_bytes()).await;
             }
             runtime.receive(signal, None);
             return Ok(());
         }
         // A node that is slow holds up this client, which its own connection then tells to wait; with whatever it sends, or
         // a flood of what does not wait would have that node given up.
-        runtime.room(&signal.to).await;
+        runtime.room(&signal.to, signal.body.payload_bytes()).await;
         runtime.signal(signal);
         Ok(())
     }

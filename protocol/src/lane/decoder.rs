@@ -198,11 +198,7 @@ impl LaneDecoder {
     }
 
     /// Where an answer is awaited, and how long.
-    fn message_head(
-        &self,
-        frame: &Frame,
-        fields: &mut Fields,
-    ) -> Result<(Option<ReplyRoute>, Option<u32>), WireError> {
+    fn message_head(&self, frame: &Frame, fields: &mut Fields) -> Result<(Option<ReplyRoute>, Option<u32>), WireError> {
         let reply = if frame.flags & HAS_REPLY != 0 {
             let node = self.node(fields.u16("reply node")?, End::From)?.clone();
             let serial = Serial(fields.u64("reply serial")?);

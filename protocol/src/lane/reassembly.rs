@@ -180,9 +180,5 @@ impl Reassembly {
 
 /// What a held signal takes.
 fn size(signal: &Signal) -> usize {
-    let payload = match &signal.body {
-        SignalBody::Message { payload, .. } | SignalBody::Reply { outcome: Ok(payload), .. } => payload.body.len(),
-        _ => 0,
-    };
-    size_of::<Entry>() + payload
+    size_of::<Entry>() + signal.body.payload_bytes()
 }

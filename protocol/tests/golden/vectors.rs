@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use rookery_protocol::{
     CallFailure, CallId, Codec, ControlFrame, Destination, DirectoryUpdate, ExitReason, Group, GroupChange, NodeId,
-    Payload, Pid, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Stamp, Tag, Ticket, TicketNumber, UnlinkId,
+    Payload, Pid, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Stamp, Tag, Ticket, TicketNumber,
+    UnlinkId,
     control::{Goodbye, PeerAddresses},
     handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},

@@ -1,12 +1,13 @@
 //! Connections: what a mesh of nodes and a client have in common on the wire.
 //!
 //! ```text
-//! senders ─▶ Outbound (lanes, budget) ─▶ write_lane ─▶ QUIC ─▶ read_lane ─▶ Inbox
+//! senders ─▶ Outbound (lanes, bulk, budgets) ─▶ write ─▶ QUIC ─▶ read ─▶ Inbox
 //!            control: handshake, addresses, goodbye ─▶ QUIC ─▶ control
 //! ```
 //! Everything but the filling of `Outbound` runs on the I/O thread. Who is dialled, and which connection is kept, is
 //! decided elsewhere.
 
+pub mod bulk;
 pub mod control;
 pub mod io_thread;
 pub mod lanes;

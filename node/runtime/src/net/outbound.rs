@@ -21,7 +21,10 @@ use rookery_protocol::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::sync::lock;
+use crate::{
+    net::bulk::{BULK_BYTES, BulkQueue},
+    sync::lock,
+};
 
 /// A body from this size on is handed to the writer as it is; smaller ones are copied behind their heads, so that many
 /// of them make one write.
@@ -50,6 +53,8 @@ pub struct Outbound {
     max_message_bytes: usize,
     /// Senders that wait for room.
     room: Notify,
+    /// Bodies that go apart, where the peer takes that.
+    bulk: Option<BulkQueue>,
     /// Told when a lane is given up.
     gave_up: Notify,
     /// Own processes with ties over this connection; `None` once it is closed.
@@ -101,6 +106,35 @@ struct LaneState {
     closed: bool,
     /// The lane cannot name one more node: the connection has to be made anew.
     broken: Option<GiveUp>,
+}
+
+/// The body of a message that is queued.
+#[derive(Debug)]
+pub enum Body<'a> {
+    /// Just encoded; a large one is taken.
+    Encoded(&'a mut Vec<u8>),
+    /// Sent to others as well.
+    Shared(&'a Bytes),
+}
+
+impl Body<'_> {
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Encoded(body) => body,
+            Self::Shared(body) => body,
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        match self {
+            Self::Encoded(body) => Bytes::from(std::mem::take(*body)),
+            Self::Shared(body) => body.clone(),
+        }
+    }
 }
 
 /// Why a signal was not taken.
@@ -160,10 +194,30 @@ impl Outbound {
             tap: None,
             max_message_bytes,
             room: Notify::new(),
+            bulk: None,
             gave_up: Notify::new(),
             interested: Mutex::new(Some(HashSet::new())),
             closed: AtomicBool::new(false),
         }
+    }
+
+    /// With bodies of more than [`BULK_BYTES`] on streams of their own (S4): the peer has [`Features::BULK`] as well.
+    ///
+    /// [`Features::BULK`]: rookery_protocol::handshake::Features::BULK
+    #[must_use]
+    pub fn with_bulk(mut self) -> Self {
+        self.bulk = Some(BulkQueue::new(self.budget));
+        self
+    }
+
+    /// Bodies that go apart, where the peer takes that.
+    pub(crate) fn bulk(&self) -> Option<&BulkQueue> {
+        self.bulk.as_ref()
+    }
+
+    /// Where a body of that size waits; `None`: on its lane.
+    fn apart(&self, body_bytes: usize) -> Option<&BulkQueue> {
+        self.bulk.as_ref().filter(|_| body_bytes > BULK_BYTES)
     }
 
     /// With `tap` told of what is queued.
@@ -191,10 +245,10 @@ impl Outbound {
         self.max_message_bytes
     }
 
-    /// Bytes that wait to be written.
+    /// Bytes that wait to be written, on lanes and apart.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.queued.load(Ordering::Relaxed) + self.bulk.as_ref().map_or(0, BulkQueue::queued_bytes)
     }
 
     /// What can be told about each lane.
@@ -213,7 +267,7 @@ impl Outbound {
     /// # Errors
     /// Gives the signal back when the connection is closed, or its payload too large.
     pub fn push(&self, signal: Signal) -> Result<(), (NotTaken, Box<Signal>)> {
-        if payload_bytes(&signal.body) > self.max_message_bytes {
+        if signal.body.payload_bytes() > self.max_message_bytes {
             return Err((NotTaken::TooLarge, Box::new(signal)));
         }
         let mut state = lock(&self.lane(signal.from.serial()).state);
@@ -222,12 +276,27 @@ impl Outbound {
         }
         let state = &mut *state;
         let before = state.batch.len();
-        if self.queued.load(Ordering::Relaxed) > self.limit {
+        if self.queued_bytes() > self.limit {
             self.give_up(state, before, GiveUp::TooSlow { bytes: self.limit });
             return Err((NotTaken::Closed, Box::new(signal)));
         }
         if let Some(tap) = &self.tap {
             tap.signal(&signal);
+        }
+        let payload = match &signal.body {
+            SignalBody::Message { payload, .. } | SignalBody::Reply { outcome: Ok(payload), .. } => Some(payload),
+            _ => None,
+        };
+        if let Some((payload, queue)) = payload.and_then(|it| Some((it, self.apart(it.body.len())?))) {
+            let ticket = queue.ticket(payload.body.len());
+            match state.encoder.ticketed(&signal, ticket, &mut state.batch) {
+                Ok(()) => {
+                    queue.push(ticket.number, payload.body.clone());
+                    self.queued_more(state, before, None);
+                }
+                Err(error) => self.give_up(state, before, error.into()),
+            }
+            return Ok(());
         }
         let apart = match &signal.body {
             SignalBody::Message { payload, reply, deadline_ms } if payload.body.len() >= APART_BYTES => {
@@ -251,15 +320,16 @@ impl Outbound {
         Ok(())
     }
 
-    /// Queues a message whose payload is `body`, if there is room.
+    /// Queues a message, if there is room. A large body is not copied.
     ///
     /// # Errors
-    /// When the connection is closed, its budget used up, or the payload too large.
-    pub fn push_message(&self, head: &MessageHead<'_>, body: &[u8]) -> Result<(), NotTaken> {
-        if body.len() > self.max_message_bytes {
+    /// When the connection is closed, its budget used up, or the payload too large; `body` is as it was then.
+    pub fn push_message(&self, head: &MessageHead<'_>, mut body: Body<'_>) -> Result<(), NotTaken> {
+        let body_bytes = body.len();
+        if body_bytes > self.max_message_bytes {
             return Err(NotTaken::TooLarge);
         }
-        if !self.has_room() {
+        if !self.has_room(body_bytes) {
             return Err(NotTaken::Full);
         }
         let mut state = lock(&self.lane(head.from.serial()).state);
@@ -271,11 +341,22 @@ impl Outbound {
             tap.call(*to, reply);
         }
         let before = state.batch.len();
-        match state.encoder.message_head(head, body.len(), &mut state.batch) {
+        if let Some(queue) = self.apart(body_bytes) {
+            let ticket = queue.ticket(body_bytes);
+            match state.encoder.message_ticket(head, ticket, &mut state.batch) {
+                Ok(()) => {
+                    queue.push(ticket.number, body.take());
+                    self.queued_more(state, before, None);
+                }
+                Err(error) => self.give_up(state, before, error.into()),
+            }
+            return Ok(());
+        }
+        match state.encoder.message_head(head, body_bytes, &mut state.batch) {
             Ok(()) => {
-                let apart = (body.len() >= APART_BYTES).then(|| Bytes::copy_from_slice(body));
+                let apart = (body_bytes >= APART_BYTES).then(|| body.take());
                 if apart.is_none() {
-                    state.batch.extend_from_slice(body);
+                    state.batch.extend_from_slice(body.bytes());
                 }
                 self.queued_more(state, before, apart);
             }
@@ -331,18 +412,30 @@ impl Outbound {
         &self.lanes[hash as usize % self.lanes.len()]
     }
 
-    fn has_room(&self) -> bool {
+    fn lanes_have_room(&self) -> bool {
         self.queued.load(Ordering::Relaxed) < self.budget
     }
 
-    /// Waits until there is room within the budget, or the connection is closed.
-    pub async fn room(&self) {
+    /// Whether a message with a body of that size is taken now.
+    fn has_room(&self, body_bytes: usize) -> bool {
+        match self.apart(body_bytes) {
+            // What waits apart holds up nobody else, and nobody else holds it up; but for its ticket.
+            Some(queue) => queue.has_room() && self.lanes_have_room(),
+            None => self.lanes_have_room(),
+        }
+    }
+
+    /// Waits until there is room for a message with a body of that size, or the connection is closed.
+    pub async fn room(&self, body_bytes: usize) {
         loop {
             let room = self.room.notified();
-            if self.has_room() || self.is_closed() {
-                return;
+            if self.lanes_have_room() || self.is_closed() {
+                break;
             }
             room.await;
+        }
+        if let Some(queue) = self.apart(body_bytes) {
+            queue.room(|| self.is_closed()).await;
         }
     }
 
@@ -374,7 +467,7 @@ impl Outbound {
     /// Tells that so many bytes have been handed to the connection, so that there is room for others.
     pub fn written(&self, bytes: usize) {
         self.queued.fetch_sub(bytes.min(self.queued.load(Ordering::Relaxed)), Ordering::Relaxed);
-        if self.has_room() {
+        if self.lanes_have_room() {
             self.room.notify_waiters();
         }
     }
@@ -403,6 +496,9 @@ impl Outbound {
                 writer.wake();
             }
         }
+        if let Some(queue) = &self.bulk {
+            queue.finish();
+        }
     }
 
     /// The processes that had ties over this connection when it was lost. Closes it.
@@ -412,6 +508,9 @@ impl Outbound {
         let interested = lock(&self.interested).take().unwrap_or_default();
         self.closed.store(true, Ordering::Release);
         self.room.notify_waiters();
+        if let Some(queue) = &self.bulk {
+            queue.finish();
+        }
         interested
     }
 
@@ -425,15 +524,6 @@ impl Outbound {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
-    }
-}
-
-/// The size of what a signal carries. The peer takes a larger one than it said for the end of the connection.
-fn payload_bytes(body: &SignalBody) -> usize {
-    match body {
-        SignalBody::Message { payload, .. } | SignalBody::Reply { outcome: Ok(payload), .. } => payload.body.len(),
-        SignalBody::Request { body, .. } => body.spawn().map_or(0, |spawn| spawn.arguments.body.len()),
-        _ => 0,
     }
 }
 

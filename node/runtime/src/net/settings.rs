@@ -8,6 +8,8 @@ use std::{sync::Arc, time::Duration};
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 use rookery_protocol::limits;
 
+use crate::net::bulk::MAX_BULK_STREAMS;
+
 /// Settings of connections. The defaults serve on loopback and between pods.
 #[derive(Debug, Clone)]
 pub struct ConnectionSettings {
@@ -65,7 +67,7 @@ impl ConnectionSettings {
             .send_window(u64::from(CONNECTION_WINDOW_BYTES))
             // One control stream; whatever else a stranger opens is refused by QUIC itself.
             .max_concurrent_bidi_streams(VarInt::from_u32(1))
-            .max_concurrent_uni_streams(VarInt::from_u32(limits::MAX_LANES as u32))
+            .max_concurrent_uni_streams(VarInt::from_u32((limits::MAX_LANES + MAX_BULK_STREAMS) as u32))
             .datagram_receive_buffer_size(None);
         Arc::new(transport)
     }
