@@ -4,7 +4,7 @@
 // A test says what it expects by failing.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rookery_node::{Node, NodeConfig};
 use rookery_runtime::{Address, Context, Destination, ExitReason, ProcessName, Received, Runtime};
@@ -154,9 +154,12 @@ async fn s4_a_large_answer_arrives_whole(a: &Runtime, b: &Runtime) {
     }
 }
 
-/// A body that takes this path some seconds.
-const SLOW: Path = Path { delay: Duration::from_millis(5), bytes_per_s: Some(3_000_000) };
-const HUGE: usize = 12_000_000;
+/// A path, and a body that takes it four seconds.
+const SLOW: Path = Path { delay: Duration::from_millis(5), bytes_per_s: Some(750_000) };
+const HUGE: usize = 3_000_000;
+
+/// In which what goes past it is answered.
+const SOON: Duration = Duration::from_secs(2);
 
 fn roomy(config: &mut NodeConfig) {
     config.connections.max_message_bytes = 16 * 1024 * 1024;
@@ -181,6 +184,7 @@ async fn goes_past(a: &Runtime, b: &Runtime) {
     let (huge, echo) = (a.address::<Note>(&receiver.pid), a.address::<Note>(spawn_echo(b).destination()));
     let behind = huge.clone();
     sender.run_async(move |_| Box::pin(async move { huge.send(Note::Bytes(vec![5; HUGE])).await.unwrap() })).await;
+    let since = Instant::now();
     for puppet in [&sender, &other] {
         let echo = echo.clone();
         let answered = puppet
@@ -196,8 +200,9 @@ async fn goes_past(a: &Runtime, b: &Runtime) {
             .await;
         assert_eq!(answered, 21);
     }
+    assert!(since.elapsed() < SOON, "six calls past the huge message took {:?}", since.elapsed());
     sender.run_async(move |_| Box::pin(async move { behind.send(Note::Number(1)).await.unwrap() })).await;
-    assert!(receiver.try_next().is_none(), "twelve megabytes have not arrived on this path yet");
+    assert!(receiver.try_next().is_none(), "so much has not arrived on this path yet");
     let arrived = receiver.next().await;
     assert!(matches!(arrived, Received::Message(Note::Bytes(bytes)) if bytes.len() == HUGE));
     assert_eq!(receiver.number().await, 1, "what its sender sent behind it to the same receiver has waited");
