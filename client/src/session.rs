@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, Endpoint};
+use quinn::{Connection, EndpointConfig};
 use rookery_runtime::{
     Behaviours, Destination, NodeId, Pid, Runtime, RuntimeConfig, Uplink,
     net::{
@@ -21,6 +21,7 @@ use rookery_runtime::{
         lanes::{Inbox, Incoming, read, write},
         outbound::Outbound,
         settings::ConnectionSettings,
+        socket,
     },
     protocol::{
         ControlFrame, Signal, SignalBody, WireError,
@@ -83,7 +84,8 @@ pub(crate) async fn connect(
 ) -> Result<Session, ConnectionError> {
     // A fresh port for each dial: an address translation that has gone stale for an old one does no harm.
     let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-    let endpoint = Endpoint::client(SocketAddr::new(any, 0)).map_err(ConnectionError::Socket)?;
+    let any = SocketAddr::new(any, 0);
+    let endpoint = socket::endpoint(any, EndpointConfig::default(), None).map_err(ConnectionError::Socket)?;
     let connecting = endpoint.connect_with(client_config, address, SERVER_NAME).map_err(ConnectionError::Dial)?;
     let connection = connecting.await?;
     let identity = PeerIdentity::of_connection(&connection)?;

@@ -8,8 +8,10 @@
 //! decided elsewhere.
 
 pub mod bulk;
+mod congestion;
 pub mod control;
 pub mod io_thread;
 pub mod lanes;
 pub mod outbound;
 pub mod settings;
+pub mod socket;
