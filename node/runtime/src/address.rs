@@ -6,7 +6,13 @@
 //! ```
 //! A message that is not sent comes back with the reason. Order (S1) is that of the sender's own steps.
 
-use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rookery_protocol::{CallFailure, Codec, Destination, Pid, Recipient};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -14,6 +20,7 @@ use thiserror::Error;
 
 use crate::{
     message::{self, Message},
+    net::outbound::Outbound,
     process::{
         AnyProcess,
         deadline::Deadline,
@@ -49,8 +56,8 @@ pub struct Address<M: Message> {
 enum Target<M: Message> {
     /// A process of this runtime: no look-up.
     Local(Arc<Process<M>>),
-    /// Anything else: looked up at each send.
-    Other { runtime: Runtime, to: Destination, message: PhantomData<fn(M)> },
+    /// Anything else: looked up at each send, but for the way to another node.
+    Other { runtime: Runtime, to: Destination, way: OnceLock<Arc<Outbound>>, message: PhantomData<fn(M)> },
 }
 
 /// Why a message was not sent; it comes back. A receiver that does not live is no such error.
@@ -121,7 +128,7 @@ impl<M: Message> Address<M> {
         {
             return Self::local(process);
         }
-        Self { target: Target::Other { runtime, to, message: PhantomData } }
+        Self { target: Target::Other { runtime, to, way: OnceLock::new(), message: PhantomData } }
     }
 
     /// The process, unless it is addressed by name.
@@ -185,12 +192,12 @@ impl<M: Message> Address<M> {
             Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
         };
         if !runtime.is_own(to) {
-            return runtime.room(to, body_bytes).await;
+            return runtime.room(runtime.sender(), to, body_bytes).await;
         }
         let local = runtime.recipient(&to.to).and_then(|process| process.as_any().downcast::<Process<M>>().ok());
         match (local, runtime.client_of(&to.to)) {
             (Some(process), _) => process.room().await,
-            (None, Some(client)) => runtime.room(&client.into(), body_bytes).await,
+            (None, Some(client)) => runtime.room(runtime.sender(), &client.into(), body_bytes).await,
             // Whoever had the name has ended meanwhile; the next try finds out.
             (None, None) => {}
         }
@@ -206,10 +213,15 @@ impl<M: Message> Address<M> {
 
     /// What goes as bytes has the deadline in its [`ReplyTo`].
     pub(crate) fn try_send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), Unsent<M>> {
-        let (runtime, to) = match &self.target {
+        let (runtime, to, way) = match &self.target {
             Target::Local(process) => return Ok(push(process, message, deadline)?),
-            Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
+            Target::Other { runtime, to, way, .. } => (runtime, to, way),
         };
+        // Known since the first send, and good until it is closed.
+        if let Some(connection) = way.get().filter(|connection| !connection.is_closed()) {
+            return runtime.send_over(connection, to, message, Codec::Bincode);
+        }
+        let to = &*self.resolved(runtime, to);
         if runtime.is_own(to) {
             return match runtime.recipient(&to.to) {
                 Some(process) => match process.clone().as_any().downcast::<Process<M>>() {
@@ -225,7 +237,20 @@ impl<M: Message> Address<M> {
                 },
             };
         }
-        runtime.send_remote(to, message, Codec::Bincode)
+        match runtime.connection(to) {
+            Some(connection) => {
+                let sent = runtime.send_over(&connection, to, message, Codec::Bincode);
+                // A name of the cluster may be held elsewhere next time.
+                if !matches!(to.to, Recipient::ClusterName(_)) && way.get().is_none() {
+                    drop(way.set(connection));
+                }
+                sent
+            }
+            None => {
+                runtime.undeliverable(to, message);
+                Ok(())
+            }
+        }
     }
 
     /// Asks and waits for the answer, at most [`DEFAULT_CALL_TIMEOUT`].
@@ -299,8 +324,8 @@ impl<M: Message> Clone for Address<M> {
     fn clone(&self) -> Self {
         let target = match &self.target {
             Target::Local(process) => Target::Local(process.clone()),
-            Target::Other { runtime, to, .. } => {
-                Target::Other { runtime: runtime.clone(), to: to.clone(), message: PhantomData }
+            Target::Other { runtime, to, way, .. } => {
+                Target::Other { runtime: runtime.clone(), to: to.clone(), way: way.clone(), message: PhantomData }
             }
         };
         Self { target }

@@ -6,12 +6,12 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use rookery_protocol::{Destination, Payload, ReplyRoute, Signal, SignalBody};
+use rookery_protocol::{Destination, Payload, Signal, SignalBody};
 use tokio::time::Instant;
 
 use crate::{
     process::{AnyProcess, current, deadline::FAR, info::Callee},
-    reply::{CallError, RawReply, RawSlot, Slot},
+    reply::{AnySlot, CallError, RawReply, RawSlot, Slot},
     runtime::Runtime,
 };
 
@@ -129,9 +129,7 @@ impl Runtime {
         let reply = self
             .call_slot(Callee::Other(to), timeout, async |slot: &Arc<Slot<RawReply>>| {
                 self.room_if_remote(to, payload.body.len()).await;
-                let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
-                slot.set_call(call);
-                let reply = Some(ReplyRoute { to: from.clone(), call });
+                let reply = Some(Arc::new(RawSlot(slot.clone())).await_reply(self, to));
                 let deadline_ms = slot.deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
                 let body = SignalBody::Message { payload, reply, deadline_ms };
                 self.signal(Signal { from: from.clone(), to: to.clone(), body });
@@ -162,7 +160,7 @@ impl Runtime {
         if !self.is_own(to)
             && let Some(connection) = self.connection(to)
         {
-            connection.room(body_bytes).await;
+            connection.room(self.sender(), body_bytes).await;
         }
     }
 }

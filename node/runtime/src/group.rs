@@ -14,7 +14,7 @@ use std::{
 };
 
 use rookery_protocol::{
-    Codec, Destination, Group, NodeId, Payload, Pid, Recipient, Signal, SignalBody, Tag, lane::MessageHead,
+    Codec, Destination, Group, NodeId, Payload, Pid, Recipient, Serial, Signal, SignalBody, Tag, lane::MessageHead,
     request::RequestError,
 };
 
@@ -139,7 +139,9 @@ impl<M: Message + Clone> GroupAddress<M> {
         // Lost meanwhile: its members are gone.
         while let Some(connection) = self.runtime.connection(&to) {
             match push(&connection, &self.runtime, &to, payload) {
-                Err(NotTaken::Full) => connection.room(payload.body.len()).await,
+                Err(NotTaken::Full) => {
+                    connection.room(self.runtime.sender(), payload.body.len()).await;
+                }
                 Err(NotTaken::TooLarge) => return Err((payload.body.len(), connection.max_message_bytes())),
                 Ok(()) | Err(NotTaken::Closed) => break,
             }
@@ -193,9 +195,9 @@ impl Runtime {
     }
 
     /// Waits until there is room for a message of that size towards each node that has members of the group, or no connection to it.
-    pub async fn room_for_group(&self, group: &Group, body_bytes: usize) {
+    pub async fn room_for_group(&self, from: Serial, group: &Group, body_bytes: usize) {
         for node in self.nodes_of_group(group) {
-            self.room(&Destination { node, to: Recipient::Group(group.clone()) }, body_bytes).await;
+            self.room(from, &Destination { node, to: Recipient::Group(group.clone()) }, body_bytes).await;
         }
     }
 

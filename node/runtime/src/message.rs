@@ -4,7 +4,7 @@
 //! A [`ReplyTo`](crate::ReplyTo) takes no place in a payload: it stands in the frame. So encoding and decoding run
 //! inside a scope of the thread, through which it gets out of, and back into, the message.
 
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, fmt, sync::Arc};
 
 use bytes::Bytes;
 use rookery_protocol::{Codec, Destination, Payload, ReplyRoute, Tag, codec};
@@ -13,7 +13,11 @@ use serde::{
     de::{self, DeserializeOwned, Visitor},
 };
 
-use crate::{process::deadline::Deadline, reply::RemoteReply, runtime::Runtime};
+use crate::{
+    process::deadline::Deadline,
+    reply::{AnySlot, RemoteReply},
+    runtime::Runtime,
+};
 
 /// Anything that a process can be sent. There is nothing to implement: every owned serde type is one.
 pub trait Message: Serialize + DeserializeOwned + Send + 'static {}
@@ -47,13 +51,18 @@ thread_local! {
 }
 
 /// A message on its way out.
+#[derive(Default)]
 pub(crate) struct Encoding {
-    /// Whose message it is.
-    pub(crate) runtime: Runtime,
-    /// Where it goes: a call that it carries is lost with the connection to there.
-    pub(crate) to: Destination,
     /// The reply that it carries.
-    pub(crate) reply: Option<Carried>,
+    pub(crate) reply: Option<Carrying>,
+}
+
+/// A reply that is found in a message as it is encoded.
+pub(crate) enum Carrying {
+    /// Of a caller here: its call gets a number when the message goes out.
+    Local(Arc<dyn AnySlot>, Option<Deadline>),
+    /// Of a caller elsewhere.
+    Remote(ReplyRoute, Option<Deadline>),
 }
 
 /// A reply that a message carries in its frame.
@@ -85,11 +94,17 @@ pub(crate) fn encode<T: Message, R>(
 ) -> Result<R, CodecError> {
     let mut scratch = SCRATCH.take();
     scratch.clear();
-    let scope = Encoding { runtime: runtime.clone(), to: to.clone(), reply: None };
-    let outer = ENCODING.replace(Some(scope));
+    let outer = ENCODING.replace(Some(Encoding::default()));
     let encoded = append(message, codec, &mut scratch);
     let scope = ENCODING.replace(outer);
-    let result = encoded.map(|()| then(&mut scratch, scope.and_then(|scope| scope.reply).as_ref()));
+    let result = encoded.map(|()| {
+        // A call that the message carries is lost with the connection to where it goes.
+        let carried = scope.and_then(|scope| scope.reply).map(|reply| match reply {
+            Carrying::Local(slot, deadline) => Carried { route: slot.await_reply(runtime, to), deadline },
+            Carrying::Remote(route, deadline) => Carried { route, deadline },
+        });
+        then(&mut scratch, carried.as_ref())
+    });
     if scratch.capacity() <= SCRATCH_KEPT_BYTES {
         SCRATCH.set(scratch);
     }

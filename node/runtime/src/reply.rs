@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::{
     address::SendError,
-    message::{self, Carried, Message},
+    message::{self, Carrying, Message},
     process::{
         current,
         deadline::{Clock, Deadline},
@@ -322,15 +322,15 @@ impl<T: Send + 'static> Drop for ReplyTo<T> {
 impl<T: Message> Serialize for ReplyTo<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let placed = message::while_encoding(|scope| {
-            let route = match &self.to {
-                To::Local(slot) => scope.runtime.await_reply(slot, &scope.to),
-                To::Remote(remote) => remote.route.clone(),
+            let reply = match &self.to {
+                To::Local(slot) => Carrying::Local(slot.clone(), self.deadline()),
+                To::Remote(remote) => Carrying::Remote(remote.route.clone(), self.deadline()),
                 To::Nobody => return Ok(()),
             };
             if scope.reply.is_some() {
                 return Err("a message to another node can carry one ReplyTo");
             }
-            scope.reply = Some(Carried { route, deadline: self.deadline() });
+            scope.reply = Some(reply);
             Ok(())
         });
         match placed {
@@ -421,11 +421,6 @@ impl<T: Send + 'static> Slot<T> {
         }
     }
 
-    /// Notes the number that this call has in [`Calls`].
-    pub(crate) fn set_call(&self, call: CallId) {
-        self.call.store(call.0, Ordering::Release);
-    }
-
     pub(crate) fn close(&self) -> Option<CallId> {
         *lock(&self.state) = SlotState::Closed;
         match self.call.load(Ordering::Acquire) {
@@ -445,6 +440,8 @@ pub(crate) trait AnySlot: Send + Sync {
     fn fill(&self, payload: Payload, runtime: &Runtime);
     /// Puts a failure.
     fn fail(&self, failure: CallFailure);
+    /// Makes the caller known to the wire, with what becomes of it should the connection to `to` be lost.
+    fn await_reply(self: Arc<Self>, runtime: &Runtime, to: &Destination) -> ReplyRoute;
 }
 
 impl<T: Message> AnySlot for Slot<T> {
@@ -458,6 +455,31 @@ impl<T: Message> AnySlot for Slot<T> {
     fn fail(&self, failure: CallFailure) {
         self.put(Err(failure));
     }
+
+    fn await_reply(self: Arc<Self>, runtime: &Runtime, to: &Destination) -> ReplyRoute {
+        known(&self, self.clone(), runtime, to)
+    }
+}
+
+/// The route to `slot`, by a number that it has from now on.
+fn known<T: Send + 'static>(
+    slot: &Slot<T>,
+    shared: Arc<dyn AnySlot>,
+    runtime: &Runtime,
+    to: &Destination,
+) -> ReplyRoute {
+    let mut call = slot.call.load(Ordering::Acquire);
+    if call == 0 {
+        call = runtime.calls().insert(shared, to.clone()).0;
+        slot.call.store(call, Ordering::Release);
+        // Who handed it on may be later than the caller's patience, which then found no entry to take away.
+        if !slot.is_awaited() {
+            runtime.calls().remove(CallId(call));
+        }
+    } else {
+        runtime.calls().redirect(CallId(call), to);
+    }
+    ReplyRoute { to: current::pid().unwrap_or_else(|| runtime.own_pid()), call: CallId(call) }
 }
 
 /// A caller that takes the reply as it comes, without decoding it.
@@ -473,6 +495,10 @@ impl AnySlot for RawSlot {
 
     fn fail(&self, failure: CallFailure) {
         self.0.put(Err(failure));
+    }
+
+    fn await_reply(self: Arc<Self>, runtime: &Runtime, to: &Destination) -> ReplyRoute {
+        known(&self.0, self.clone(), runtime, to)
     }
 }
 
@@ -530,24 +556,6 @@ impl Calls {
 
     fn shard(&self, call: CallId) -> &Mutex<HashMap<CallId, Awaited>> {
         &self.shards[(call.0 as usize) % CALL_SHARDS]
-    }
-}
-
-impl Runtime {
-    /// Makes the caller in `slot` known to the wire, with what becomes of it should the connection to `to` be lost.
-    fn await_reply<T: Message>(&self, slot: &Arc<Slot<T>>, to: &Destination) -> ReplyRoute {
-        let mut call = slot.call.load(Ordering::Acquire);
-        if call == 0 {
-            call = self.calls().insert(slot.clone(), to.clone()).0;
-            slot.call.store(call, Ordering::Release);
-            // Who handed it on may be later than the caller's patience, which then found no entry to take away.
-            if !slot.is_awaited() {
-                self.calls().remove(CallId(call));
-            }
-        } else {
-            self.calls().redirect(CallId(call), to);
-        }
-        ReplyRoute { to: current::pid().unwrap_or_else(|| self.own_pid()), call: CallId(call) }
     }
 }
 

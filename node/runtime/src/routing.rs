@@ -359,29 +359,49 @@ impl Runtime {
 
     /// A typed message to another node or client, if there is room.
     pub(crate) fn send_remote<M: Message>(&self, to: &Destination, message: M, codec: Codec) -> Result<(), Unsent<M>> {
-        let Some(connection) = self.connection(to) else {
-            self.undeliverable(to, message);
-            return Ok(());
-        };
-        let from = current::pid().unwrap_or_else(|| self.own_pid());
+        match self.connection(to) {
+            Some(connection) => self.send_over(&connection, to, message, codec),
+            None => {
+                self.undeliverable(to, message);
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`send_remote`](Self::send_remote), over the connection that leads there.
+    pub(crate) fn send_over<M: Message>(
+        &self,
+        connection: &Outbound,
+        to: &Destination,
+        message: M,
+        codec: Codec,
+    ) -> Result<(), Unsent<M>> {
         let tag = tag_of::<M>();
         let pushed = message::encode(&message, codec, self, to, |body, reply| {
+            let body_bytes = body.len();
             let deadline_ms = reply.and_then(|reply| reply.deadline).map(|at| self.clock().left_ms(at, Instant::now()));
-            let reply = reply.map(|reply| &reply.route);
-            let head = MessageHead { from: &from, to, tag: tag.as_bytes(), codec, reply, deadline_ms };
-            let bytes = body.len();
-            (connection.push_message(&head, Body::Encoded(body)), bytes)
+            let route = reply.map(|reply| &reply.route);
+            let mut push = |from: &Pid| {
+                let head = MessageHead { from, to, tag: tag.as_bytes(), codec, reply: route, deadline_ms };
+                connection.push_message(&head, Body::Encoded(body))
+            };
+            let pushed = current::with_pid(|own| match own {
+                Some(own) => push(own),
+                None => push(&self.own_pid()),
+            });
+            (pushed, body_bytes, reply.is_some())
         });
         match pushed {
-            Ok((Ok(()), _)) => {
+            Ok((Ok(()), _, true)) => {
                 dropping::within(dropping::Mode::Sent, message);
                 Ok(())
             }
-            Ok((Err(NotTaken::Full), body_bytes)) => Err(Unsent { error: SendError::Full { message }, body_bytes }),
-            Ok((Err(NotTaken::TooLarge), bytes)) => {
+            Ok((Ok(()), _, false)) => Ok(()),
+            Ok((Err(NotTaken::Full), body_bytes, _)) => Err(Unsent { error: SendError::Full { message }, body_bytes }),
+            Ok((Err(NotTaken::TooLarge), bytes, _)) => {
                 Err(SendError::TooLarge { bytes, limit: connection.max_message_bytes(), message }.into())
             }
-            Ok((Err(NotTaken::Closed), _)) => {
+            Ok((Err(NotTaken::Closed), ..)) => {
                 self.undeliverable(to, message);
                 Ok(())
             }
@@ -413,11 +433,11 @@ impl Runtime {
         }
     }
 
-    /// Waits until there is room for a message of that size towards `to`, or no connection to there.
-    pub async fn room(&self, to: &Destination, body_bytes: usize) {
+    /// Waits until there is room for a message of that size from `from` towards `to`, or no connection to there.
+    pub async fn room(&self, from: Serial, to: &Destination, body_bytes: usize) {
         // Without a connection the next try is not full, but undeliverable.
         if let Some(connection) = self.connection(to) {
-            connection.room(body_bytes).await;
+            connection.room(from, body_bytes).await;
         }
     }
 

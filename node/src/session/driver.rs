@@ -211,14 +211,14 @@ impl Inbox for ClientInbox {
         if runtime.is_own(&signal.to) {
             // What is for a group goes on from here to other nodes; see below.
             if let Recipient::Group(group) = &signal.to.to {
-                runtime.room_for_group(group, signal.body.payload_bytes()).await;
+                runtime.room_for_group(signal.from.serial(), group, signal.body.payload_bytes()).await;
             }
             runtime.receive(signal, None);
             return Ok(());
         }
         // A node that is slow holds up this client, which its own connection then tells to wait; with whatever it sends, or
         // a flood of what does not wait would have that node given up.
-        runtime.room(&signal.to, signal.body.payload_bytes()).await;
+        runtime.room(signal.from.serial(), &signal.to, signal.body.payload_bytes()).await;
         runtime.signal(signal);
         Ok(())
     }

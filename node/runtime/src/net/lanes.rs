@@ -69,7 +69,7 @@ async fn write_lane(mut stream: SendStream, outbound: &Outbound, lane: usize) ->
             written = stream.write_all_chunks(&mut chunks) => written,
             error = outbound.too_slow(lane) => return Err(error.into()),
         };
-        outbound.written(bytes);
+        outbound.written(lane, bytes);
         written.map_err(|error| match error {
             quinn::WriteError::ConnectionLost(error) => error.into(),
             _ => ConnectionError::StreamClosed("lane"),

@@ -9,7 +9,7 @@ use std::{
     collections::HashSet,
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -41,18 +41,16 @@ const BATCH_BYTES: usize = 4 * 1024;
 pub struct Outbound {
     peer: NodeId,
     lanes: Vec<Lane>,
-    /// Bytes that wait in all lanes.
-    queued: AtomicUsize,
-    /// From how many waiting bytes on messages wait.
+    /// From how many waiting bytes on a lane's messages wait: its part of the budget.
     budget: usize,
-    /// How many bytes may wait at all: whoever reads slower than that is given up.
+    /// The same of all lanes together, and of bodies that go apart.
+    budget_of_all: usize,
+    /// How many bytes may wait on a lane at all: whoever reads slower than that is given up.
     limit: usize,
     /// Sees what is queued, where the peer is a client.
     tap: Option<Box<dyn Tap>>,
     /// The largest payload that the peer takes.
     max_message_bytes: usize,
-    /// Senders that wait for room.
-    room: Notify,
     /// Bodies that go apart, where the peer takes that.
     bulk: Option<BulkQueue>,
     /// Told when a lane is given up.
@@ -91,6 +89,8 @@ pub struct LaneInfo {
 
 struct Lane {
     state: Mutex<LaneState>,
+    /// Senders that wait for room.
+    room: Notify,
 }
 
 struct LaneState {
@@ -99,6 +99,8 @@ struct LaneState {
     batch: Vec<u8>,
     /// Chunks that go before `batch`.
     apart: Vec<Bytes>,
+    /// Bytes that are not handed to QUIC.
+    queued: usize,
     /// Signals that were queued, and their bytes with all that the lane needs around them.
     sent: Traffic,
     /// The writer, while it has nothing to write.
@@ -166,7 +168,10 @@ impl Outbound {
     /// The sending side of a connection from `own` to `peer`, with `lanes` lanes and `budget` bytes of room.
     #[must_use]
     pub fn new(own: &NodeId, peer: &NodeId, lanes: usize, budget: usize, max_message_bytes: usize) -> Self {
-        let lanes = (0..lanes.clamp(1, rookery_protocol::limits::MAX_LANES))
+        let lanes = lanes.clamp(1, rookery_protocol::limits::MAX_LANES);
+        let budget_of_all = budget;
+        let budget = budget.div_ceil(lanes);
+        let lanes = (0..lanes)
             .map(|number| {
                 let mut batch = Vec::with_capacity(BATCH_BYTES);
                 // The number is below `MAX_LANES`, which a byte holds.
@@ -177,23 +182,24 @@ impl Outbound {
                         encoder: LaneEncoder::new(own.clone(), peer.clone()),
                         batch,
                         apart: Vec::new(),
+                        queued: 0,
                         sent: Traffic::default(),
                         writer: None,
                         closed: false,
                         broken: None,
                     }),
+                    room: Notify::new(),
                 }
             })
             .collect();
         Self {
             peer: peer.clone(),
             lanes,
-            queued: AtomicUsize::new(0),
             budget,
+            budget_of_all,
             limit: budget.saturating_mul(LIMIT_BUDGETS),
             tap: None,
             max_message_bytes,
-            room: Notify::new(),
             bulk: None,
             gave_up: Notify::new(),
             interested: Mutex::new(Some(HashSet::new())),
@@ -206,7 +212,7 @@ impl Outbound {
     /// [`Features::BULK`]: rookery_protocol::handshake::Features::BULK
     #[must_use]
     pub fn with_bulk(mut self) -> Self {
-        self.bulk = Some(BulkQueue::new(self.budget));
+        self.bulk = Some(BulkQueue::new(self.budget_of_all));
         self
     }
 
@@ -248,7 +254,11 @@ impl Outbound {
     /// Bytes that wait to be written, on lanes and apart.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.queued.load(Ordering::Relaxed) + self.bulk.as_ref().map_or(0, BulkQueue::queued_bytes)
+        self.lanes.iter().map(|lane| lock(&lane.state).queued).sum::<usize>() + self.bulk_queued_bytes()
+    }
+
+    fn bulk_queued_bytes(&self) -> usize {
+        self.bulk.as_ref().map_or(0, BulkQueue::queued_bytes)
     }
 
     /// What can be told about each lane.
@@ -256,8 +266,7 @@ impl Outbound {
     pub fn lane_infos(&self) -> Vec<LaneInfo> {
         let info = |lane: &Lane| {
             let state = lock(&lane.state);
-            let queued = state.batch.len() + state.apart.iter().map(Bytes::len).sum::<usize>();
-            LaneInfo { queued_bytes: queued as u64, sent: state.sent }
+            LaneInfo { queued_bytes: state.queued as u64, sent: state.sent }
         };
         self.lanes.iter().map(info).collect()
     }
@@ -276,7 +285,8 @@ impl Outbound {
         }
         let state = &mut *state;
         let before = state.batch.len();
-        if self.queued_bytes() > self.limit {
+        let bulk_limit = self.budget_of_all.saturating_mul(LIMIT_BUDGETS);
+        if state.queued > self.limit || self.bulk_queued_bytes() > bulk_limit {
             self.give_up(state, before, GiveUp::TooSlow { bytes: self.limit });
             return Err((NotTaken::Closed, Box::new(signal)));
         }
@@ -329,19 +339,21 @@ impl Outbound {
         if body_bytes > self.max_message_bytes {
             return Err(NotTaken::TooLarge);
         }
-        if !self.has_room(body_bytes) {
-            return Err(NotTaken::Full);
-        }
         let mut state = lock(&self.lane(head.from.serial()).state);
         if state.closed {
             return Err(NotTaken::Closed);
+        }
+        let apart = self.apart(body_bytes);
+        // What waits apart holds up nobody else, and nobody else holds it up; but for its ticket.
+        if state.queued >= self.budget || apart.is_some_and(|queue| !queue.has_room()) {
+            return Err(NotTaken::Full);
         }
         let state = &mut *state;
         if let (Some(tap), Some(reply), Recipient::Serial(to)) = (&self.tap, head.reply, &head.to.to) {
             tap.call(*to, reply);
         }
         let before = state.batch.len();
-        if let Some(queue) = self.apart(body_bytes) {
+        if let Some(queue) = apart {
             let ticket = queue.ticket(body_bytes);
             match state.encoder.message_ticket(head, ticket, &mut state.batch) {
                 Ok(()) => {
@@ -375,7 +387,7 @@ impl Outbound {
         }
         state.sent.signals += 1;
         state.sent.bytes += more as u64;
-        self.queued.fetch_add(more, Ordering::Relaxed);
+        state.queued += more;
         if let Some(writer) = state.writer.take() {
             writer.wake();
         }
@@ -412,24 +424,14 @@ impl Outbound {
         &self.lanes[hash as usize % self.lanes.len()]
     }
 
-    fn lanes_have_room(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) < self.budget
-    }
-
-    /// Whether a message with a body of that size is taken now.
-    fn has_room(&self, body_bytes: usize) -> bool {
-        match self.apart(body_bytes) {
-            // What waits apart holds up nobody else, and nobody else holds it up; but for its ticket.
-            Some(queue) => queue.has_room() && self.lanes_have_room(),
-            None => self.lanes_have_room(),
-        }
-    }
-
-    /// Waits until there is room for a message with a body of that size, or the connection is closed.
-    pub async fn room(&self, body_bytes: usize) {
+    /// Waits until there is room for a message of `from` with a body of that size, or the connection is closed.
+    pub async fn room(&self, from: Serial, body_bytes: usize) {
+        let lane = self.lane(from);
         loop {
-            let room = self.room.notified();
-            if self.lanes_have_room() || self.is_closed() {
+            let mut room = std::pin::pin!(lane.room.notified());
+            // Before looking, so that what happens in between is not missed.
+            room.as_mut().enable();
+            if self.is_closed() || lock(&lane.state).queued < self.budget {
                 break;
             }
             room.await;
@@ -464,11 +466,16 @@ impl Outbound {
         Poll::Ready(Ok(Some(chunks)))
     }
 
-    /// Tells that so many bytes have been handed to the connection, so that there is room for others.
-    pub fn written(&self, bytes: usize) {
-        self.queued.fetch_sub(bytes.min(self.queued.load(Ordering::Relaxed)), Ordering::Relaxed);
-        if self.lanes_have_room() {
-            self.room.notify_waiters();
+    /// Tells that so many bytes of a lane have been handed to the connection, so that there is room for others.
+    pub fn written(&self, lane: usize, bytes: usize) {
+        let lane = &self.lanes[lane];
+        let has_room = {
+            let mut state = lock(&lane.state);
+            state.queued -= bytes.min(state.queued);
+            state.queued < self.budget
+        };
+        if has_room {
+            lane.room.notify_waiters();
         }
     }
 
@@ -507,7 +514,7 @@ impl Outbound {
         self.finish();
         let interested = lock(&self.interested).take().unwrap_or_default();
         self.closed.store(true, Ordering::Release);
-        self.room.notify_waiters();
+        self.lanes.iter().for_each(|lane| lane.room.notify_waiters());
         if let Some(queue) = &self.bulk {
             queue.finish();
         }
