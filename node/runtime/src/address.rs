@@ -366,7 +366,7 @@ impl<M: Message> Serialize for Address<M> {
 impl<'de, M: Message> Deserialize<'de> for Address<M> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let pid = Pid::deserialize(deserializer)?;
-        match message::while_decoding(|scope| scope.runtime.clone()) {
+        match message::while_decoding(|scope| scope.runtime().cloned()).flatten() {
             Some(runtime) => Ok(Self::new(runtime, pid.into())),
             None => Err(de::Error::custom("an address is decoded only as part of a message that arrives")),
         }

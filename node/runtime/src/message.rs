@@ -46,7 +46,8 @@ pub(crate) type CodecError = String;
 
 thread_local! {
     static ENCODING: RefCell<Option<Encoding>> = const { RefCell::new(None) };
-    static DECODING: RefCell<Option<Decoding>> = const { RefCell::new(None) };
+    static DECODING: RefCell<Decoding> =
+        const { RefCell::new(Decoding { active: false, runtime: None, reply: None }) };
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -74,10 +75,32 @@ pub(crate) struct Carried {
 
 /// A message on its way in.
 pub(crate) struct Decoding {
+    /// Whether one is being decoded.
+    active: bool,
     /// Whose message it becomes.
-    pub(crate) runtime: Runtime,
+    runtime: Option<Runtime>,
     /// The reply that came with it, until the message takes it.
     pub(crate) reply: Option<RemoteReply>,
+}
+
+impl Decoding {
+    /// Whose message it becomes.
+    pub(crate) fn runtime(&self) -> Option<&Runtime> {
+        self.runtime.as_ref()
+    }
+}
+
+/// Runs `f`, which decodes many messages for one runtime: it is not counted for each.
+pub(crate) fn decoding_for<R>(runtime: &Runtime, f: impl FnOnce() -> R) -> R {
+    /// Put back also when `f` panics.
+    struct Outer(Option<Runtime>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            DECODING.with_borrow_mut(|scope| scope.runtime = self.0.take());
+        }
+    }
+    let _outer = Outer(DECODING.with_borrow_mut(|scope| scope.runtime.replace(runtime.clone())));
+    f()
 }
 
 /// What scratch space a thread keeps between messages; a larger message's is given back.
@@ -147,19 +170,43 @@ pub(crate) fn decode<T: Message>(
     if !payload.tag.fits(tag_of::<T>()) {
         return Err((format!("this process understands `{}`", tag_of::<T>()), reply));
     }
-    let outer = DECODING.replace(Some(Decoding { runtime: runtime.clone(), reply }));
+    let known = DECODING.with_borrow(|scope| scope.runtime.as_ref().is_some_and(|known| known.is(runtime)));
+    let (decoded, reply) =
+        if known { decode_here(payload, reply) } else { decoding_for(runtime, || decode_here(payload, reply)) };
+    match decoded {
+        Ok(Ok(message)) => Ok((message, reply)),
+        Ok(Err(error)) => Err((error, reply)),
+        Err(_) => Err(("its decoder panicked".to_owned(), reply)),
+    }
+}
+
+/// Decodes in the scope of a runtime that is set. Gives what came of it, and the reply if the message did not take it.
+fn decode_here<T: Message>(
+    payload: &Payload,
+    reply: Option<RemoteReply>,
+) -> (std::thread::Result<Result<T, CodecError>>, Option<RemoteReply>) {
+    let (outer_active, outer_reply) = DECODING.with_borrow_mut(|scope| {
+        let outer_reply = if scope.reply.is_some() { scope.reply.take() } else { None };
+        if reply.is_some() {
+            scope.reply = reply;
+        }
+        (std::mem::replace(&mut scope.active, true), outer_reply)
+    });
     // Deserialize is the user's code: should it panic, what it was decoding is at fault, not the thread's owner.
     let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match payload.codec {
         Codec::Bincode => codec::decode_payload(&payload.body),
         Codec::Json => serde_json::from_slice(&payload.body).map_err(|error| error.to_string()),
         other => Err(format!("{other:?} payloads are not understood by this process")),
     }));
-    let reply = DECODING.replace(outer).and_then(|scope| scope.reply);
-    match decoded {
-        Ok(Ok(message)) => Ok((message, reply)),
-        Ok(Err(error)) => Err((error, reply)),
-        Err(_) => Err(("its decoder panicked".to_owned(), reply)),
-    }
+    let reply = DECODING.with_borrow_mut(|scope| {
+        scope.active = outer_active;
+        let reply = if scope.reply.is_some() { scope.reply.take() } else { None };
+        if outer_reply.is_some() {
+            scope.reply = outer_reply;
+        }
+        reply
+    });
+    (decoded, reply)
 }
 
 /// Runs `f` in the scope of the message that is being encoded on this thread, if one is.
@@ -169,18 +216,19 @@ pub(crate) fn while_encoding<R>(f: impl FnOnce(&mut Encoding) -> R) -> Option<R>
 
 /// Runs `f` in the scope of the message that is being decoded on this thread, if one is.
 pub(crate) fn while_decoding<R>(f: impl FnOnce(&mut Decoding) -> R) -> Option<R> {
-    DECODING.with_borrow_mut(|scope| scope.as_mut().map(f))
+    DECODING.with_borrow_mut(|scope| scope.active.then(|| f(scope)))
 }
 
 /// A reply that was dropped while a message is being decoded on this thread was part of an attempt that failed: it goes
 /// back to what is being decoded, for the next attempt or for the answer that it is not understood (S8).
 pub(crate) fn give_back(reply: RemoteReply) -> Option<RemoteReply> {
-    DECODING.with_borrow_mut(|scope| match scope {
-        Some(scope) if scope.reply.is_none() => {
+    DECODING.with_borrow_mut(|scope| {
+        if scope.active && scope.reply.is_none() {
             scope.reply = Some(reply);
             None
+        } else {
+            Some(reply)
         }
-        _ => Some(reply),
     })
 }
 

@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use crate::{
     address::SendError,
     message::{self, Carrying, Message},
+    net::arriving,
     process::{
         current,
         deadline::{Clock, Deadline},
@@ -391,7 +392,7 @@ impl<T: Send + 'static> Slot<T> {
         *state = SlotState::Full(outcome);
         drop(state);
         if let Some(waker) = waker {
-            waker.wake();
+            arriving::wake(waker);
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::{
 
 use quinn::Connection;
 use rookery_protocol::{
-    ControlFrame, Destination, NodeId, Pid, Recipient, ReplyRoute, Serial, SessionId, Signal, SignalBody, WireError,
+    ControlFrame, NodeId, Pid, Recipient, ReplyRoute, Serial, SessionId, Signal, SignalBody, WireError,
     control::Goodbye,
     handshake::{Agreement, Features},
 };
@@ -163,11 +163,11 @@ struct ClientInbox {
 }
 
 impl Inbox for ClientInbox {
-    fn receiver(&self, to: &Destination) -> Option<Pid> {
-        self.mesh.runtime.receiver(to)
+    fn runtime(&self) -> &Runtime {
+        &self.mesh.runtime
     }
 
-    async fn take(&self, signal: Signal) -> Result<(), WireError> {
+    fn take(&self, signal: Signal) -> Result<Option<Signal>, WireError> {
         let runtime: &Runtime = &self.mesh.runtime;
         let own: &NodeId = self.mesh.own();
         if signal.from.node() != own || signal.from.serial().session() != Some(self.client.session) {
@@ -177,7 +177,7 @@ impl Inbox for ClientInbox {
         // First of all: what is refused below is answered, and must not answer what the client was not asked.
         if !self.client.edges().allows(&signal) {
             tracing::debug!(client = self.client.name, from = %signal.from, "an answer that nobody waits for");
-            return Ok(());
+            return Ok(None);
         }
         if let Err(detail) = self.policy.check(&self.client.name, self.client.session, &signal) {
             runtime.count_refused_to_client();
@@ -189,7 +189,7 @@ impl Inbox for ClientInbox {
                 tracing::info!(client = self.client.name, %from, %to, reason = detail, so_far, "signal of a client refused");
             }
             runtime.bounce(signal, &Unreachable::Refused(detail));
-            return Ok(());
+            return Ok(None);
         }
         let mut signal = signal;
         if let Recipient::ClusterName(name) = &signal.to.to {
@@ -197,7 +197,7 @@ impl Inbox for ClientInbox {
             self.client.edges().found(&mut signal, holder);
             if matches!(signal.to.to, Recipient::ClusterName(_)) {
                 runtime.bounce(signal, &Unreachable::NoProc);
-                return Ok(());
+                return Ok(None);
             }
         }
         {
@@ -208,18 +208,31 @@ impl Inbox for ClientInbox {
                 return Err(WireError::Unexpected { kind: "signal", detail });
             }
         }
-        if runtime.is_own(&signal.to) {
+        match &signal.to.to {
             // What is for a group goes on from here to other nodes; see below.
-            if let Recipient::Group(group) = &signal.to.to {
-                runtime.room_for_group(signal.from.serial(), group, signal.body.payload_bytes()).await;
+            Recipient::Group(_) => Ok(Some(signal)),
+            _ if runtime.is_own(&signal.to) => {
+                runtime.receive(signal, None);
+                Ok(None)
             }
-            runtime.receive(signal, None);
-            return Ok(());
+            _ => Ok(Some(signal)),
         }
-        // A node that is slow holds up this client, which its own connection then tells to wait; with whatever it sends, or
-        // a flood of what does not wait would have that node given up.
-        runtime.room(signal.from.serial(), &signal.to, signal.body.payload_bytes()).await;
-        runtime.signal(signal);
-        Ok(())
+    }
+
+    /// A node that is slow holds up this client, which its own connection then tells to wait; with whatever it sends, or a
+    /// flood of what does not wait would have that node given up.
+    async fn wait(&self, signal: Signal) {
+        let runtime: &Runtime = &self.mesh.runtime;
+        let (from, bytes) = (signal.from.serial(), signal.body.payload_bytes());
+        match &signal.to.to {
+            Recipient::Group(group) if runtime.is_own(&signal.to) => {
+                runtime.room_for_group(from, group, bytes).await;
+                runtime.receive(signal, None);
+            }
+            _ => {
+                runtime.room(from, &signal.to, bytes).await;
+                runtime.signal(signal);
+            }
+        }
     }
 }

@@ -97,12 +97,12 @@ impl LaneDecoder {
     fn advance(&mut self) -> Result<Option<Arrival>, WireError> {
         while let Some(frame) = self.frames.next_frame()? {
             match frame.kind {
-                FrameKind::LaneOpen => self.open(&frame)?,
+                FrameKind::LaneOpen => self.open(frame)?,
                 _ if self.lane.is_none() => {
                     let detail = "a lane begins with LaneOpen";
                     return Err(WireError::Unexpected { kind: frame.kind.name(), detail });
                 }
-                FrameKind::NodeDef => self.define(&frame)?,
+                FrameKind::NodeDef => self.define(frame)?,
                 _ => return self.signal(frame).map(Some),
             }
         }
@@ -120,7 +120,7 @@ impl LaneDecoder {
         }
     }
 
-    fn open(&mut self, frame: &Frame) -> Result<(), WireError> {
+    fn open(&mut self, frame: Frame) -> Result<(), WireError> {
         let mut fields = Fields::new(frame);
         let lane = fields.u8("lane")?;
         fields.end()?;
@@ -134,7 +134,7 @@ impl LaneDecoder {
         Ok(())
     }
 
-    fn define(&mut self, frame: &Frame) -> Result<(), WireError> {
+    fn define(&mut self, frame: Frame) -> Result<(), WireError> {
         let mut fields = Fields::new(frame);
         let number = fields.u16("number")?;
         let node = fields.node("node")?;
@@ -158,8 +158,9 @@ impl LaneDecoder {
     }
 
     fn signal(&self, frame: Frame) -> Result<Arrival, WireError> {
-        let mut fields = Fields::new(&frame);
-        let unknown = frame.flags & !known_flags(frame.kind);
+        let (kind, flags) = (frame.kind, frame.flags);
+        let mut fields = Fields::new(frame);
+        let unknown = flags & !known_flags(kind);
         if unknown != 0 {
             return Err(fields.invalid("flags", format!("bits {unknown:#04x} mean nothing to this version")));
         }
@@ -167,7 +168,7 @@ impl LaneDecoder {
         let from_node = fields.u16("from node")?;
         let to_serial = Serial(fields.u64("to serial")?);
         let from_serial = Serial(fields.u64("from serial")?);
-        let to = match frame.flags & (BY_NAME | BY_CLUSTER_NAME | BY_GROUP) {
+        let to = match flags & (BY_NAME | BY_CLUSTER_NAME | BY_GROUP) {
             0 => Recipient::Serial(to_serial),
             BY_NAME => Recipient::Name(fields.checked("name", |text| ProcessName::new(text))?),
             BY_CLUSTER_NAME => Recipient::ClusterName(fields.checked("name", |text| ProcessName::new(text))?),
@@ -176,9 +177,9 @@ impl LaneDecoder {
         };
         let to = Destination { node: self.node(to_node, End::To)?.clone(), to };
         let from = Pid::new(self.node(from_node, End::From)?.clone(), from_serial);
-        let (body, ticket) = match frame.kind {
+        let (body, ticket) = match kind {
             FrameKind::MessageTicket => {
-                let (reply, deadline_ms) = self.message_head(&frame, &mut fields)?;
+                let (reply, deadline_ms) = self.message_head(flags, &mut fields)?;
                 let (payload, ticket) = fields.ticketed_payload(self.max_message_bytes)?;
                 (SignalBody::Message { payload, reply, deadline_ms }, Some(ticket))
             }
@@ -187,7 +188,7 @@ impl LaneDecoder {
                 let (payload, ticket) = fields.ticketed_payload(self.max_message_bytes)?;
                 (SignalBody::Reply { call, outcome: Ok(payload) }, Some(ticket))
             }
-            _ => (self.body(&frame, &mut fields)?, None),
+            _ => (self.body(kind, flags, &mut fields)?, None),
         };
         fields.end()?;
         let signal = Signal { from, to, body };
@@ -198,22 +199,22 @@ impl LaneDecoder {
     }
 
     /// Where an answer is awaited, and how long.
-    fn message_head(&self, frame: &Frame, fields: &mut Fields) -> Result<(Option<ReplyRoute>, Option<u32>), WireError> {
-        let reply = if frame.flags & HAS_REPLY != 0 {
+    fn message_head(&self, flags: u8, fields: &mut Fields) -> Result<(Option<ReplyRoute>, Option<u32>), WireError> {
+        let reply = if flags & HAS_REPLY != 0 {
             let node = self.node(fields.u16("reply node")?, End::From)?.clone();
             let serial = Serial(fields.u64("reply serial")?);
             Some(ReplyRoute { to: Pid::new(node, serial), call: CallId(fields.u64("call")?) })
         } else {
             None
         };
-        let deadline_ms = if frame.flags & HAS_DEADLINE != 0 { Some(fields.u32("deadline")?) } else { None };
+        let deadline_ms = if flags & HAS_DEADLINE != 0 { Some(fields.u32("deadline")?) } else { None };
         Ok((reply, deadline_ms))
     }
 
-    fn body(&self, frame: &Frame, fields: &mut Fields) -> Result<SignalBody, WireError> {
-        Ok(match frame.kind {
+    fn body(&self, kind: FrameKind, flags: u8, fields: &mut Fields) -> Result<SignalBody, WireError> {
+        Ok(match kind {
             FrameKind::Message => {
-                let (reply, deadline_ms) = self.message_head(frame, fields)?;
+                let (reply, deadline_ms) = self.message_head(flags, fields)?;
                 SignalBody::Message { payload: fields.payload(self.max_message_bytes)?, reply, deadline_ms }
             }
             FrameKind::Reply => {
@@ -223,7 +224,7 @@ impl LaneDecoder {
             FrameKind::Link => SignalBody::Link,
             FrameKind::Unlink => SignalBody::Unlink(UnlinkId(fields.u64("unlink id")?)),
             FrameKind::UnlinkAck => SignalBody::UnlinkAck(UnlinkId(fields.u64("unlink id")?)),
-            FrameKind::Exit => SignalBody::Exit { reason: fields.reason()?, linked: frame.flags & LINKED != 0 },
+            FrameKind::Exit => SignalBody::Exit { reason: fields.reason()?, linked: flags & LINKED != 0 },
             FrameKind::Monitor => SignalBody::Monitor(Ref(fields.u64("ref")?)),
             FrameKind::Demonitor => SignalBody::Demonitor(Ref(fields.u64("ref")?)),
             FrameKind::Down => SignalBody::Down { monitor: Ref(fields.u64("ref")?), reason: fields.reason()? },
