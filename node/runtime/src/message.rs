@@ -47,7 +47,7 @@ pub(crate) type CodecError = String;
 thread_local! {
     static ENCODING: RefCell<Option<Encoding>> = const { RefCell::new(None) };
     static DECODING: RefCell<Decoding> =
-        const { RefCell::new(Decoding { active: false, runtime: None, reply: None }) };
+        const { RefCell::new(Decoding { active: false, runtime: None, reply: None, body: None }) };
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -81,6 +81,22 @@ pub(crate) struct Decoding {
     runtime: Option<Runtime>,
     /// The reply that came with it, until the message takes it.
     pub(crate) reply: Option<RemoteReply>,
+    /// Its bytes, if they are many enough to be worth a view.
+    body: Option<Bytes>,
+}
+
+/// From this size on a message's blobs are views of it.
+const VIEWED_BYTES: usize = 4 * 1024;
+
+/// `part`, if it is a part of the message that is decoded on this thread, as a view of it.
+pub(crate) fn view(part: &[u8]) -> Option<Bytes> {
+    let view = |scope: &mut Decoding| {
+        let body = scope.body.as_ref()?;
+        let start = (part.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
+        let end = start.checked_add(part.len())?;
+        (end <= body.len()).then(|| body.slice(start..end))
+    };
+    while_decoding(view).flatten()
 }
 
 impl Decoding {
@@ -185,12 +201,14 @@ fn decode_here<T: Message>(
     payload: &Payload,
     reply: Option<RemoteReply>,
 ) -> (std::thread::Result<Result<T, CodecError>>, Option<RemoteReply>) {
-    let (outer_active, outer_reply) = DECODING.with_borrow_mut(|scope| {
+    let large = payload.body.len() >= VIEWED_BYTES;
+    let (outer_active, outer_reply, outer_body) = DECODING.with_borrow_mut(|scope| {
         let outer_reply = if scope.reply.is_some() { scope.reply.take() } else { None };
         if reply.is_some() {
             scope.reply = reply;
         }
-        (std::mem::replace(&mut scope.active, true), outer_reply)
+        let body = if large { Some(payload.body.clone()) } else { None };
+        (std::mem::replace(&mut scope.active, true), outer_reply, std::mem::replace(&mut scope.body, body))
     });
     // Deserialize is the user's code: should it panic, what it was decoding is at fault, not the thread's owner.
     let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match payload.codec {
@@ -200,6 +218,7 @@ fn decode_here<T: Message>(
     }));
     let reply = DECODING.with_borrow_mut(|scope| {
         scope.active = outer_active;
+        scope.body = outer_body;
         let reply = if scope.reply.is_some() { scope.reply.take() } else { None };
         if outer_reply.is_some() {
             scope.reply = outer_reply;

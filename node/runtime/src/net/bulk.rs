@@ -8,6 +8,7 @@
 //! tickets, so a lane never waits for a body that waits for it.
 
 use std::{
+    cell::Cell,
     collections::{HashMap, VecDeque},
     future::poll_fn,
     sync::{
@@ -15,6 +16,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -138,6 +140,27 @@ impl BulkQueue {
     }
 }
 
+/// What of a body is handed to QUIC at once.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// After so long the thread lets others run.
+const BREATH: Duration = Duration::from_micros(100);
+
+thread_local! {
+    static BREATHED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Lets other threads run for a moment, now and then. While bodies flow, the I/O thread never sleeps; where there are no more
+/// cores than threads, whoever it has woken would wait for the end of its time slice, which is milliseconds.
+fn breathe() {
+    let now = Instant::now();
+    let due = BREATHED.get().is_none_or(|last| now.duration_since(last) > BREATH);
+    if due {
+        std::thread::yield_now();
+        BREATHED.set(Some(Instant::now()));
+    }
+}
+
 /// Writes bodies until the connection's sending side is closed and all of them are written.
 ///
 /// # Errors
@@ -180,10 +203,17 @@ async fn write_body(mut stream: SendStream, number: TicketNumber, body: Bytes) -
     drop(stream.set_priority(PRIORITY));
     let mut opening = Vec::new();
     BulkOpening::encode(number, &mut opening);
-    stream.write_all_chunks(&mut [Bytes::from(opening), body]).await.map_err(|error| match error {
+    let lost = |error| match error {
         quinn::WriteError::ConnectionLost(error) => error.into(),
         _ => ConnectionError::StreamClosed("bulk"),
-    })?;
+    };
+    stream.write_chunk(Bytes::from(opening)).await.map_err(lost)?;
+    let mut rest = body;
+    while !rest.is_empty() {
+        let piece = rest.split_to(PIECE_BYTES.min(rest.len()));
+        stream.write_chunk(piece).await.map_err(lost)?;
+        breathe();
+    }
     drop(stream.finish());
     Ok(())
 }
@@ -312,13 +342,14 @@ impl Bodies {
                 return Err(WireError::Invalid { kind: "BulkOpen", field: "body", detail }.into());
             }
             if body.capacity() - body.len() < chunk.len() {
-                // Memory grows with what has arrived: fourfold, up to what the ticket says.
+                // Memory grows with what has arrived: sixteenfold, up to what the ticket says.
                 let known = self.length(number).unwrap_or(body.len() * 2);
                 body.reserve_exact(
-                    (body.len() * 3).max(GROWTH_BYTES).min(known.saturating_sub(body.len())).max(chunk.len()),
+                    (body.len() * 15).max(GROWTH_BYTES).min(known.saturating_sub(body.len())).max(chunk.len()),
                 );
             }
             body.extend_from_slice(&chunk);
+            breathe();
         }
         self.arrive(number, Bytes::from(body), admitted);
         Ok(())

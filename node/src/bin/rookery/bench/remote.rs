@@ -8,14 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rookery_node::{Address, Context, Event, Message, Node, Pid, Received, Runtime, Start};
-use tokio::task::JoinSet;
+use rookery_node::{Address, Blob, Context, Event, Message, Node, Pid, Received, Runtime, Start};
 
 use super::{
     BenchError, Plan,
     report::Samples,
     stage::Stage,
-    workers::{Ask, Back, Blob, Sink, Stop, Wall},
+    workers::{Ask, Back, Sink, Stop, Wall},
 };
 
 /// Starts `count` processes of a behaviour on the other node.
@@ -91,7 +90,7 @@ pub(super) async fn throughput(plan: &Plan, samples: &mut Samples) -> Result<(),
 async fn send_all(node: &Node, sinks: &[Pid], bytes: usize, each_sends: u64) -> Result<u64, BenchError> {
     let counts = each::<Sink, _, _>(node, sinks, move |context, pid| async move {
         let sink: Address<Sink> = context.runtime().address(pid);
-        let blob = Blob(vec![7; bytes]);
+        let blob = Blob::from(vec![7; bytes]);
         for _ in 0..each_sends {
             sink.send(Sink::Blob(blob.clone())).await.ok()?;
         }
@@ -124,7 +123,7 @@ async fn play(
             }
             while !stop.load(Ordering::Relaxed) {
                 let since = Instant::now();
-                if wall.send(Wall::Ball(Blob(vec![7; bytes]))).await.is_err() {
+                if wall.send(Wall::Ball(Blob::from(vec![7; bytes]))).await.is_err() {
                     return rounds;
                 }
                 let Some(Back(_)) = context.message().await else { return rounds };
@@ -176,7 +175,7 @@ async fn pour(runtime: &Runtime, sinks: &[Pid], bytes: usize, stop: &Arc<AtomicB
         let stop = stop.clone();
         async move {
             let sink: Address<Sink> = context.runtime().address(pid);
-            let blob = Blob(vec![7; bytes]);
+            let blob = Blob::from(vec![7; bytes]);
             while !stop.load(Ordering::Relaxed) {
                 sink.send(Sink::Blob(blob.clone())).await.ok()?;
             }
@@ -289,7 +288,7 @@ pub(super) async fn remote_call(plan: &Plan, samples: &mut Samples) -> Result<()
         let answers = start(&stage, "bench.answer", callers).await?;
         let call = |runtime: Runtime, pid: Pid| async move {
             let to: Address<Ask> = runtime.address(pid);
-            to.call(|reply| Ask(Blob(vec![7; 16]), reply)).await.ok().map(drop)
+            to.call(|reply| Ask(Blob::from(vec![7; 16]), reply)).await.ok().map(drop)
         };
         repeated((plan, samples, &stage), ("calls", "call"), callers, &answers, call).await?;
     }
@@ -336,6 +335,3 @@ pub(super) async fn monitor_down(plan: &Plan, samples: &mut Samples) -> Result<(
     }
     Ok(())
 }
-
-/// Tasks that are ended with the case.
-pub(super) type Tasks = JoinSet<()>;
