@@ -152,8 +152,8 @@ mod tests {
         // 100 MB/s over 100 ms hold 10 MB.
         let long = after(100_000_000, Duration::from_millis(100), false);
         assert!((19_000_000..=21_000_000).contains(&long), "{long}");
-        // 1.5 GB/s over 40 µs hold 60 kB: two threads need more to take turns.
-        assert_eq!(after(1_500_000_000, Duration::from_micros(40), false), FLOOR_BYTES);
+        // 1.5 GB/s over 20 µs hold 30 kB.
+        assert_eq!(after(1_500_000_000, Duration::from_micros(20), false), FLOOR_BYTES);
     }
 
     #[test]
