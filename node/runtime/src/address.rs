@@ -6,7 +6,7 @@
 //! ```
 //! A message that is not sent comes back with the reason. Order (S1) is that of the sender's own steps.
 
-use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use rookery_protocol::{CallFailure, Codec, Destination, Pid, Recipient};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -49,8 +49,24 @@ pub struct Address<M: Message> {
 enum Target<M: Message> {
     /// A process of this runtime: no look-up.
     Local(Arc<Process<M>>),
-    /// Anything else: looked up at each send.
-    Other { runtime: Runtime, to: Destination, message: PhantomData<fn(M)> },
+    /// Anything else.
+    Elsewhere(Arc<Elsewhere>),
+}
+
+/// What is looked up at each send.
+struct Elsewhere {
+    runtime: Runtime,
+    to: Destination,
+}
+
+impl Elsewhere {
+    /// Who has the name just now, where a node sends by a name of the cluster.
+    fn resolved(&self) -> Cow<'_, Destination> {
+        match &self.to.to {
+            Recipient::ClusterName(_) => Cow::Owned(self.runtime.resolved(self.to.clone())),
+            _ => Cow::Borrowed(&self.to),
+        }
+    }
 }
 
 /// Why a message was not sent; it comes back. A receiver that does not live is no such error.
@@ -109,7 +125,7 @@ impl<M: Message> Address<M> {
         {
             return Self::local(process);
         }
-        Self { target: Target::Other { runtime, to, message: PhantomData } }
+        Self { target: Target::Elsewhere(Arc::new(Elsewhere { runtime, to })) }
     }
 
     /// The process, unless it is addressed by name.
@@ -117,10 +133,10 @@ impl<M: Message> Address<M> {
     pub fn pid(&self) -> Option<Pid> {
         match &self.target {
             Target::Local(process) => Some(process.pid().clone()),
-            Target::Other { to: Destination { node, to: Recipient::Serial(serial) }, .. } => {
-                Some(Pid::new(node.clone(), *serial))
-            }
-            Target::Other { .. } => None,
+            Target::Elsewhere(elsewhere) => match &elsewhere.to {
+                Destination { node, to: Recipient::Serial(serial) } => Some(Pid::new(node.clone(), *serial)),
+                _ => None,
+            },
         }
     }
 
@@ -129,7 +145,7 @@ impl<M: Message> Address<M> {
     pub fn destination(&self) -> Destination {
         match &self.target {
             Target::Local(process) => process.pid().into(),
-            Target::Other { to, .. } => to.clone(),
+            Target::Elsewhere(elsewhere) => elsewhere.to.clone(),
         }
     }
 
@@ -156,19 +172,11 @@ impl<M: Message> Address<M> {
         }
     }
 
-    /// Who has the name just now, where a node sends by a name of the cluster.
-    fn resolved<'a>(&self, runtime: &Runtime, to: &'a Destination) -> Cow<'a, Destination> {
-        match &to.to {
-            Recipient::ClusterName(_) => Cow::Owned(runtime.resolved(to.clone())),
-            _ => Cow::Borrowed(to),
-        }
-    }
-
     /// Waits until there may be room for a message.
     pub(crate) async fn room(&self) {
         let (runtime, to) = match &self.target {
             Target::Local(process) => return process.room().await,
-            Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
+            Target::Elsewhere(elsewhere) => (&elsewhere.runtime, &*elsewhere.resolved()),
         };
         if !runtime.is_own(to) {
             return runtime.room(to).await;
@@ -194,7 +202,7 @@ impl<M: Message> Address<M> {
     pub(crate) fn try_send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
         let (runtime, to) = match &self.target {
             Target::Local(process) => return push(process, message, deadline),
-            Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
+            Target::Elsewhere(elsewhere) => (&elsewhere.runtime, &*elsewhere.resolved()),
         };
         if runtime.is_own(to) {
             return match runtime.recipient(&to.to) {
@@ -255,7 +263,7 @@ impl<M: Message> Address<M> {
     fn callee(&self) -> Callee<'_> {
         match &self.target {
             Target::Local(process) => Callee::Own(process.pid().serial()),
-            Target::Other { to, .. } => Callee::Other(to),
+            Target::Elsewhere(elsewhere) => Callee::Other(&elsewhere.to),
         }
     }
 
@@ -264,7 +272,7 @@ impl<M: Message> Address<M> {
     pub fn runtime(&self) -> &Runtime {
         match &self.target {
             Target::Local(process) => process.runtime(),
-            Target::Other { runtime, .. } => runtime,
+            Target::Elsewhere(elsewhere) => &elsewhere.runtime,
         }
     }
 }
@@ -285,9 +293,7 @@ impl<M: Message> Clone for Address<M> {
     fn clone(&self) -> Self {
         let target = match &self.target {
             Target::Local(process) => Target::Local(process.clone()),
-            Target::Other { runtime, to, .. } => {
-                Target::Other { runtime: runtime.clone(), to: to.clone(), message: PhantomData }
-            }
+            Target::Elsewhere(elsewhere) => Target::Elsewhere(elsewhere.clone()),
         };
         Self { target }
     }

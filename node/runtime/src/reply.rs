@@ -96,8 +96,8 @@ pub struct ReplyTo<T: Send + 'static> {
 enum To<T: Send + 'static> {
     /// A caller in this runtime.
     Local(Arc<Slot<T>>),
-    /// A caller elsewhere, or one that speaks another codec.
-    Remote(RemoteReply),
+    /// A caller elsewhere, or one that speaks another codec. Boxed, so that messages between processes of one node are small.
+    Remote(Box<RemoteReply>),
     /// Nobody waits: the message was sent, not called; or it has been answered.
     Nobody,
 }
@@ -297,7 +297,7 @@ impl<T: Send + 'static> Drop for ReplyTo<T> {
             dropping::Mode::Unanswered => match self.take() {
                 To::Local(slot) => current::orphan(Box::new(move |failure| slot.put(Err(failure)))),
                 To::Remote(remote) => {
-                    if let Some(remote) = message::give_back(remote) {
+                    if let Some(remote) = message::give_back(*remote) {
                         current::orphan(Box::new(move |failure| remote.answer(Err(failure))));
                     }
                 }
@@ -333,7 +333,7 @@ impl<'de, T: Send + 'static> Deserialize<'de> for ReplyTo<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         <()>::deserialize(deserializer)?;
         match message::while_decoding(|scope| scope.reply.take()) {
-            Some(Some(remote)) => Ok(Self { to: To::Remote(remote) }),
+            Some(Some(remote)) => Ok(Self { to: To::Remote(Box::new(remote)) }),
             Some(None) => Ok(Self { to: To::Nobody }),
             None => Err(de::Error::custom("a ReplyTo is decoded only as part of a message that arrives")),
         }

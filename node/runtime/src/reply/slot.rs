@@ -83,13 +83,15 @@ impl<T: Send + 'static> Slot<T> {
 
     pub(crate) fn poll_take(&self, cx: &Context<'_>) -> Poll<Result<T, CallFailure>> {
         let mut state = lock(&self.state);
+        if let SlotState::Empty(waker) = &mut *state {
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
         match std::mem::replace(&mut *state, SlotState::Closed) {
             SlotState::Full(outcome) => Poll::Ready(outcome),
-            SlotState::Empty(_) => {
-                *state = SlotState::Empty(Some(cx.waker().clone()));
-                Poll::Pending
-            }
-            SlotState::Closed => Poll::Ready(Err(CallFailure::NoProc)),
+            SlotState::Empty(_) | SlotState::Closed => Poll::Ready(Err(CallFailure::NoProc)),
         }
     }
 
