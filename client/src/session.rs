@@ -13,16 +13,21 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, Endpoint};
+use quinn::{Connection, EndpointConfig};
 use rookery_runtime::{
     Behaviours, Destination, NodeId, Runtime, RuntimeConfig, Uplink,
     net::{
         control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
-        lanes::{Inbox, read_lanes, write_lane},
+        lanes::{Inbox, Incoming, read, write},
         outbound::Outbound,
         settings::ConnectionSettings,
+        socket,
     },
-    protocol::{ControlFrame, Signal, SignalBody, WireError, control::Goodbye, handshake::Agreement, handshake::Hello},
+    protocol::{
+        ControlFrame, Signal, SignalBody, WireError,
+        control::Goodbye,
+        handshake::{Agreement, Features, Hello},
+    },
     tls::{PeerIdentity, SERVER_NAME},
 };
 use tokio::{runtime::Handle, sync::watch};
@@ -79,7 +84,8 @@ pub(crate) async fn connect(
 ) -> Result<Session, ConnectionError> {
     // A fresh port for each dial: an address translation that has gone stale for an old one does no harm.
     let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-    let endpoint = Endpoint::client(SocketAddr::new(any, 0)).map_err(ConnectionError::Socket)?;
+    let any = SocketAddr::new(any, 0);
+    let endpoint = socket::endpoint(any, EndpointConfig::default(), None).map_err(ConnectionError::Socket)?;
     let connecting = endpoint.connect_with(client_config, address, SERVER_NAME).map_err(ConnectionError::Dial)?;
     let connection = connecting.await?;
     let identity = PeerIdentity::of_connection(&connection)?;
@@ -95,7 +101,9 @@ pub(crate) async fn connect(
     };
     let node = agreement.peer.node.clone();
     let budget = settings.outbound_budget_bytes;
-    let outbound = Arc::new(Outbound::new(&node, &node, 1, budget, agreement.peer.max_message_bytes));
+    let outbound = Outbound::new(&node, &node, 1, budget, agreement.peer.max_message_bytes);
+    let bulk = agreement.features.has(Features::BULK);
+    let outbound = Arc::new(if bulk { outbound.with_bulk() } else { outbound });
     let config = RuntimeConfig {
         session: agreement.session,
         max_message_bytes: settings.max_message_bytes,
@@ -120,8 +128,15 @@ impl Session {
         let outbound = uplink.outbound.clone();
         let _ends = Ends { runtime: runtime.clone(), outbound: outbound.clone(), connection: connection.clone() };
         let inbox = Arc::new(SessionInbox { runtime: runtime.clone(), uplink: uplink.clone() });
-        let writing = write_lane(&connection, &outbound, 0);
-        let reading = read_lanes(&connection, &node, &node, agreement.peer.lanes.min(1), max_message_bytes, inbox);
+        let writing = write(&connection, &outbound);
+        let incoming = Incoming {
+            own: node.clone(),
+            peer: node,
+            lanes: agreement.peer.lanes.min(1),
+            max_message_bytes,
+            bulk: agreement.features.has(Features::BULK),
+        };
+        let reading = read(&connection, incoming, inbox);
         tokio::pin!(writing, reading);
         tokio::select! {
             ended = &mut reading => match ended {
@@ -180,7 +195,11 @@ struct SessionInbox {
 }
 
 impl Inbox for SessionInbox {
-    async fn take(&self, signal: Signal) -> Result<(), WireError> {
+    fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    fn take(&self, signal: Signal) -> Result<Option<Signal>, WireError> {
         if !self.runtime.is_own(&signal.to) {
             let detail = "a client is sent what is for its own processes";
             return Err(WireError::Unexpected { kind: "signal", detail });
@@ -196,6 +215,6 @@ impl Inbox for SessionInbox {
             }
             _ => self.runtime.receive(signal, Some(&self.uplink.outbound)),
         }
-        Ok(())
+        Ok(None)
     }
 }

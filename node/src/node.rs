@@ -12,11 +12,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use quinn::Endpoint;
+use quinn::{Endpoint, EndpointConfig};
 use rookery_protocol::{ClusterName, ExitReason, Incarnation, NodeId, NodeName, Pid};
 use rookery_runtime::{
     Behaviours, DEFAULT_MAX_PROCESSES, Runtime, RuntimeConfig,
-    net::{io_thread::IoThread, settings::ConnectionSettings},
+    net::{io_thread::IoThread, settings::ConnectionSettings, socket},
     tls::{ConfigError, Identity},
 };
 use thiserror::Error;
@@ -176,7 +176,7 @@ impl Node {
         let listen = |error| StartError::Listen { address: config.listen, error };
         let endpoint = {
             let _entered = io.handle().enter();
-            Endpoint::server(server_config, config.listen).map_err(listen)?
+            socket::endpoint(config.listen, EndpointConfig::default(), Some(server_config)).map_err(listen)?
         };
         let address = endpoint.local_addr().map_err(listen)?;
         let runtime = Runtime::new(RuntimeConfig {

@@ -63,6 +63,10 @@ kinds! {
     Response = 11,
     /// What a process has in the cluster's directory. Lanes between nodes; a client sends `Gone` alone.
     Directory = 12,
+    /// A message whose body comes on a stream of its own. Lanes.
+    MessageTicket = 14,
+    /// The answer to a call, whose body comes on a stream of its own. Lanes.
+    ReplyTicket = 15,
     /// First on each lane: its number. Lanes.
     LaneOpen = 16,
     /// Gives a node a number on this lane. Lanes.
@@ -77,6 +81,8 @@ kinds! {
     GroupChange = 21,
     /// A process of a client has lost a cluster name to another. Lanes.
     NameConflict = 22,
+    /// First on each bulk stream: its ticket. The rest of the stream is the body.
+    BulkOpen = 23,
     /// First of all: who dials. Control stream.
     Hello = 32,
     /// The acceptor takes the dialler. Control stream.

@@ -39,8 +39,11 @@ impl Features {
     /// The node takes part in the cluster's directory of names and groups: `Directory` frames, `Claim` requests.
     pub const DIRECTORY: Self = Self(1);
 
+    /// Bodies above a size travel on streams of their own: `MessageTicket`, `ReplyTicket`, `BulkOpen`.
+    pub const BULK: Self = Self(2);
+
     /// What this code can do beyond what every speaker of version 1 can.
-    pub const OURS: Self = Self::DIRECTORY;
+    pub const OURS: Self = Self(Self::DIRECTORY.0 | Self::BULK.0);
 
     /// Whether all of `other` are among these.
     #[must_use]

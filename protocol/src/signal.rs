@@ -181,6 +181,19 @@ pub enum SignalBody {
     },
 }
 
+impl SignalBody {
+    /// The size of the payload that it carries, in bytes. The peer takes a larger one than it said for the end of the
+    /// connection.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Message { payload, .. } | Self::Reply { outcome: Ok(payload), .. } => payload.body.len(),
+            Self::Request { body, .. } => body.spawn().map_or(0, |spawn| spawn.arguments.body.len()),
+            _ => 0,
+        }
+    }
+}
+
 /// A signal with its two ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {

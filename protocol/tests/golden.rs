@@ -18,7 +18,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use bytes::Bytes;
 use rookery_protocol::{
-    ControlFrame, FrameDecoder, FrameKind, LaneDecoder, LaneEncoder, WireError,
+    Arrival, BulkOpening, ControlFrame, FrameDecoder, FrameKind, LaneDecoder, LaneEncoder, WireError,
     limits::{DEFAULT_MAX_MESSAGE_BYTES, MAX_CONTROL_BODY_BYTES},
 };
 use serde_json::{Value, json};
@@ -42,6 +42,11 @@ fn encode(content: &Content) -> Vec<u8> {
         Content::Signal(signal) => {
             LaneEncoder::new(SENDER.parse().unwrap(), RECEIVER.parse().unwrap()).signal(signal, &mut bytes).unwrap();
         }
+        Content::Ticketed(signal, ticket) => {
+            let mut encoder = LaneEncoder::new(SENDER.parse().unwrap(), RECEIVER.parse().unwrap());
+            encoder.ticketed(signal, *ticket, &mut bytes).unwrap();
+        }
+        Content::Bulk(ticket) => BulkOpening::encode(*ticket, &mut bytes),
     }
     bytes
 }
@@ -79,6 +84,13 @@ fn entry(vector: &Vector) -> Value {
         Content::Control(frame) => ("control", neutral::control(frame)),
         Content::Open(number) => ("lane", json!({ "lane": number })),
         Content::Signal(signal) => ("lane", neutral::signal(signal)),
+        Content::Ticketed(signal, ticket) => {
+            let mut value = neutral::signal(signal);
+            value["ticket"] = json!(ticket.number.0.to_string());
+            value["body_bytes"] = json!(ticket.body_bytes);
+            ("lane", value)
+        }
+        Content::Bulk(ticket) => ("bulk", json!({ "ticket": ticket.0.to_string() })),
     };
     let frames: Vec<&str> = kinds(&bytes).into_iter().map(FrameKind::name).collect();
     json!({ "name": vector.name, "description": vector.description, "stream": stream, "frames": frames,
@@ -150,6 +162,18 @@ fn the_code_decodes_what_the_vectors_say() {
                 assert_eq!(decoded, **signal, "{name}");
                 assert_eq!(neutral::signal(&decoded), entry["value"], "{name}");
                 decoder.finish().unwrap();
+            }
+            Content::Ticketed(signal, ticket) => {
+                let mut decoder = lane(true, &bytes);
+                let decoded = decoder.next_arrival().unwrap().unwrap();
+                assert_eq!(decoded, Arrival::Ticketed((**signal).clone(), *ticket), "{name}");
+                decoder.finish().unwrap();
+                assert!(lane(true, &bytes).next_signal().is_err(), "{name}: refused where it was not agreed on");
+            }
+            Content::Bulk(ticket) => {
+                assert_eq!(BulkOpening::announces(&bytes), Some(true), "{name}");
+                let opened = BulkOpening::default().push(Bytes::from([&bytes[..], b"body"].concat()));
+                assert_eq!(opened, Ok(Some((*ticket, Bytes::from_static(b"body")))), "{name}");
             }
         }
     }

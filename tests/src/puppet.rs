@@ -178,6 +178,11 @@ impl Puppet {
         }
     }
 
+    /// The next thing that it has received, if there is one.
+    pub fn try_next(&mut self) -> Option<Received<Note>> {
+        self.seen.try_recv().ok()
+    }
+
     /// The next thing that it has received, if there is one and it is a number.
     pub fn try_number(&mut self) -> Option<u64> {
         match self.seen.try_recv() {

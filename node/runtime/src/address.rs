@@ -6,7 +6,12 @@
 //! ```
 //! A message that is not sent comes back with the reason. Order (S1) is that of the sender's own steps.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rookery_protocol::{CallFailure, Codec, Destination, Pid, Recipient};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -14,6 +19,7 @@ use thiserror::Error;
 
 use crate::{
     message::{self, Message},
+    net::outbound::Outbound,
     process::{
         AnyProcess,
         deadline::Deadline,
@@ -53,10 +59,11 @@ enum Target<M: Message> {
     Elsewhere(Arc<Elsewhere>),
 }
 
-/// What is looked up at each send.
+/// What is looked up at each send, but for the way to another node.
 struct Elsewhere {
     runtime: Runtime,
     to: Destination,
+    way: OnceLock<Arc<Outbound>>,
 }
 
 impl Elsewhere {
@@ -113,6 +120,18 @@ impl<M> SendError<M> {
     }
 }
 
+/// A message that was not sent, and how large it is when encoded, if it was: where there must be room for it.
+pub(crate) struct Unsent<M> {
+    pub(crate) error: SendError<M>,
+    pub(crate) body_bytes: usize,
+}
+
+impl<M> From<SendError<M>> for Unsent<M> {
+    fn from(error: SendError<M>) -> Self {
+        Self { error, body_bytes: 0 }
+    }
+}
+
 impl<M: Message> Address<M> {
     pub(crate) fn local(process: Arc<Process<M>>) -> Self {
         Self { target: Target::Local(process) }
@@ -125,7 +144,7 @@ impl<M: Message> Address<M> {
         {
             return Self::local(process);
         }
-        Self { target: Target::Elsewhere(Arc::new(Elsewhere { runtime, to })) }
+        Self { target: Target::Elsewhere(Arc::new(Elsewhere { runtime, to, way: OnceLock::new() })) }
     }
 
     /// The process, unless it is addressed by name.
@@ -164,27 +183,29 @@ impl<M: Message> Address<M> {
     pub(crate) async fn send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
         let mut message = message;
         loop {
-            message = match self.try_send_until(message, deadline) {
-                Err(SendError::Full { message }) => message,
-                done => return done,
+            let body_bytes;
+            (message, body_bytes) = match self.try_send_until(message, deadline) {
+                Ok(()) => return Ok(()),
+                Err(Unsent { error: SendError::Full { message }, body_bytes }) => (message, body_bytes),
+                Err(unsent) => return Err(unsent.error),
             };
-            self.room().await;
+            self.room(body_bytes).await;
         }
     }
 
-    /// Waits until there may be room for a message.
-    pub(crate) async fn room(&self) {
+    /// Waits until there may be room for a message that takes so much when encoded.
+    pub(crate) async fn room(&self, body_bytes: usize) {
         let (runtime, to) = match &self.target {
             Target::Local(process) => return process.room().await,
             Target::Elsewhere(elsewhere) => (&elsewhere.runtime, &*elsewhere.resolved()),
         };
         if !runtime.is_own(to) {
-            return runtime.room(to).await;
+            return runtime.room(runtime.sender(), to, body_bytes).await;
         }
         let local = runtime.recipient(&to.to).and_then(|process| process.as_any().downcast::<Process<M>>().ok());
         match (local, runtime.client_of(&to.to)) {
             (Some(process), _) => process.room().await,
-            (None, Some(client)) => runtime.room(&client.into()).await,
+            (None, Some(client)) => runtime.room(runtime.sender(), &client.into(), body_bytes).await,
             // Whoever had the name has ended meanwhile; the next try finds out.
             (None, None) => {}
         }
@@ -195,20 +216,26 @@ impl<M: Message> Address<M> {
     /// # Errors
     /// As `send`, and [`SendError::Full`].
     pub fn try_send(&self, message: M) -> Result<(), SendError<M>> {
-        self.try_send_until(message, None)
+        self.try_send_until(message, None).map_err(|unsent| unsent.error)
     }
 
     /// What goes as bytes has the deadline in its [`ReplyTo`].
-    pub(crate) fn try_send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
-        let (runtime, to) = match &self.target {
-            Target::Local(process) => return push(process, message, deadline),
-            Target::Elsewhere(elsewhere) => (&elsewhere.runtime, &*elsewhere.resolved()),
+    pub(crate) fn try_send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), Unsent<M>> {
+        let elsewhere = match &self.target {
+            Target::Local(process) => return Ok(push(process, message, deadline)?),
+            Target::Elsewhere(elsewhere) => &**elsewhere,
         };
+        let Elsewhere { runtime, to, way } = elsewhere;
+        // Known since the first send, and good until it is closed.
+        if let Some(connection) = way.get().filter(|connection| !connection.is_closed()) {
+            return runtime.send_over(connection, to, message, Codec::Bincode);
+        }
+        let to = &*elsewhere.resolved();
         if runtime.is_own(to) {
             return match runtime.recipient(&to.to) {
                 Some(process) => match process.clone().as_any().downcast::<Process<M>>() {
-                    Ok(process) => push(&process, message, deadline),
-                    Err(_) => runtime.send_as_bytes(&*process, message, Codec::Bincode),
+                    Ok(process) => Ok(push(&process, message, deadline)?),
+                    Err(_) => Ok(runtime.send_as_bytes(&*process, message, Codec::Bincode)?),
                 },
                 None => match runtime.client_of(&to.to) {
                     Some(pid) => runtime.send_remote(&pid.into(), message, Codec::Bincode),
@@ -219,7 +246,20 @@ impl<M: Message> Address<M> {
                 },
             };
         }
-        runtime.send_remote(to, message, Codec::Bincode)
+        match runtime.connection(to) {
+            Some(connection) => {
+                let sent = runtime.send_over(&connection, to, message, Codec::Bincode);
+                // A name of the cluster may be held elsewhere next time.
+                if !matches!(to.to, Recipient::ClusterName(_)) && way.get().is_none() {
+                    drop(way.set(connection));
+                }
+                sent
+            }
+            None => {
+                runtime.undeliverable(to, message);
+                Ok(())
+            }
+        }
     }
 
     /// Asks and waits for the answer, at most [`DEFAULT_CALL_TIMEOUT`].
@@ -333,7 +373,7 @@ impl<M: Message> Serialize for Address<M> {
 impl<'de, M: Message> Deserialize<'de> for Address<M> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let pid = Pid::deserialize(deserializer)?;
-        match message::while_decoding(|scope| scope.runtime.clone()) {
+        match message::while_decoding(|scope| scope.runtime().cloned()).flatten() {
             Some(runtime) => Ok(Self::new(runtime, pid.into())),
             None => Err(de::Error::custom("an address is decoded only as part of a message that arrives")),
         }

@@ -6,12 +6,12 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use rookery_protocol::{Destination, Payload, ReplyRoute, Signal, SignalBody};
+use rookery_protocol::{Destination, Payload, Signal, SignalBody};
 use tokio::time::Instant;
 
 use crate::{
     process::{AnyProcess, alarm::Until, current, deadline::FAR, info::Callee},
-    reply::{CallError, RawReply, RawSlot, Slot},
+    reply::{AnySlot, CallError, RawReply, RawSlot, Slot},
     runtime::Runtime,
 };
 
@@ -102,7 +102,7 @@ impl Runtime {
     pub async fn send_payload(&self, to: &Destination, payload: Payload) -> Result<(), CallError> {
         let to = &self.resolved(to.clone());
         self.check_size(to, &payload)?;
-        self.room_if_remote(to).await;
+        self.room_if_remote(to, payload.body.len()).await;
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let body = SignalBody::Message { payload, reply: None, deadline_ms: None };
         self.signal(Signal { from, to: to.clone(), body });
@@ -125,10 +125,8 @@ impl Runtime {
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let reply = self
             .call_slot(Callee::Other(to), timeout, async |slot: &Arc<Slot<RawReply>>| {
-                self.room_if_remote(to).await;
-                let call = self.calls().insert(Arc::new(RawSlot(slot.clone())), to.clone());
-                slot.set_call(call);
-                let reply = Some(ReplyRoute { to: from.clone(), call });
+                self.room_if_remote(to, payload.body.len()).await;
+                let reply = Some(Arc::new(RawSlot(slot.clone())).await_reply(self, to));
                 let deadline_ms = slot.deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
                 let body = SignalBody::Message { payload, reply, deadline_ms };
                 self.signal(Signal { from: from.clone(), to: to.clone(), body });
@@ -155,11 +153,11 @@ impl Runtime {
         Ok(())
     }
 
-    async fn room_if_remote(&self, to: &Destination) {
+    async fn room_if_remote(&self, to: &Destination, body_bytes: usize) {
         if !self.is_own(to)
             && let Some(connection) = self.connection(to)
         {
-            connection.room().await;
+            connection.room(self.sender(), body_bytes).await;
         }
     }
 }

@@ -13,16 +13,15 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use rookery_protocol::{
-    Codec, Destination, Group, NodeId, Payload, Pid, Recipient, Signal, SignalBody, Tag, lane::MessageHead,
+    Codec, Destination, Group, NodeId, Payload, Pid, Recipient, Serial, Signal, SignalBody, Tag, lane::MessageHead,
     request::RequestError,
 };
 
 use crate::{
     address::{Address, SendError},
     message::{self, Message, tag_of},
-    net::outbound::{NotTaken, Outbound},
+    net::outbound::{Body, NotTaken, Outbound},
     process::{
         current,
         mailbox::{Process, Pushed},
@@ -130,7 +129,7 @@ impl<M: Message + Clone> GroupAddress<M> {
         let codec = Codec::Bincode;
         let to = Destination { node: self.runtime.node().clone(), to: Recipient::Group(self.group.clone()) };
         message::encode(message, codec, &self.runtime, &to, |body, reply| match reply {
-            None => Ok(Payload { tag: Tag::from_static(tag_of::<M>()), codec, body: Bytes::copy_from_slice(body) }),
+            None => Ok(Payload { tag: Tag::from_static(tag_of::<M>()), codec, body: message::taken(body) }),
             Some(_) => Err("a message to a group cannot carry a ReplyTo: whose answer would count?".to_owned()),
         })?
     }
@@ -140,7 +139,9 @@ impl<M: Message + Clone> GroupAddress<M> {
         // Lost meanwhile: its members are gone.
         while let Some(connection) = self.runtime.connection(&to) {
             match push(&connection, &self.runtime, &to, payload) {
-                Err(NotTaken::Full) => connection.room().await,
+                Err(NotTaken::Full) => {
+                    connection.room(self.runtime.sender(), payload.body.len()).await;
+                }
                 Err(NotTaken::TooLarge) => return Err((payload.body.len(), connection.max_message_bytes())),
                 Ok(()) | Err(NotTaken::Closed) => break,
             }
@@ -180,7 +181,7 @@ fn push(connection: &Outbound, runtime: &Runtime, to: &Destination, payload: &Pa
         reply: None,
         deadline_ms: None,
     };
-    connection.push_message(&head, &payload.body)
+    connection.push_message(&head, Body::Shared(&payload.body))
 }
 
 impl Runtime {
@@ -193,10 +194,10 @@ impl Runtime {
         state.groups.members(group).map(|members| members.nodes().cloned().collect()).unwrap_or_default()
     }
 
-    /// Waits until there is room for a message towards each node that has members of the group, or no connection to it.
-    pub async fn room_for_group(&self, group: &Group) {
+    /// Waits until there is room for a message of that size towards each node that has members of the group, or no connection to it.
+    pub async fn room_for_group(&self, from: Serial, group: &Group, body_bytes: usize) {
         for node in self.nodes_of_group(group) {
-            self.room(&Destination { node, to: Recipient::Group(group.clone()) }).await;
+            self.room(from, &Destination { node, to: Recipient::Group(group.clone()) }, body_bytes).await;
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod address;
 mod behaviour;
+mod blob;
 mod calling;
 mod directory;
 mod group;
@@ -30,6 +31,7 @@ pub use behaviour::{
     state_machine::{MAX_HELD_EVENTS, Machine, StateEvent, StateMachine, Timeouts, Transition},
     task::{Task, TaskError, TaskStartError, TaskSupervisor},
 };
+pub use blob::Blob;
 pub use group::GroupAddress;
 pub use listing::{GroupInfo, GroupList, MAX_LISTED, NameList, NameQuery, ProcessList, ProcessQuery, SortBy};
 pub use load::Load;

@@ -4,7 +4,7 @@
 //! A [`ReplyTo`](crate::ReplyTo) takes no place in a payload: it stands in the frame. So encoding and decoding run
 //! inside a scope of the thread, through which it gets out of, and back into, the message.
 
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, fmt, sync::Arc};
 
 use bytes::Bytes;
 use rookery_protocol::{Codec, Destination, Payload, ReplyRoute, Tag, codec};
@@ -13,7 +13,11 @@ use serde::{
     de::{self, DeserializeOwned, Visitor},
 };
 
-use crate::{process::deadline::Deadline, reply::RemoteReply, runtime::Runtime};
+use crate::{
+    process::deadline::Deadline,
+    reply::{AnySlot, RemoteReply},
+    runtime::Runtime,
+};
 
 /// Anything that a process can be sent. There is nothing to implement: every owned serde type is one.
 pub trait Message: Serialize + DeserializeOwned + Send + 'static {}
@@ -42,18 +46,24 @@ pub(crate) type CodecError = String;
 
 thread_local! {
     static ENCODING: RefCell<Option<Encoding>> = const { RefCell::new(None) };
-    static DECODING: RefCell<Option<Decoding>> = const { RefCell::new(None) };
+    static DECODING: RefCell<Decoding> =
+        const { RefCell::new(Decoding { active: false, runtime: None, reply: None, body: None }) };
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A message on its way out.
+#[derive(Default)]
 pub(crate) struct Encoding {
-    /// Whose message it is.
-    pub(crate) runtime: Runtime,
-    /// Where it goes: a call that it carries is lost with the connection to there.
-    pub(crate) to: Destination,
     /// The reply that it carries.
-    pub(crate) reply: Option<Carried>,
+    pub(crate) reply: Option<Carrying>,
+}
+
+/// A reply that is found in a message as it is encoded.
+pub(crate) enum Carrying {
+    /// Of a caller here: its call gets a number when the message goes out.
+    Local(Arc<dyn AnySlot>, Option<Deadline>),
+    /// Of a caller elsewhere.
+    Remote(ReplyRoute, Option<Deadline>),
 }
 
 /// A reply that a message carries in its frame.
@@ -65,30 +75,75 @@ pub(crate) struct Carried {
 
 /// A message on its way in.
 pub(crate) struct Decoding {
+    /// Whether one is being decoded.
+    active: bool,
     /// Whose message it becomes.
-    pub(crate) runtime: Runtime,
+    runtime: Option<Runtime>,
     /// The reply that came with it, until the message takes it.
     pub(crate) reply: Option<RemoteReply>,
+    /// Its bytes, if they are many enough to be worth a view.
+    body: Option<Bytes>,
+}
+
+/// From this size on a message's blobs are views of it.
+const VIEWED_BYTES: usize = 4 * 1024;
+
+/// `part`, if it is a part of the message that is decoded on this thread, as a view of it.
+pub(crate) fn view(part: &[u8]) -> Option<Bytes> {
+    let view = |scope: &mut Decoding| {
+        let body = scope.body.as_ref()?;
+        let start = (part.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
+        let end = start.checked_add(part.len())?;
+        (end <= body.len()).then(|| body.slice(start..end))
+    };
+    while_decoding(view).flatten()
+}
+
+impl Decoding {
+    /// Whose message it becomes.
+    pub(crate) fn runtime(&self) -> Option<&Runtime> {
+        self.runtime.as_ref()
+    }
+}
+
+/// Runs `f`, which decodes many messages for one runtime: it is not counted for each.
+pub(crate) fn decoding_for<R>(runtime: &Runtime, f: impl FnOnce() -> R) -> R {
+    /// Put back also when `f` panics.
+    struct Outer(Option<Runtime>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            DECODING.with_borrow_mut(|scope| scope.runtime = self.0.take());
+        }
+    }
+    let _outer = Outer(DECODING.with_borrow_mut(|scope| scope.runtime.replace(runtime.clone())));
+    f()
 }
 
 /// What scratch space a thread keeps between messages; a larger message's is given back.
 const SCRATCH_KEPT_BYTES: usize = 64 * 1024;
 
-/// Encodes `message` in the thread's scratch space and hands the bytes to `then`, with the reply that it carries.
+/// Encodes `message` in the thread's scratch space and hands the bytes to `then`, which may take them, with the reply
+/// that it carries.
 pub(crate) fn encode<T: Message, R>(
     message: &T,
     codec: Codec,
     runtime: &Runtime,
     to: &Destination,
-    then: impl FnOnce(&[u8], Option<&Carried>) -> R,
+    then: impl FnOnce(&mut Vec<u8>, Option<&Carried>) -> R,
 ) -> Result<R, CodecError> {
     let mut scratch = SCRATCH.take();
     scratch.clear();
-    let scope = Encoding { runtime: runtime.clone(), to: to.clone(), reply: None };
-    let outer = ENCODING.replace(Some(scope));
+    let outer = ENCODING.replace(Some(Encoding::default()));
     let encoded = append(message, codec, &mut scratch);
     let scope = ENCODING.replace(outer);
-    let result = encoded.map(|()| then(&scratch, scope.and_then(|scope| scope.reply).as_ref()));
+    let result = encoded.map(|()| {
+        // A call that the message carries is lost with the connection to where it goes.
+        let carried = scope.and_then(|scope| scope.reply).map(|reply| match reply {
+            Carrying::Local(slot, deadline) => Carried { route: slot.await_reply(runtime, to), deadline },
+            Carrying::Remote(route, deadline) => Carried { route, deadline },
+        });
+        then(&mut scratch, carried.as_ref())
+    });
     if scratch.capacity() <= SCRATCH_KEPT_BYTES {
         SCRATCH.set(scratch);
     }
@@ -105,8 +160,13 @@ pub(crate) fn to_payload<T: Message>(
     encode(message, codec, runtime, to, |bytes, _| Payload {
         tag: Tag::from_static(tag_of::<T>()),
         codec,
-        body: Bytes::copy_from_slice(bytes),
+        body: taken(bytes),
     })
+}
+
+/// The encoded bytes as a body: a small one is copied, so that the scratch space stays; a large one is taken.
+pub(crate) fn taken(bytes: &mut Vec<u8>) -> Bytes {
+    if bytes.len() <= SCRATCH_KEPT_BYTES { Bytes::copy_from_slice(bytes) } else { Bytes::from(std::mem::take(bytes)) }
 }
 
 fn append<T: Serialize>(message: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -126,19 +186,46 @@ pub(crate) fn decode<T: Message>(
     if !payload.tag.fits(tag_of::<T>()) {
         return Err((format!("this process understands `{}`", tag_of::<T>()), reply));
     }
-    let outer = DECODING.replace(Some(Decoding { runtime: runtime.clone(), reply }));
+    let known = DECODING.with_borrow(|scope| scope.runtime.as_ref().is_some_and(|known| known.is(runtime)));
+    let (decoded, reply) =
+        if known { decode_here(payload, reply) } else { decoding_for(runtime, || decode_here(payload, reply)) };
+    match decoded {
+        Ok(Ok(message)) => Ok((message, reply)),
+        Ok(Err(error)) => Err((error, reply)),
+        Err(_) => Err(("its decoder panicked".to_owned(), reply)),
+    }
+}
+
+/// Decodes in the scope of a runtime that is set. Gives what came of it, and the reply if the message did not take it.
+fn decode_here<T: Message>(
+    payload: &Payload,
+    reply: Option<RemoteReply>,
+) -> (std::thread::Result<Result<T, CodecError>>, Option<RemoteReply>) {
+    let large = payload.body.len() >= VIEWED_BYTES;
+    let (outer_active, outer_reply, outer_body) = DECODING.with_borrow_mut(|scope| {
+        let outer_reply = if scope.reply.is_some() { scope.reply.take() } else { None };
+        if reply.is_some() {
+            scope.reply = reply;
+        }
+        let body = if large { Some(payload.body.clone()) } else { None };
+        (std::mem::replace(&mut scope.active, true), outer_reply, std::mem::replace(&mut scope.body, body))
+    });
     // Deserialize is the user's code: should it panic, what it was decoding is at fault, not the thread's owner.
     let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match payload.codec {
         Codec::Bincode => codec::decode_payload(&payload.body),
         Codec::Json => serde_json::from_slice(&payload.body).map_err(|error| error.to_string()),
         other => Err(format!("{other:?} payloads are not understood by this process")),
     }));
-    let reply = DECODING.replace(outer).and_then(|scope| scope.reply);
-    match decoded {
-        Ok(Ok(message)) => Ok((message, reply)),
-        Ok(Err(error)) => Err((error, reply)),
-        Err(_) => Err(("its decoder panicked".to_owned(), reply)),
-    }
+    let reply = DECODING.with_borrow_mut(|scope| {
+        scope.active = outer_active;
+        scope.body = outer_body;
+        let reply = if scope.reply.is_some() { scope.reply.take() } else { None };
+        if outer_reply.is_some() {
+            scope.reply = outer_reply;
+        }
+        reply
+    });
+    (decoded, reply)
 }
 
 /// Runs `f` in the scope of the message that is being encoded on this thread, if one is.
@@ -148,18 +235,19 @@ pub(crate) fn while_encoding<R>(f: impl FnOnce(&mut Encoding) -> R) -> Option<R>
 
 /// Runs `f` in the scope of the message that is being decoded on this thread, if one is.
 pub(crate) fn while_decoding<R>(f: impl FnOnce(&mut Decoding) -> R) -> Option<R> {
-    DECODING.with_borrow_mut(|scope| scope.as_mut().map(f))
+    DECODING.with_borrow_mut(|scope| scope.active.then(|| f(scope)))
 }
 
 /// A reply that was dropped while a message is being decoded on this thread was part of an attempt that failed: it goes
 /// back to what is being decoded, for the next attempt or for the answer that it is not understood (S8).
 pub(crate) fn give_back(reply: RemoteReply) -> Option<RemoteReply> {
-    DECODING.with_borrow_mut(|scope| match scope {
-        Some(scope) if scope.reply.is_none() => {
+    DECODING.with_borrow_mut(|scope| {
+        if scope.active && scope.reply.is_none() {
             scope.reply = Some(reply);
             None
+        } else {
+            Some(reply)
         }
-        _ => Some(reply),
     })
 }
 

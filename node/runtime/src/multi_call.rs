@@ -16,7 +16,7 @@ use rookery_protocol::Destination;
 use tokio::time::Instant;
 
 use crate::{
-    address::{Address, SendError},
+    address::{Address, SendError, Unsent},
     calling::Waiting,
     message::Message,
     process::{alarm::Until, deadline::FAR},
@@ -58,12 +58,12 @@ impl Runtime {
         for (address, call) in to.iter().zip(&calls) {
             match address.try_send_until(make(ReplyTo::local(call.slot.clone())), deadline) {
                 Ok(()) => {}
-                Err(SendError::Full { message }) => unsent.push(Box::pin(async move {
+                Err(Unsent { error: SendError::Full { message }, .. }) => unsent.push(Box::pin(async move {
                     if let Err(error) = address.send_until(message, deadline).await {
                         call.slot.not_sent(error);
                     }
                 })),
-                Err(error) => call.slot.not_sent(error),
+                Err(Unsent { error, .. }) => call.slot.not_sent(error),
             }
         }
         let mut outcomes = Vec::with_capacity(to.len());
@@ -91,21 +91,24 @@ impl Runtime {
         make: impl Fn() -> M,
     ) -> Vec<(Destination, Result<(), SendError<M>>)> {
         let until = Instant::now() + timeout.min(FAR);
-        let mut outcomes: Vec<_> = to.iter().map(|address| address.try_send(make())).collect();
-        let full = to.iter().zip(&mut outcomes).filter(|(_, outcome)| matches!(outcome, Err(SendError::Full { .. })));
+        let mut outcomes: Vec<_> = to.iter().map(|address| address.try_send_until(make(), None)).collect();
+        let full =
+            |outcome: &Result<(), Unsent<M>>| matches!(outcome, Err(Unsent { error: SendError::Full { .. }, .. }));
+        let full = to.iter().zip(&mut outcomes).filter(|(_, outcome)| full(outcome));
         join_all(&mut full.map(|(address, outcome)| Box::pin(retry(address, outcome, until))).collect()).await;
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map_err(|unsent| unsent.error));
         to.iter().map(Address::destination).zip(outcomes).collect()
     }
 }
 
 /// Tries again whenever there may be room.
-async fn retry<M: Message>(address: &Address<M>, outcome: &mut Result<(), SendError<M>>, until: Instant) {
-    while let Err(SendError::Full { .. }) = outcome {
-        if Until::new(until, address.room()).await.is_none() {
+async fn retry<M: Message>(address: &Address<M>, outcome: &mut Result<(), Unsent<M>>, until: Instant) {
+    while let Err(Unsent { error: SendError::Full { .. }, body_bytes }) = outcome {
+        if Until::new(until, address.room(*body_bytes)).await.is_none() {
             return;
         }
-        if let Err(SendError::Full { message }) = std::mem::replace(outcome, Ok(())) {
-            *outcome = address.try_send(message);
+        if let Err(Unsent { error: SendError::Full { message }, .. }) = std::mem::replace(outcome, Ok(())) {
+            *outcome = address.try_send_until(message, None);
         }
     }
 }

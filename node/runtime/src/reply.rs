@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
-    message::{self, Carried, Message},
+    message::{self, Carrying, Message},
     process::{current, deadline::Deadline},
     runtime::Runtime,
 };
@@ -310,15 +310,15 @@ impl<T: Send + 'static> Drop for ReplyTo<T> {
 impl<T: Message> Serialize for ReplyTo<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let placed = message::while_encoding(|scope| {
-            let route = match &self.to {
-                To::Local(slot) => scope.runtime.await_reply(slot, &scope.to),
-                To::Remote(remote) => remote.route.clone(),
+            let reply = match &self.to {
+                To::Local(slot) => Carrying::Local(slot.clone(), self.deadline()),
+                To::Remote(remote) => Carrying::Remote(remote.route.clone(), self.deadline()),
                 To::Nobody => return Ok(()),
             };
             if scope.reply.is_some() {
                 return Err("a message to another node can carry one ReplyTo");
             }
-            scope.reply = Some(Carried { route, deadline: self.deadline() });
+            scope.reply = Some(reply);
             Ok(())
         });
         match placed {

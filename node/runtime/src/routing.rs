@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use rookery_protocol::{
     CallFailure, Codec, Destination, ExitReason, NodeId, Payload, Pid, Recipient, ReplyRoute, Serial, Signal,
     SignalBody, Tag,
@@ -13,9 +12,9 @@ use rookery_protocol::{
 use tokio::time::Instant;
 
 use crate::{
-    address::SendError,
+    address::{SendError, Unsent},
     message::{self, Message, tag_of},
-    net::outbound::{NotTaken, Outbound},
+    net::outbound::{Body, NotTaken, Outbound},
     process::{AnyProcess, current, event::Event},
     reply::{RemoteReply, dropping},
     runtime::Runtime,
@@ -100,6 +99,17 @@ impl Runtime {
                 None => to,
             },
             _ => to,
+        }
+    }
+
+    /// The process that gets what is sent there just now; `None` if that may be any.
+    #[must_use]
+    pub fn receiver(&self, to: &Destination) -> Option<Pid> {
+        match &to.to {
+            Recipient::Serial(serial) => Some(Pid::new(to.node.clone(), *serial)),
+            Recipient::Name(name) if to.node == *self.node() => self.whereis_here(name),
+            Recipient::ClusterName(name) => self.holder(name),
+            Recipient::Name(_) | Recipient::Group(_) => None,
         }
     }
 
@@ -348,38 +358,54 @@ impl Runtime {
     }
 
     /// A typed message to another node or client, if there is room.
-    pub(crate) fn send_remote<M: Message>(
-        &self,
-        to: &Destination,
-        message: M,
-        codec: Codec,
-    ) -> Result<(), SendError<M>> {
-        let Some(connection) = self.connection(to) else {
-            self.undeliverable(to, message);
-            return Ok(());
-        };
-        let from = current::pid().unwrap_or_else(|| self.own_pid());
-        let tag = tag_of::<M>();
-        let pushed = message::encode(&message, codec, self, to, |body, reply| {
-            let deadline_ms = reply.and_then(|reply| reply.deadline).map(|at| self.clock().left_ms(at, Instant::now()));
-            let reply = reply.map(|reply| &reply.route);
-            let head = MessageHead { from: &from, to, tag: tag.as_bytes(), codec, reply, deadline_ms };
-            (connection.push_message(&head, body), body.len())
-        });
-        match pushed {
-            Ok((Ok(()), _)) => {
-                dropping::within(dropping::Mode::Sent, message);
-                Ok(())
-            }
-            Ok((Err(NotTaken::Full), _)) => Err(SendError::Full { message }),
-            Ok((Err(NotTaken::TooLarge), bytes)) => {
-                Err(SendError::TooLarge { bytes, limit: connection.max_message_bytes(), message })
-            }
-            Ok((Err(NotTaken::Closed), _)) => {
+    pub(crate) fn send_remote<M: Message>(&self, to: &Destination, message: M, codec: Codec) -> Result<(), Unsent<M>> {
+        match self.connection(to) {
+            Some(connection) => self.send_over(&connection, to, message, codec),
+            None => {
                 self.undeliverable(to, message);
                 Ok(())
             }
-            Err(detail) => Err(SendError::Encode { detail, message }),
+        }
+    }
+
+    /// As [`send_remote`](Self::send_remote), over the connection that leads there.
+    pub(crate) fn send_over<M: Message>(
+        &self,
+        connection: &Outbound,
+        to: &Destination,
+        message: M,
+        codec: Codec,
+    ) -> Result<(), Unsent<M>> {
+        let tag = tag_of::<M>();
+        let pushed = message::encode(&message, codec, self, to, |body, reply| {
+            let body_bytes = body.len();
+            let deadline_ms = reply.and_then(|reply| reply.deadline).map(|at| self.clock().left_ms(at, Instant::now()));
+            let route = reply.map(|reply| &reply.route);
+            let mut push = |from: &Pid| {
+                let head = MessageHead { from, to, tag: tag.as_bytes(), codec, reply: route, deadline_ms };
+                connection.push_message(&head, Body::Encoded(body))
+            };
+            let pushed = current::with_pid(|own| match own {
+                Some(own) => push(own),
+                None => push(&self.own_pid()),
+            });
+            (pushed, body_bytes, reply.is_some())
+        });
+        match pushed {
+            Ok((Ok(()), _, true)) => {
+                dropping::within(dropping::Mode::Sent, message);
+                Ok(())
+            }
+            Ok((Ok(()), _, false)) => Ok(()),
+            Ok((Err(NotTaken::Full), body_bytes, _)) => Err(Unsent { error: SendError::Full { message }, body_bytes }),
+            Ok((Err(NotTaken::TooLarge), bytes, _)) => {
+                Err(SendError::TooLarge { bytes, limit: connection.max_message_bytes(), message }.into())
+            }
+            Ok((Err(NotTaken::Closed), ..)) => {
+                self.undeliverable(to, message);
+                Ok(())
+            }
+            Err(detail) => Err(SendError::Encode { detail, message }.into()),
         }
     }
 
@@ -392,7 +418,7 @@ impl Runtime {
         codec: Codec,
     ) -> Result<(), SendError<M>> {
         let encoded = message::encode(&message, codec, self, &to.pid().into(), |body, reply| {
-            let payload = Payload { tag: Tag::from_static(tag_of::<M>()), codec, body: Bytes::copy_from_slice(body) };
+            let payload = Payload { tag: Tag::from_static(tag_of::<M>()), codec, body: message::taken(body) };
             (payload, reply.map(|reply| (reply.route.clone(), reply.deadline)))
         });
         match encoded {
@@ -407,11 +433,11 @@ impl Runtime {
         }
     }
 
-    /// Waits until there is room for messages towards `to`, or no connection to there.
-    pub async fn room(&self, to: &Destination) {
+    /// Waits until there is room for a message of that size from `from` towards `to`, or no connection to there.
+    pub async fn room(&self, from: Serial, to: &Destination, body_bytes: usize) {
         // Without a connection the next try is not full, but undeliverable.
         if let Some(connection) = self.connection(to) {
-            connection.room().await;
+            connection.room(from, body_bytes).await;
         }
     }
 

@@ -7,13 +7,16 @@ use std::{
     time::Instant,
 };
 
-use quinn::{Connection, Endpoint, Incoming};
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming};
 use rookery_protocol::{
     NodeId, SessionId,
     handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, RefusalCode, Role},
 };
 use rookery_runtime::{
-    net::control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
+    net::{
+        control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
+        socket,
+    },
     tls::{CertificateRole, PeerIdentity, SERVER_NAME},
 };
 use tokio::{
@@ -122,7 +125,8 @@ impl Mesh {
     async fn connect(&self, address: SocketAddr) -> Result<Connection, ConnectionError> {
         // A fresh port for each dial: an address translation that has gone stale for an old one does no harm.
         let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-        let endpoint = Endpoint::client(SocketAddr::new(any, 0)).map_err(ConnectionError::Socket)?;
+        let any = SocketAddr::new(any, 0);
+        let endpoint = socket::endpoint(any, EndpointConfig::default(), None).map_err(ConnectionError::Socket)?;
         let connecting = endpoint.connect_with(self.client_config.clone(), address, SERVER_NAME);
         Ok(connecting.map_err(ConnectionError::Dial)?.await?)
     }

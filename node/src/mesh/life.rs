@@ -11,10 +11,10 @@ use rookery_protocol::{
 };
 use rookery_runtime::net::{
     control::{ConnectionError, Control, ControlReceiver, ControlSender, close_code},
-    lanes::{read_lanes, write_lane},
+    lanes::{Incoming, read, write},
     outbound::Outbound,
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     dialler::Hint,
@@ -47,13 +47,17 @@ impl Mesh {
         tracing::info!(%node, %address, %dialler, rtt, "node up");
         addresses.dedup();
         addresses.truncate(MAX_ADDRESSES_PER_PEER);
-        let outbound = Arc::new(Outbound::new(
+        let mut outbound = Outbound::new(
             self.own(),
             &node,
             usize::from(self.settings.lanes),
             self.settings.outbound_budget_bytes,
             agreement.peer.max_message_bytes,
-        ));
+        );
+        if agreement.features.has(Features::BULK) {
+            outbound = outbound.with_bulk();
+        }
+        let outbound = Arc::new(outbound);
         let peer = Arc::new(Peer {
             number,
             node: node.clone(),
@@ -85,21 +89,17 @@ impl Mesh {
     async fn serve(self: &Arc<Self>, peer: &Arc<Peer>, control: Control, agreement: Agreement) -> ConnectionError {
         let (mut sender, mut receiver) = control.split();
         let mut leaving = self.leaving.subscribe();
-        let mut writers = JoinSet::new();
-        for lane in 0..peer.outbound.lanes() {
-            let (connection, outbound) = (peer.connection.clone(), peer.outbound.clone());
-            writers.spawn(async move { write_lane(&connection, &outbound, lane).await });
-        }
+        let writing = write(&peer.connection, &peer.outbound);
         let inbox = Arc::new(PeerInbox { runtime: self.runtime.clone(), peer: peer.clone() });
-        let reading = read_lanes(
-            &peer.connection,
-            self.own(),
-            &peer.node,
-            agreement.peer.lanes,
-            self.settings.max_message_bytes,
-            inbox,
-        );
-        tokio::pin!(reading);
+        let incoming = Incoming {
+            own: self.own().clone(),
+            peer: peer.node.clone(),
+            lanes: agreement.peer.lanes,
+            max_message_bytes: self.settings.max_message_bytes,
+            bulk: agreement.features.has(Features::BULK),
+        };
+        let reading = read(&peer.connection, incoming, inbox);
+        tokio::pin!(reading, writing);
         if let Err(error) = self.gossip(peer, &mut sender).await {
             return error;
         }
@@ -112,10 +112,7 @@ impl Mesh {
                 },
                 Err(error) => error,
             },
-            Some(ended) = writers.join_next() => match ended {
-                Ok(Err(error)) => error,
-                _ => ConnectionError::StreamClosed("lane"),
-            },
+            ended = &mut writing => ended.err().unwrap_or(ConnectionError::StreamClosed("lane")),
             end = self.control_loop(&mut receiver) => match end {
                 // What it sent before it left comes before the end.
                 ConnectionError::Goodbye(reason) => {
@@ -128,7 +125,7 @@ impl Mesh {
                 // Say all that is to be said, then goodbye; the peer closes when it has read it.
                 peer.outbound.finish();
                 let last = async {
-                    while writers.join_next().await.is_some() {}
+                    drop(writing.await);
                     sender.send(&ControlFrame::Goodbye(Goodbye { reason: reason.clone() })).await?;
                     drop(reading.await);
                     peer.connection.closed().await;

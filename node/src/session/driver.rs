@@ -14,13 +14,14 @@ use std::sync::{
 use quinn::Connection;
 use rookery_protocol::{
     ControlFrame, NodeId, Pid, Recipient, ReplyRoute, Serial, SessionId, Signal, SignalBody, WireError,
-    control::Goodbye, handshake::Agreement,
+    control::Goodbye,
+    handshake::{Agreement, Features},
 };
 use rookery_runtime::{
     Runtime, Unreachable,
     net::{
         control::{ConnectionError, Control},
-        lanes::{Inbox, read_lanes, write_lane},
+        lanes::{Inbox, Incoming, read, write},
         outbound::{Outbound, Tap},
     },
 };
@@ -70,6 +71,7 @@ pub(crate) fn open(mesh: &Arc<Mesh>, new: NewClient) {
     let budget = mesh.settings.outbound_budget_bytes.min(CLIENT_BUDGET_BYTES);
     // One lane: the client's signals, and the news of nodes, keep one order.
     let outbound = Outbound::new(mesh.own(), mesh.own(), 1, budget, agreement.peer.max_message_bytes);
+    let outbound = if agreement.features.has(Features::BULK) { outbound.with_bulk() } else { outbound };
     let outbound = Arc::new(outbound.tapped(EdgeTap(edges.clone())));
     let client = Arc::new(Client { session, name, outbound, connection, edges });
     mesh.peers.insert_client(client.clone());
@@ -97,16 +99,16 @@ async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreeme
     let policy = policy_of(&mesh.policies, &mesh.default_policy, &client.name).clone();
     let inbox =
         Arc::new(ClientInbox { mesh: mesh.clone(), client: client.clone(), policy, refused: AtomicU64::new(0) });
-    let writing = write_lane(&client.connection, &client.outbound, 0);
-    let reading = read_lanes(
-        &client.connection,
-        mesh.own(),
-        mesh.own(),
+    let writing = write(&client.connection, &client.outbound);
+    let incoming = Incoming {
+        own: mesh.own().clone(),
+        peer: mesh.own().clone(),
         // Whatever it says: each lane has tables and a message under way, and its signals have one order.
-        agreement.peer.lanes.min(1),
-        mesh.settings.max_message_bytes,
-        inbox,
-    );
+        lanes: agreement.peer.lanes.min(1),
+        max_message_bytes: mesh.settings.max_message_bytes,
+        bulk: agreement.features.has(Features::BULK),
+    };
+    let reading = read(&client.connection, incoming, inbox);
     tokio::pin!(writing, reading);
     tokio::select! {
         ended = &mut reading => match ended {
@@ -161,7 +163,11 @@ struct ClientInbox {
 }
 
 impl Inbox for ClientInbox {
-    async fn take(&self, signal: Signal) -> Result<(), WireError> {
+    fn runtime(&self) -> &Runtime {
+        &self.mesh.runtime
+    }
+
+    fn take(&self, signal: Signal) -> Result<Option<Signal>, WireError> {
         let runtime: &Runtime = &self.mesh.runtime;
         let own: &NodeId = self.mesh.own();
         if signal.from.node() != own || signal.from.serial().session() != Some(self.client.session) {
@@ -171,7 +177,7 @@ impl Inbox for ClientInbox {
         // First of all: what is refused below is answered, and must not answer what the client was not asked.
         if !self.client.edges().allows(&signal) {
             tracing::debug!(client = self.client.name, from = %signal.from, "an answer that nobody waits for");
-            return Ok(());
+            return Ok(None);
         }
         if let Err(detail) = self.policy.check(&self.client.name, self.client.session, &signal) {
             runtime.count_refused_to_client();
@@ -183,7 +189,7 @@ impl Inbox for ClientInbox {
                 tracing::info!(client = self.client.name, %from, %to, reason = detail, so_far, "signal of a client refused");
             }
             runtime.bounce(signal, &Unreachable::Refused(detail));
-            return Ok(());
+            return Ok(None);
         }
         let mut signal = signal;
         if let Recipient::ClusterName(name) = &signal.to.to {
@@ -191,7 +197,7 @@ impl Inbox for ClientInbox {
             self.client.edges().found(&mut signal, holder);
             if matches!(signal.to.to, Recipient::ClusterName(_)) {
                 runtime.bounce(signal, &Unreachable::NoProc);
-                return Ok(());
+                return Ok(None);
             }
         }
         {
@@ -202,18 +208,31 @@ impl Inbox for ClientInbox {
                 return Err(WireError::Unexpected { kind: "signal", detail });
             }
         }
-        if runtime.is_own(&signal.to) {
+        match &signal.to.to {
             // What is for a group goes on from here to other nodes; see below.
-            if let Recipient::Group(group) = &signal.to.to {
-                runtime.room_for_group(group).await;
+            Recipient::Group(_) => Ok(Some(signal)),
+            _ if runtime.is_own(&signal.to) => {
+                runtime.receive(signal, None);
+                Ok(None)
             }
-            runtime.receive(signal, None);
-            return Ok(());
+            _ => Ok(Some(signal)),
         }
-        // A node that is slow holds up this client, which its own connection then tells to wait; with whatever it sends, or
-        // a flood of what does not wait would have that node given up.
-        runtime.room(&signal.to).await;
-        runtime.signal(signal);
-        Ok(())
+    }
+
+    /// A node that is slow holds up this client, which its own connection then tells to wait; with whatever it sends, or a
+    /// flood of what does not wait would have that node given up.
+    async fn wait(&self, signal: Signal) {
+        let runtime: &Runtime = &self.mesh.runtime;
+        let (from, bytes) = (signal.from.serial(), signal.body.payload_bytes());
+        match &signal.to.to {
+            Recipient::Group(group) if runtime.is_own(&signal.to) => {
+                runtime.room_for_group(from, group, bytes).await;
+                runtime.receive(signal, None);
+            }
+            _ => {
+                runtime.room(from, &signal.to, bytes).await;
+                runtime.signal(signal);
+            }
+        }
     }
 }

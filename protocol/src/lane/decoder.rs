@@ -9,10 +9,19 @@ use crate::{
     frame::{FLAG_SKIPPABLE, Frame, FrameKind},
     group::Group,
     id::{CallId, NodeId, Pid, ProcessName, Ref, Serial, UnlinkId},
-    lane::{BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_DEADLINE, HAS_REPLY, LINKED, fields::Fields},
+    lane::{BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_DEADLINE, HAS_REPLY, LINKED, Ticket, fields::Fields},
     limits::{MAX_INTERNED_NODES, MAX_LANES, MAX_SIGNAL_OVERHEAD_BYTES},
     signal::{Destination, Recipient, ReplyRoute, Signal, SignalBody},
 };
+
+/// What arrives on a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arrival {
+    /// A signal as it is.
+    Signal(Signal),
+    /// A signal whose payload's body, empty here, comes on a stream of its own.
+    Ticketed(Signal, Ticket),
+}
 
 /// The receiving end of a lane.
 #[derive(Debug)]
@@ -47,32 +56,53 @@ impl LaneDecoder {
         }
     }
 
-    /// The next signal, or `None` until more bytes have arrived.
+    /// The next that has arrived, or `None` until more bytes have.
     ///
     /// # Errors
     /// Whatever breaks the protocol; the connection is to be closed with it, and the lane gives nothing else any more.
-    pub fn next_signal(&mut self) -> Result<Option<Signal>, WireError> {
+    pub fn next_arrival(&mut self) -> Result<Option<Arrival>, WireError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
         let next = self.advance();
         if let Err(error) = &next {
-            self.failed = Some(error.clone());
-            // What is held of a broken lane is of no use any more.
-            self.frames = FrameDecoder::new(0);
+            self.fail(error);
         }
         next
     }
 
-    fn advance(&mut self) -> Result<Option<Signal>, WireError> {
+    /// As [`next_arrival`](Self::next_arrival), on a connection whose ends have not agreed on bulk streams: a ticket breaks
+    /// the protocol there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn next_signal(&mut self) -> Result<Option<Signal>, WireError> {
+        match self.next_arrival()? {
+            None => Ok(None),
+            Some(Arrival::Signal(signal)) => Ok(Some(signal)),
+            Some(Arrival::Ticketed(..)) => {
+                let error = WireError::Unexpected { kind: "ticket", detail: "bulk streams were not agreed on" };
+                self.fail(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &WireError) {
+        self.failed = Some(error.clone());
+        // What is held of a broken lane is of no use any more.
+        self.frames = FrameDecoder::new(0);
+    }
+
+    fn advance(&mut self) -> Result<Option<Arrival>, WireError> {
         while let Some(frame) = self.frames.next_frame()? {
             match frame.kind {
-                FrameKind::LaneOpen => self.open(&frame)?,
+                FrameKind::LaneOpen => self.open(frame)?,
                 _ if self.lane.is_none() => {
                     let detail = "a lane begins with LaneOpen";
                     return Err(WireError::Unexpected { kind: frame.kind.name(), detail });
                 }
-                FrameKind::NodeDef => self.define(&frame)?,
+                FrameKind::NodeDef => self.define(frame)?,
                 _ => return self.signal(frame).map(Some),
             }
         }
@@ -90,7 +120,7 @@ impl LaneDecoder {
         }
     }
 
-    fn open(&mut self, frame: &Frame) -> Result<(), WireError> {
+    fn open(&mut self, frame: Frame) -> Result<(), WireError> {
         let mut fields = Fields::new(frame);
         let lane = fields.u8("lane")?;
         fields.end()?;
@@ -104,7 +134,7 @@ impl LaneDecoder {
         Ok(())
     }
 
-    fn define(&mut self, frame: &Frame) -> Result<(), WireError> {
+    fn define(&mut self, frame: Frame) -> Result<(), WireError> {
         let mut fields = Fields::new(frame);
         let number = fields.u16("number")?;
         let node = fields.node("node")?;
@@ -127,9 +157,10 @@ impl LaneDecoder {
         }
     }
 
-    fn signal(&self, frame: Frame) -> Result<Signal, WireError> {
-        let mut fields = Fields::new(&frame);
-        let unknown = frame.flags & !known_flags(frame.kind);
+    fn signal(&self, frame: Frame) -> Result<Arrival, WireError> {
+        let (kind, flags) = (frame.kind, frame.flags);
+        let mut fields = Fields::new(frame);
+        let unknown = flags & !known_flags(kind);
         if unknown != 0 {
             return Err(fields.invalid("flags", format!("bits {unknown:#04x} mean nothing to this version")));
         }
@@ -137,7 +168,7 @@ impl LaneDecoder {
         let from_node = fields.u16("from node")?;
         let to_serial = Serial(fields.u64("to serial")?);
         let from_serial = Serial(fields.u64("from serial")?);
-        let to = match frame.flags & (BY_NAME | BY_CLUSTER_NAME | BY_GROUP) {
+        let to = match flags & (BY_NAME | BY_CLUSTER_NAME | BY_GROUP) {
             0 => Recipient::Serial(to_serial),
             BY_NAME => Recipient::Name(fields.checked("name", |text| ProcessName::new(text))?),
             BY_CLUSTER_NAME => Recipient::ClusterName(fields.checked("name", |text| ProcessName::new(text))?),
@@ -146,22 +177,44 @@ impl LaneDecoder {
         };
         let to = Destination { node: self.node(to_node, End::To)?.clone(), to };
         let from = Pid::new(self.node(from_node, End::From)?.clone(), from_serial);
-        let body = self.body(&frame, &mut fields)?;
+        let (body, ticket) = match kind {
+            FrameKind::MessageTicket => {
+                let (reply, deadline_ms) = self.message_head(flags, &mut fields)?;
+                let (payload, ticket) = fields.ticketed_payload(self.max_message_bytes)?;
+                (SignalBody::Message { payload, reply, deadline_ms }, Some(ticket))
+            }
+            FrameKind::ReplyTicket => {
+                let call = CallId(fields.u64("call")?);
+                let (payload, ticket) = fields.ticketed_payload(self.max_message_bytes)?;
+                (SignalBody::Reply { call, outcome: Ok(payload) }, Some(ticket))
+            }
+            _ => (self.body(kind, flags, &mut fields)?, None),
+        };
         fields.end()?;
-        Ok(Signal { from, to, body })
+        let signal = Signal { from, to, body };
+        Ok(match ticket {
+            Some(ticket) => Arrival::Ticketed(signal, ticket),
+            None => Arrival::Signal(signal),
+        })
     }
 
-    fn body(&self, frame: &Frame, fields: &mut Fields) -> Result<SignalBody, WireError> {
-        Ok(match frame.kind {
+    /// Where an answer is awaited, and how long.
+    fn message_head(&self, flags: u8, fields: &mut Fields) -> Result<(Option<ReplyRoute>, Option<u32>), WireError> {
+        let reply = if flags & HAS_REPLY != 0 {
+            let node = self.node(fields.u16("reply node")?, End::From)?.clone();
+            let serial = Serial(fields.u64("reply serial")?);
+            Some(ReplyRoute { to: Pid::new(node, serial), call: CallId(fields.u64("call")?) })
+        } else {
+            None
+        };
+        let deadline_ms = if flags & HAS_DEADLINE != 0 { Some(fields.u32("deadline")?) } else { None };
+        Ok((reply, deadline_ms))
+    }
+
+    fn body(&self, kind: FrameKind, flags: u8, fields: &mut Fields) -> Result<SignalBody, WireError> {
+        Ok(match kind {
             FrameKind::Message => {
-                let reply = if frame.flags & HAS_REPLY != 0 {
-                    let node = self.node(fields.u16("reply node")?, End::From)?.clone();
-                    let serial = Serial(fields.u64("reply serial")?);
-                    Some(ReplyRoute { to: Pid::new(node, serial), call: CallId(fields.u64("call")?) })
-                } else {
-                    None
-                };
-                let deadline_ms = if frame.flags & HAS_DEADLINE != 0 { Some(fields.u32("deadline")?) } else { None };
+                let (reply, deadline_ms) = self.message_head(flags, fields)?;
                 SignalBody::Message { payload: fields.payload(self.max_message_bytes)?, reply, deadline_ms }
             }
             FrameKind::Reply => {
@@ -171,7 +224,7 @@ impl LaneDecoder {
             FrameKind::Link => SignalBody::Link,
             FrameKind::Unlink => SignalBody::Unlink(UnlinkId(fields.u64("unlink id")?)),
             FrameKind::UnlinkAck => SignalBody::UnlinkAck(UnlinkId(fields.u64("unlink id")?)),
-            FrameKind::Exit => SignalBody::Exit { reason: fields.reason()?, linked: frame.flags & LINKED != 0 },
+            FrameKind::Exit => SignalBody::Exit { reason: fields.reason()?, linked: flags & LINKED != 0 },
             FrameKind::Monitor => SignalBody::Monitor(Ref(fields.u64("ref")?)),
             FrameKind::Demonitor => SignalBody::Demonitor(Ref(fields.u64("ref")?)),
             FrameKind::Down => SignalBody::Down { monitor: Ref(fields.u64("ref")?), reason: fields.reason()? },
@@ -201,7 +254,7 @@ impl LaneDecoder {
 /// what follows could not be read rightly.
 fn known_flags(kind: FrameKind) -> u8 {
     let own = match kind {
-        FrameKind::Message => HAS_REPLY | HAS_DEADLINE | BY_GROUP,
+        FrameKind::Message | FrameKind::MessageTicket => HAS_REPLY | HAS_DEADLINE | BY_GROUP,
         FrameKind::Exit => LINKED,
         _ => 0,
     };

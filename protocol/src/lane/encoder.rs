@@ -9,7 +9,7 @@ use crate::{
     exit::ExitReason,
     frame::{self, FLAG_SKIPPABLE, FrameKind, FrameStart},
     id::{NodeId, Serial},
-    lane::{BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_DEADLINE, HAS_REPLY, LINKED, MessageHead},
+    lane::{BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_DEADLINE, HAS_REPLY, LINKED, MessageHead, Ticket},
     limits::{MAX_INTERNED_NODES, MAX_REASON_BYTES},
     payload::Payload,
     request::ResponseBody,
@@ -52,6 +52,64 @@ impl LaneEncoder {
         body_bytes: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), WireError> {
+        let start = self.begin_message(FrameKind::Message, head, out)?;
+        frame::finish(out, start, body_bytes);
+        Ok(())
+    }
+
+    /// Appends a message whose body goes on a stream of its own.
+    ///
+    /// # Errors
+    /// As [`LaneEncoder::message_head`].
+    pub fn message_ticket(
+        &mut self,
+        head: &MessageHead<'_>,
+        ticket: Ticket,
+        out: &mut Vec<u8>,
+    ) -> Result<(), WireError> {
+        let start = self.begin_message(FrameKind::MessageTicket, head, out)?;
+        ticket.put(out);
+        frame::finish(out, start, 0);
+        Ok(())
+    }
+
+    /// Appends a message or an answer whose body goes on a stream of its own.
+    ///
+    /// # Errors
+    /// As [`LaneEncoder::message_head`], and for a signal of another kind, which has no body.
+    pub fn ticketed(&mut self, signal: &Signal, ticket: Ticket, out: &mut Vec<u8>) -> Result<(), WireError> {
+        let Signal { from, to, body } = signal;
+        match body {
+            SignalBody::Message { payload, reply, deadline_ms } => {
+                let (tag, codec) = (payload.tag.as_bytes(), payload.codec);
+                let head = MessageHead { from, to, tag, codec, reply: reply.as_ref(), deadline_ms: *deadline_ms };
+                self.message_ticket(&head, ticket, out)
+            }
+            SignalBody::Reply { call, outcome: Ok(payload) } => {
+                let to_node = self.number_of(&to.node, End::To, out)?;
+                let from_node = self.number_of(from.node(), End::From, out)?;
+                let kind = FrameKind::ReplyTicket;
+                let start = begin_signal(kind, 0, to_node, from_node, &to.to, from.serial(), out);
+                out.extend_from_slice(&call.0.to_le_bytes());
+                out.push(payload.codec.to_wire());
+                put_short(payload.tag.as_bytes(), out);
+                ticket.put(out);
+                frame::finish(out, start, 0);
+                Ok(())
+            }
+            body => {
+                let detail = "a signal without a body needs no ticket";
+                Err(WireError::Unexpected { kind: kind_of(body).0.name(), detail })
+            }
+        }
+    }
+
+    fn begin_message(
+        &mut self,
+        kind: FrameKind,
+        head: &MessageHead<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<FrameStart, WireError> {
         let to = self.number_of(&head.to.node, End::To, out)?;
         let from = self.number_of(head.from.node(), End::From, out)?;
         let reply = match head.reply {
@@ -61,7 +119,7 @@ impl LaneEncoder {
         let mut flags = 0;
         flags |= if reply.is_some() { HAS_REPLY } else { 0 };
         flags |= if head.deadline_ms.is_some() { HAS_DEADLINE } else { 0 };
-        let start = begin_signal(FrameKind::Message, flags, to, from, &head.to.to, head.from.serial(), out);
+        let start = begin_signal(kind, flags, to, from, &head.to.to, head.from.serial(), out);
         if let Some((node, route)) = reply {
             out.extend_from_slice(&node.to_le_bytes());
             out.extend_from_slice(&route.to.serial().0.to_le_bytes());
@@ -72,8 +130,7 @@ impl LaneEncoder {
         }
         out.push(head.codec.to_wire());
         put_short(head.tag, out);
-        frame::finish(out, start, body_bytes);
-        Ok(())
+        Ok(start)
     }
 
     /// Appends a signal, payload and all.

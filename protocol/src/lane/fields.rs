@@ -9,6 +9,7 @@ use crate::{
     exit::ExitReason,
     frame::Frame,
     id::{Incarnation, NodeId, NodeName},
+    lane::{Ticket, TicketNumber},
     limits::MAX_REASON_BYTES,
     payload::{Codec, Payload, Tag},
     signal::CallFailure,
@@ -22,8 +23,8 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    pub(super) fn new(frame: &Frame) -> Self {
-        Self { kind: frame.kind.name(), rest: frame.body.clone() }
+    pub(super) fn new(frame: Frame) -> Self {
+        Self { kind: frame.kind.name(), rest: frame.body }
     }
 
     fn need(&self, bytes: usize, field: &'static str) -> Result<(), WireError> {
@@ -102,10 +103,25 @@ impl Fields {
         self.text(usize::from(length), "reason", |text| ExitReason::from_wire(number, text))
     }
 
-    pub(super) fn payload(&mut self, max_bytes: usize) -> Result<Payload, WireError> {
+    fn codec_and_tag(&mut self) -> Result<(Codec, Tag), WireError> {
         let number = self.u8("codec")?;
         let codec = Codec::from_wire(number).ok_or_else(|| self.invalid("codec", number.to_string()))?;
-        let tag = self.tag()?;
+        Ok((codec, self.tag()?))
+    }
+
+    /// A payload whose body is on its way on another stream.
+    pub(super) fn ticketed_payload(&mut self, max_bytes: usize) -> Result<(Payload, Ticket), WireError> {
+        let (codec, tag) = self.codec_and_tag()?;
+        let number = TicketNumber(self.u64("ticket")?);
+        let body_bytes = self.u32("body length")? as usize;
+        if body_bytes > max_bytes {
+            return Err(self.invalid("body length", format!("{body_bytes} bytes; at most {max_bytes} are taken")));
+        }
+        Ok((Payload { tag, codec, body: Bytes::new() }, Ticket { number, body_bytes }))
+    }
+
+    pub(super) fn payload(&mut self, max_bytes: usize) -> Result<Payload, WireError> {
+        let (codec, tag) = self.codec_and_tag()?;
         if self.rest.len() > max_bytes {
             return Err(self.invalid("payload", format!("{} bytes; at most {max_bytes} are taken", self.rest.len())));
         }

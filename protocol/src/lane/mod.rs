@@ -10,9 +10,11 @@
 //! [`BY_CLUSTER_NAME`] or [`BY_GROUP`], and the text behind the serials. Integers are little endian; texts are `length u8 │ bytes` where at most 255 bytes long, and
 //! `length u16 │ bytes` otherwise.
 
+mod bulk;
 mod decoder;
 mod encoder;
 mod fields;
+mod reassembly;
 
 use crate::{
     id::Pid,
@@ -20,8 +22,10 @@ use crate::{
     signal::{Destination, ReplyRoute},
 };
 
-pub use decoder::LaneDecoder;
+pub use bulk::{BulkOpening, Ticket, TicketNumber};
+pub use decoder::{Arrival, LaneDecoder};
 pub use encoder::LaneEncoder;
+pub use reassembly::Reassembly;
 
 /// The recipient is given by name.
 pub const BY_NAME: u8 = 0x01;

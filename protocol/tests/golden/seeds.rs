@@ -19,8 +19,11 @@ pub fn all(valid: &[(Vector, Vec<u8>)], invalid: &[Reject]) -> Vec<(&'static str
                 seeds.push(("control", name.clone(), bytes.clone()));
                 seeds.push(("handshake", name, with(u8::from(bytes[4] != 32), bytes)));
             }
+            Content::Bulk(_) => {}
             Content::Open(_) => seeds.push(("lane_decoder", name, with(3, bytes))),
-            Content::Signal(_) => seeds.push(("lane_decoder", name, with(7, &[&lane[..], bytes].concat()))),
+            Content::Signal(_) | Content::Ticketed(..) => {
+                seeds.push(("lane_decoder", name, with(7, &[&lane[..], bytes].concat())))
+            }
         }
     }
     for reject in invalid {

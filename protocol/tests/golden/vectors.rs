@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use rookery_protocol::{
     CallFailure, CallId, Codec, ControlFrame, Destination, DirectoryUpdate, ExitReason, Group, GroupChange, NodeId,
-    Payload, Pid, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Stamp, Tag, UnlinkId,
+    Payload, Pid, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Stamp, Tag, Ticket, TicketNumber,
+    UnlinkId,
     control::{Goodbye, PeerAddresses},
     handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
@@ -22,6 +23,10 @@ pub enum Content {
     Open(u8),
     /// A signal, with the definitions of the nodes that it names.
     Signal(Box<Signal>),
+    /// The same, but its body comes on a stream of its own.
+    Ticketed(Box<Signal>, Ticket),
+    /// The beginning of such a stream.
+    Bulk(TicketNumber),
 }
 
 /// One golden vector.
@@ -44,6 +49,7 @@ pub fn all() -> Vec<Vector> {
     list.responses();
     list.told_to_clients();
     list.directory();
+    list.bulk();
     list.0
 }
 
@@ -377,5 +383,22 @@ impl List {
         self.signal("node_down", "A node is down. May be skipped.", down);
         let refused = SignalBody::Refused { detail: "send to `admin`: not in the policy".into() };
         self.signal("refused", "What was sent is not allowed. May be skipped.", refused);
+    }
+
+    fn bulk(&mut self) {
+        let ticket = Ticket { number: TicketNumber(0x0102_0304_0506), body_bytes: 1 << 20 };
+        let route = Some(ReplyRoute { to: own(42), call: CallId(7) });
+        let plain = message(payload("Image", Codec::Bincode, b""), None, None);
+        let called = message(payload("Image", Codec::Raw, b""), route, Some(1_500));
+        let answer = SignalBody::Reply { call: CallId(9), outcome: Ok(payload("Image", Codec::Json, b"")) };
+        for (name, description, body) in [
+            ("message_ticket", "A message whose body comes on a bulk stream.", plain),
+            ("message_ticket_called", "The same, with an answer awaited within 1.5 s.", called),
+            ("reply_ticket", "An answer whose body comes on a bulk stream.", answer),
+        ] {
+            let signal = Signal { from: own(42), to: peers(7).into(), body };
+            self.add(name, description, Content::Ticketed(Box::new(signal), ticket));
+        }
+        self.add("bulk_open", "The beginning of a bulk stream; its body follows.", Content::Bulk(ticket.number));
     }
 }

@@ -1,40 +1,82 @@
-//! The lanes of a connection: a writer for each of ours, a reader for each of the peer's.
+//! The streams of a connection: a writer for each of our lanes, a reader for each of the peer's, and bulk streams beside
+//! them (`bulk.rs`).
 //!
 //! ```text
 //! Outbound ─▶ write_lane ─▶ QUIC stream ─▶ read_lane ─▶ handler
 //! ```
 //! A writer takes all that is queued at once and writes it in one go; a reader hands on all that has arrived before it
-//! reads again. Both run on the thread of the connection's endpoint.
+//! reads again. All run on the thread of the connection's endpoint.
 
-use std::{future::poll_fn, sync::Arc};
-
-use bytes::Bytes;
-use quinn::{Connection, RecvStream};
-use rookery_protocol::{LaneDecoder, NodeId, Signal, WireError};
-use tokio::task::JoinSet;
-
-use crate::net::{
-    control::ConnectionError,
-    outbound::{Outbound, Traffic},
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-/// How many bytes are read at once: what a stream may have under way.
-const READ_BYTES: usize = 256 * 1024;
+use bytes::{Bytes, BytesMut};
+use quinn::{Connection, RecvStream, SendStream};
+use rookery_protocol::{Arrival, BulkOpening, Destination, LaneDecoder, NodeId, Pid, Reassembly, Signal, WireError};
+use tokio::task::JoinSet;
+
+use crate::{
+    net::{
+        arriving,
+        bulk::{Bodies, LaneBodies, next_chunk, write_bulk},
+        control::ConnectionError,
+        outbound::{Outbound, Traffic},
+    },
+    runtime::Runtime,
+};
+
+/// What of one lane may be held back behind bodies that are under way. Beyond it the lane is not read until some of it has
+/// been delivered: what a sender has sent behind its own large message.
+const HELD_BYTES: usize = 8 * 1024 * 1024;
 
 /// Takes the signals of a connection, in the order of each lane.
 pub trait Inbox: Send + Sync + 'static {
-    /// Takes one. May wait, which holds up its lane.
-    fn take(&self, signal: Signal) -> impl Future<Output = Result<(), WireError>> + Send;
+    /// Whose processes the signals are for.
+    fn runtime(&self) -> &Runtime;
+    /// Takes one. Gives it back if it has to wait first, which holds up its lane.
+    ///
+    /// # Errors
+    /// The peer may not send this: the connection is to be closed.
+    fn take(&self, signal: Signal) -> Result<Option<Signal>, WireError>;
+    /// Takes one that was given back, once it has waited.
+    fn wait(&self, _signal: Signal) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+    /// Who gets what is sent there just now; `None` if it may be anybody. For what is held back behind a large message.
+    fn receiver(&self, to: &Destination) -> Option<Pid> {
+        self.runtime().receiver(to)
+    }
     /// Is told how much has arrived since it was told last.
     fn arrived(&self, _more: Traffic) {}
 }
 
-/// Writes what is queued for one lane until it is closed and empty; then ends its stream.
+/// Writes what is queued, on lanes and bulk streams, until the sending side is closed and all of it is written; then ends
+/// the streams.
 ///
 /// # Errors
-/// The connection is lost, or the lane cannot go on.
-pub async fn write_lane(connection: &Connection, outbound: &Outbound, lane: usize) -> Result<(), ConnectionError> {
-    let mut stream = connection.open_uni().await?;
+/// The connection is lost, or a lane cannot go on.
+pub async fn write(connection: &Connection, outbound: &Arc<Outbound>) -> Result<(), ConnectionError> {
+    let mut writers = JoinSet::new();
+    for lane in 0..outbound.lanes() {
+        // All lanes before the first bulk stream: a body must not take the place of the lane that tells of it.
+        let stream = connection.open_uni().await?;
+        let outbound = outbound.clone();
+        writers.spawn(async move { write_lane(stream, &outbound, lane).await });
+    }
+    let (connection, outbound) = (connection.clone(), outbound.clone());
+    writers.spawn(async move { write_bulk(&connection, &outbound).await });
+    while let Some(ended) = writers.join_next().await {
+        ended.unwrap_or(Err(ConnectionError::StreamClosed("lane")))?;
+    }
+    Ok(())
+}
+
+async fn write_lane(mut stream: SendStream, outbound: &Outbound, lane: usize) -> Result<(), ConnectionError> {
     while let Some(mut chunks) = poll_fn(|cx| outbound.poll_take(lane, cx)).await? {
         let bytes = chunks.iter().map(Bytes::len).sum();
         let written = tokio::select! {
@@ -42,7 +84,7 @@ pub async fn write_lane(connection: &Connection, outbound: &Outbound, lane: usiz
             written = stream.write_all_chunks(&mut chunks) => written,
             error = outbound.too_slow(lane) => return Err(error.into()),
         };
-        outbound.written(bytes);
+        outbound.written(lane, bytes);
         written.map_err(|error| match error {
             quinn::WriteError::ConnectionLost(error) => error.into(),
             _ => ConnectionError::StreamClosed("lane"),
@@ -52,69 +94,189 @@ pub async fn write_lane(connection: &Connection, outbound: &Outbound, lane: usiz
     Ok(())
 }
 
-/// Reads the peer's lanes until all of them have ended, which happens when it leaves in good order.
+/// What a connection's streams bring, and from whom.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// This end.
+    pub own: NodeId,
+    /// The other end.
+    pub peer: NodeId,
+    /// The lanes that were agreed on.
+    pub lanes: u8,
+    /// The largest payload that is taken.
+    pub max_message_bytes: usize,
+    /// Whether bulk streams were agreed on.
+    pub bulk: bool,
+}
+
+/// Reads the peer's streams until all of its lanes have ended, which happens when it leaves in good order.
 ///
 /// # Errors
 /// The connection is lost, or the peer broke the protocol.
-pub async fn read_lanes<I: Inbox>(
-    connection: &Connection,
-    own: &NodeId,
-    peer: &NodeId,
-    lanes: u8,
-    max_message_bytes: usize,
-    inbox: Arc<I>,
-) -> Result<(), ConnectionError> {
+pub async fn read<I: Inbox>(connection: &Connection, incoming: Incoming, inbox: Arc<I>) -> Result<(), ConnectionError> {
+    let mut lanes_left = incoming.lanes;
+    let reading = Arc::new(Reading { incoming, inbox, opened: AtomicUsize::new(0), bodies: Bodies::default() });
     let mut readers = JoinSet::new();
-    for _ in 0..lanes {
-        let accepted = tokio::select! {
-            accepted = connection.accept_uni() => accepted?,
+    while lanes_left > 0 {
+        tokio::select! {
+            accepted = connection.accept_uni() => {
+                let (stream, reading) = (accepted?, reading.clone());
+                readers.spawn(async move { reading.stream(stream).await });
+            }
             Some(ended) = readers.join_next(), if !readers.is_empty() => {
-                flatten(ended)?;
-                continue;
+                match ended.unwrap_or(Err(ConnectionError::StreamClosed("lane")))? {
+                    Ended::Lane => lanes_left -= 1,
+                    Ended::Body => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What all streams of one connection share.
+struct Reading<I> {
+    incoming: Incoming,
+    inbox: Arc<I>,
+    /// Lanes so far.
+    opened: AtomicUsize,
+    bodies: Bodies,
+}
+
+/// A stream that has ended in good order.
+enum Ended {
+    Lane,
+    Body,
+}
+
+impl<I: Inbox> Reading<I> {
+    async fn stream(&self, mut stream: RecvStream) -> Result<Ended, ConnectionError> {
+        let mut first = BytesMut::new();
+        let bulk = loop {
+            if let Some(bulk) = BulkOpening::announces(&first) {
+                break bulk;
+            }
+            match next_chunk(&mut stream).await? {
+                Some(chunk) => first.extend_from_slice(&chunk),
+                None => break false,
             }
         };
-        let decoder = LaneDecoder::new(own.clone(), peer.clone(), max_message_bytes);
-        readers.spawn(read_lane(accepted, decoder, inbox.clone()));
+        if bulk && self.incoming.bulk {
+            self.bodies.read(stream, first.freeze(), self.incoming.max_message_bytes).await?;
+            return Ok(Ended::Body);
+        }
+        if self.opened.fetch_add(1, Ordering::Relaxed) >= usize::from(self.incoming.lanes) {
+            let detail = "more lanes than were agreed on";
+            return Err(WireError::Unexpected { kind: "LaneOpen", detail }.into());
+        }
+        self.lane(stream, first.freeze()).await?;
+        Ok(Ended::Lane)
     }
-    loop {
-        tokio::select! {
-            ended = readers.join_next() => match ended {
-                Some(ended) => flatten(ended)?,
-                None => return Ok(()),
-            },
-            more = connection.accept_uni() => {
-                more?;
-                let detail = "more lanes than were agreed on";
-                return Err(WireError::Unexpected { kind: "LaneOpen", detail }.into());
+
+    async fn lane(&self, mut stream: RecvStream, first: Bytes) -> Result<(), ConnectionError> {
+        let Incoming { own, peer, max_message_bytes, .. } = &self.incoming;
+        let mut lane = LaneReader {
+            decoder: LaneDecoder::new(own.clone(), peer.clone(), *max_message_bytes),
+            reassembly: Reassembly::default(),
+            bodies: Arc::default(),
+        };
+        let mut arrived = Traffic { signals: 0, bytes: first.len() as u64 };
+        lane.decoder.push(first);
+        loop {
+            self.deliver(&mut lane, &mut arrived.signals).await?;
+            self.inbox.arrived(std::mem::take(&mut arrived));
+            let chunk = if lane.reassembly.is_empty() {
+                next_chunk(&mut stream).await?
+            } else {
+                tokio::select! {
+                    () = lane.bodies.told() => {
+                        self.deliver_bodies(&mut lane).await?;
+                        continue;
+                    }
+                    chunk = next_chunk(&mut stream), if lane.reassembly.held_bytes() < HELD_BYTES => chunk?,
+                }
+            };
+            let Some(chunk) = chunk else { break };
+            arrived.bytes = chunk.len() as u64;
+            lane.decoder.push(chunk);
+        }
+        lane.decoder.finish()?;
+        while !lane.reassembly.is_empty() {
+            lane.bodies.told().await;
+            self.deliver_bodies(&mut lane).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands on what has wholly arrived.
+    async fn deliver(&self, lane: &mut LaneReader, signals: &mut u64) -> Result<(), ConnectionError> {
+        loop {
+            match arriving::batch(self.inbox.runtime(), || self.batch(lane, signals))? {
+                Step::Done => return Ok(()),
+                Step::More => {}
+                Step::Wait(signal) => self.inbox.wait(signal).await,
             }
         }
     }
-}
 
-fn flatten(ended: Result<Result<(), ConnectionError>, tokio::task::JoinError>) -> Result<(), ConnectionError> {
-    ended.unwrap_or(Err(ConnectionError::StreamClosed("lane")))
-}
-
-async fn read_lane<I: Inbox>(
-    mut stream: RecvStream,
-    mut decoder: LaneDecoder,
-    inbox: Arc<I>,
-) -> Result<(), ConnectionError> {
-    let mut arrived = Traffic::default();
-    loop {
-        while let Some(signal) = decoder.next_signal()? {
-            arrived.signals += 1;
-            inbox.take(signal).await?;
-        }
-        inbox.arrived(std::mem::take(&mut arrived));
-        match stream.read_chunk(READ_BYTES, true).await {
-            Ok(Some(chunk)) => {
-                arrived.bytes = chunk.bytes.len() as u64;
-                decoder.push(chunk.bytes);
+    fn batch(&self, lane: &mut LaneReader, signals: &mut u64) -> Result<Step, WireError> {
+        for _ in 0..arriving::BATCH {
+            let arrival = match self.incoming.bulk {
+                true => lane.decoder.next_arrival()?,
+                false => lane.decoder.next_signal()?.map(Arrival::Signal),
+            };
+            let Some(arrival) = arrival else { return Ok(Step::Done) };
+            *signals += 1;
+            let taken = match arrival {
+                Arrival::Signal(signal) if lane.reassembly.is_empty() => self.inbox.take(signal)?,
+                Arrival::Signal(signal) => {
+                    let receiver = self.inbox.receiver(&signal.to);
+                    match lane.reassembly.pass(signal, receiver) {
+                        Some(signal) => self.inbox.take(signal)?,
+                        None => None,
+                    }
+                }
+                Arrival::Ticketed(signal, ticket) => {
+                    let receiver = self.inbox.receiver(&signal.to);
+                    lane.reassembly.expect(signal, receiver, ticket)?;
+                    self.bodies.expect(ticket, &lane.bodies);
+                    None
+                }
+            };
+            if let Some(signal) = taken {
+                return Ok(Step::Wait(signal));
             }
-            Ok(None) => return Ok(decoder.finish()?),
-            Err(quinn::ReadError::ConnectionLost(error)) => return Err(error.into()),
-            Err(_) => return Err(ConnectionError::StreamClosed("lane")),
         }
+        Ok(Step::More)
     }
+
+    async fn deliver_bodies(&self, lane: &mut LaneReader) -> Result<(), ConnectionError> {
+        for (number, body) in lane.bodies.take() {
+            lane.reassembly.body(number, body)?;
+        }
+        while let Some(signal) = lane.reassembly.next_ready() {
+            if let Some(signal) = self.inbox.take(signal)? {
+                self.inbox.wait(signal).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a batch has ended.
+enum Step {
+    /// Nothing is left that has wholly arrived.
+    Done,
+    /// Something may be.
+    More,
+    /// This has to wait first.
+    Wait(Signal),
+}
+
+/// The receiving end of one lane.
+struct LaneReader {
+    decoder: LaneDecoder,
+    reassembly: Reassembly,
+    /// Brings what `reassembly` waits for.
+    bodies: Arc<LaneBodies>,
 }

@@ -9,7 +9,7 @@ use std::{
     collections::HashSet,
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -21,7 +21,10 @@ use rookery_protocol::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::sync::lock;
+use crate::{
+    net::bulk::{BULK_BYTES, BulkQueue},
+    sync::lock,
+};
 
 /// A body from this size on is handed to the writer as it is; smaller ones are copied behind their heads, so that many
 /// of them make one write.
@@ -38,18 +41,18 @@ const BATCH_BYTES: usize = 4 * 1024;
 pub struct Outbound {
     peer: NodeId,
     lanes: Vec<Lane>,
-    /// Bytes that wait in all lanes.
-    queued: AtomicUsize,
-    /// From how many waiting bytes on messages wait.
+    /// From how many waiting bytes on a lane's messages wait: its part of the budget.
     budget: usize,
-    /// How many bytes may wait at all: whoever reads slower than that is given up.
+    /// The same of all lanes together, and of bodies that go apart.
+    budget_of_all: usize,
+    /// How many bytes may wait on a lane at all: whoever reads slower than that is given up.
     limit: usize,
     /// Sees what is queued, where the peer is a client.
     tap: Option<Box<dyn Tap>>,
     /// The largest payload that the peer takes.
     max_message_bytes: usize,
-    /// Senders that wait for room.
-    room: Notify,
+    /// Bodies that go apart, where the peer takes that.
+    bulk: Option<BulkQueue>,
     /// Told when a lane is given up.
     gave_up: Notify,
     /// Own processes with ties over this connection; `None` once it is closed.
@@ -86,6 +89,8 @@ pub struct LaneInfo {
 
 struct Lane {
     state: Mutex<LaneState>,
+    /// Senders that wait for room.
+    room: Notify,
 }
 
 struct LaneState {
@@ -94,6 +99,8 @@ struct LaneState {
     batch: Vec<u8>,
     /// Chunks that go before `batch`.
     apart: Vec<Bytes>,
+    /// Bytes that are not handed to QUIC.
+    queued: usize,
     /// Signals that were queued, and their bytes with all that the lane needs around them.
     sent: Traffic,
     /// The writer, while it has nothing to write.
@@ -101,6 +108,35 @@ struct LaneState {
     closed: bool,
     /// The lane cannot name one more node: the connection has to be made anew.
     broken: Option<GiveUp>,
+}
+
+/// The body of a message that is queued.
+#[derive(Debug)]
+pub enum Body<'a> {
+    /// Just encoded; a large one is taken.
+    Encoded(&'a mut Vec<u8>),
+    /// Sent to others as well.
+    Shared(&'a Bytes),
+}
+
+impl Body<'_> {
+    fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Encoded(body) => body,
+            Self::Shared(body) => body,
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        match self {
+            Self::Encoded(body) => Bytes::from(std::mem::take(*body)),
+            Self::Shared(body) => body.clone(),
+        }
+    }
 }
 
 /// Why a signal was not taken.
@@ -132,7 +168,10 @@ impl Outbound {
     /// The sending side of a connection from `own` to `peer`, with `lanes` lanes and `budget` bytes of room.
     #[must_use]
     pub fn new(own: &NodeId, peer: &NodeId, lanes: usize, budget: usize, max_message_bytes: usize) -> Self {
-        let lanes = (0..lanes.clamp(1, rookery_protocol::limits::MAX_LANES))
+        let lanes = lanes.clamp(1, rookery_protocol::limits::MAX_LANES);
+        let budget_of_all = budget;
+        let budget = budget.div_ceil(lanes);
+        let lanes = (0..lanes)
             .map(|number| {
                 let mut batch = Vec::with_capacity(BATCH_BYTES);
                 // The number is below `MAX_LANES`, which a byte holds.
@@ -143,27 +182,48 @@ impl Outbound {
                         encoder: LaneEncoder::new(own.clone(), peer.clone()),
                         batch,
                         apart: Vec::new(),
+                        queued: 0,
                         sent: Traffic::default(),
                         writer: None,
                         closed: false,
                         broken: None,
                     }),
+                    room: Notify::new(),
                 }
             })
             .collect();
         Self {
             peer: peer.clone(),
             lanes,
-            queued: AtomicUsize::new(0),
             budget,
+            budget_of_all,
             limit: budget.saturating_mul(LIMIT_BUDGETS),
             tap: None,
             max_message_bytes,
-            room: Notify::new(),
+            bulk: None,
             gave_up: Notify::new(),
             interested: Mutex::new(Some(HashSet::new())),
             closed: AtomicBool::new(false),
         }
+    }
+
+    /// With bodies of more than [`BULK_BYTES`] on streams of their own (S4): the peer has [`Features::BULK`] as well.
+    ///
+    /// [`Features::BULK`]: rookery_protocol::handshake::Features::BULK
+    #[must_use]
+    pub fn with_bulk(mut self) -> Self {
+        self.bulk = Some(BulkQueue::new(self.budget_of_all));
+        self
+    }
+
+    /// Bodies that go apart, where the peer takes that.
+    pub(crate) fn bulk(&self) -> Option<&BulkQueue> {
+        self.bulk.as_ref()
+    }
+
+    /// Where a body of that size waits; `None`: on its lane.
+    fn apart(&self, body_bytes: usize) -> Option<&BulkQueue> {
+        self.bulk.as_ref().filter(|_| body_bytes > BULK_BYTES)
     }
 
     /// With `tap` told of what is queued.
@@ -191,10 +251,14 @@ impl Outbound {
         self.max_message_bytes
     }
 
-    /// Bytes that wait to be written.
+    /// Bytes that wait to be written, on lanes and apart.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+        self.lanes.iter().map(|lane| lock(&lane.state).queued).sum::<usize>() + self.bulk_queued_bytes()
+    }
+
+    fn bulk_queued_bytes(&self) -> usize {
+        self.bulk.as_ref().map_or(0, BulkQueue::queued_bytes)
     }
 
     /// What can be told about each lane.
@@ -202,8 +266,7 @@ impl Outbound {
     pub fn lane_infos(&self) -> Vec<LaneInfo> {
         let info = |lane: &Lane| {
             let state = lock(&lane.state);
-            let queued = state.batch.len() + state.apart.iter().map(Bytes::len).sum::<usize>();
-            LaneInfo { queued_bytes: queued as u64, sent: state.sent }
+            LaneInfo { queued_bytes: state.queued as u64, sent: state.sent }
         };
         self.lanes.iter().map(info).collect()
     }
@@ -213,7 +276,7 @@ impl Outbound {
     /// # Errors
     /// Gives the signal back when the connection is closed, or its payload too large.
     pub fn push(&self, signal: Signal) -> Result<(), (NotTaken, Box<Signal>)> {
-        if payload_bytes(&signal.body) > self.max_message_bytes {
+        if signal.body.payload_bytes() > self.max_message_bytes {
             return Err((NotTaken::TooLarge, Box::new(signal)));
         }
         let mut state = lock(&self.lane(signal.from.serial()).state);
@@ -222,12 +285,28 @@ impl Outbound {
         }
         let state = &mut *state;
         let before = state.batch.len();
-        if self.queued.load(Ordering::Relaxed) > self.limit {
+        let bulk_limit = self.budget_of_all.saturating_mul(LIMIT_BUDGETS);
+        if state.queued > self.limit || self.bulk_queued_bytes() > bulk_limit {
             self.give_up(state, before, GiveUp::TooSlow { bytes: self.limit });
             return Err((NotTaken::Closed, Box::new(signal)));
         }
         if let Some(tap) = &self.tap {
             tap.signal(&signal);
+        }
+        let payload = match &signal.body {
+            SignalBody::Message { payload, .. } | SignalBody::Reply { outcome: Ok(payload), .. } => Some(payload),
+            _ => None,
+        };
+        if let Some((payload, queue)) = payload.and_then(|it| Some((it, self.apart(it.body.len())?))) {
+            let ticket = queue.ticket(payload.body.len());
+            match state.encoder.ticketed(&signal, ticket, &mut state.batch) {
+                Ok(()) => {
+                    queue.push(ticket.number, payload.body.clone());
+                    self.queued_more(state, before, None);
+                }
+                Err(error) => self.give_up(state, before, error.into()),
+            }
+            return Ok(());
         }
         let apart = match &signal.body {
             SignalBody::Message { payload, reply, deadline_ms } if payload.body.len() >= APART_BYTES => {
@@ -251,31 +330,45 @@ impl Outbound {
         Ok(())
     }
 
-    /// Queues a message whose payload is `body`, if there is room.
+    /// Queues a message, if there is room. A large body is not copied.
     ///
     /// # Errors
-    /// When the connection is closed, its budget used up, or the payload too large.
-    pub fn push_message(&self, head: &MessageHead<'_>, body: &[u8]) -> Result<(), NotTaken> {
-        if body.len() > self.max_message_bytes {
+    /// When the connection is closed, its budget used up, or the payload too large; `body` is as it was then.
+    pub fn push_message(&self, head: &MessageHead<'_>, mut body: Body<'_>) -> Result<(), NotTaken> {
+        let body_bytes = body.len();
+        if body_bytes > self.max_message_bytes {
             return Err(NotTaken::TooLarge);
-        }
-        if !self.has_room() {
-            return Err(NotTaken::Full);
         }
         let mut state = lock(&self.lane(head.from.serial()).state);
         if state.closed {
             return Err(NotTaken::Closed);
+        }
+        let apart = self.apart(body_bytes);
+        // What waits apart holds up nobody else, and nobody else holds it up; but for its ticket.
+        if state.queued >= self.budget || apart.is_some_and(|queue| !queue.has_room()) {
+            return Err(NotTaken::Full);
         }
         let state = &mut *state;
         if let (Some(tap), Some(reply), Recipient::Serial(to)) = (&self.tap, head.reply, &head.to.to) {
             tap.call(*to, reply);
         }
         let before = state.batch.len();
-        match state.encoder.message_head(head, body.len(), &mut state.batch) {
+        if let Some(queue) = apart {
+            let ticket = queue.ticket(body_bytes);
+            match state.encoder.message_ticket(head, ticket, &mut state.batch) {
+                Ok(()) => {
+                    queue.push(ticket.number, body.take());
+                    self.queued_more(state, before, None);
+                }
+                Err(error) => self.give_up(state, before, error.into()),
+            }
+            return Ok(());
+        }
+        match state.encoder.message_head(head, body_bytes, &mut state.batch) {
             Ok(()) => {
-                let apart = (body.len() >= APART_BYTES).then(|| Bytes::copy_from_slice(body));
+                let apart = (body_bytes >= APART_BYTES).then(|| body.take());
                 if apart.is_none() {
-                    state.batch.extend_from_slice(body);
+                    state.batch.extend_from_slice(body.bytes());
                 }
                 self.queued_more(state, before, apart);
             }
@@ -294,7 +387,7 @@ impl Outbound {
         }
         state.sent.signals += 1;
         state.sent.bytes += more as u64;
-        self.queued.fetch_add(more, Ordering::Relaxed);
+        state.queued += more;
         if let Some(writer) = state.writer.take() {
             writer.wake();
         }
@@ -331,18 +424,20 @@ impl Outbound {
         &self.lanes[hash as usize % self.lanes.len()]
     }
 
-    fn has_room(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) < self.budget
-    }
-
-    /// Waits until there is room within the budget, or the connection is closed.
-    pub async fn room(&self) {
+    /// Waits until there is room for a message of `from` with a body of that size, or the connection is closed.
+    pub async fn room(&self, from: Serial, body_bytes: usize) {
+        let lane = self.lane(from);
         loop {
-            let room = self.room.notified();
-            if self.has_room() || self.is_closed() {
-                return;
+            let mut room = std::pin::pin!(lane.room.notified());
+            // Before looking, so that what happens in between is not missed.
+            room.as_mut().enable();
+            if self.is_closed() || lock(&lane.state).queued < self.budget {
+                break;
             }
             room.await;
+        }
+        if let Some(queue) = self.apart(body_bytes) {
+            queue.room(|| self.is_closed()).await;
         }
     }
 
@@ -371,11 +466,16 @@ impl Outbound {
         Poll::Ready(Ok(Some(chunks)))
     }
 
-    /// Tells that so many bytes have been handed to the connection, so that there is room for others.
-    pub fn written(&self, bytes: usize) {
-        self.queued.fetch_sub(bytes.min(self.queued.load(Ordering::Relaxed)), Ordering::Relaxed);
-        if self.has_room() {
-            self.room.notify_waiters();
+    /// Tells that so many bytes of a lane have been handed to the connection, so that there is room for others.
+    pub fn written(&self, lane: usize, bytes: usize) {
+        let lane = &self.lanes[lane];
+        let has_room = {
+            let mut state = lock(&lane.state);
+            state.queued -= bytes.min(state.queued);
+            state.queued < self.budget
+        };
+        if has_room {
+            lane.room.notify_waiters();
         }
     }
 
@@ -403,6 +503,9 @@ impl Outbound {
                 writer.wake();
             }
         }
+        if let Some(queue) = &self.bulk {
+            queue.finish();
+        }
     }
 
     /// The processes that had ties over this connection when it was lost. Closes it.
@@ -411,7 +514,10 @@ impl Outbound {
         self.finish();
         let interested = lock(&self.interested).take().unwrap_or_default();
         self.closed.store(true, Ordering::Release);
-        self.room.notify_waiters();
+        self.lanes.iter().for_each(|lane| lane.room.notify_waiters());
+        if let Some(queue) = &self.bulk {
+            queue.finish();
+        }
         interested
     }
 
@@ -425,15 +531,6 @@ impl Outbound {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
-    }
-}
-
-/// The size of what a signal carries. The peer takes a larger one than it said for the end of the connection.
-fn payload_bytes(body: &SignalBody) -> usize {
-    match body {
-        SignalBody::Message { payload, .. } | SignalBody::Reply { outcome: Ok(payload), .. } => payload.body.len(),
-        SignalBody::Request { body, .. } => body.spawn().map_or(0, |spawn| spawn.arguments.body.len()),
-        _ => 0,
     }
 }
 

@@ -52,6 +52,11 @@ pub(crate) fn pid() -> Option<Pid> {
     RUNNING.with_borrow(|running| running.process.as_ref().map(|process| process.pid().clone()))
 }
 
+/// As [`pid`], lent to `f` and not counted: threads that send would all count at one place.
+pub(crate) fn with_pid<R>(f: impl FnOnce(Option<&Pid>) -> R) -> R {
+    RUNNING.with_borrow(|running| f(running.process.as_ref().map(|process| process.pid())))
+}
+
 /// The deadline that the process that runs on this thread has inherited.
 pub(crate) fn inherited() -> Option<Deadline> {
     RUNNING.with_borrow(|running| running.step.inherited)

@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use crate::{
     behaviour::system::SystemRequest,
     message::{self, Message},
+    net::arriving,
     process::{
         AnyProcess,
         deadline::Deadline,
@@ -453,7 +454,9 @@ impl<M: Message> AnyProcess for Process<M> {
             state.queue.push_back(Item::Other(Box::new(Other::Taken(reply))));
         }
         drop(state);
-        wake(waker);
+        if let Some(waker) = waker {
+            arriving::wake(waker);
+        }
     }
 
     fn exit(&self, from: &Pid, reason: ExitReason) {

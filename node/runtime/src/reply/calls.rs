@@ -8,15 +8,10 @@ use std::{
     },
 };
 
-use rookery_protocol::{CallFailure, CallId, Destination, ReplyRoute};
+use rookery_protocol::{CallFailure, CallId, Destination};
 
-use super::{AnySlot, Slot};
-use crate::{
-    message::Message,
-    process::{current, relations::Lost},
-    runtime::Runtime,
-    sync::lock,
-};
+use super::AnySlot;
+use crate::{process::relations::Lost, sync::lock};
 
 /// The calls of this runtime that wait for a reply from elsewhere.
 ///
@@ -45,7 +40,7 @@ impl Calls {
     }
 
     /// It was not taken where it was sent first: the answer comes from `from`, if it comes.
-    fn redirect(&self, call: CallId, from: &Destination) {
+    pub(super) fn redirect(&self, call: CallId, from: &Destination) {
         if let Some(awaited) = lock(self.shard(call)).get_mut(&call) {
             awaited.from.clone_from(from);
         }
@@ -72,27 +67,5 @@ impl Calls {
 
     fn shard(&self, call: CallId) -> &Mutex<HashMap<CallId, Awaited>> {
         &self.shards[(call.0 as usize) % CALL_SHARDS]
-    }
-}
-
-impl Runtime {
-    /// Makes the caller in `slot` known to the wire, with what becomes of it should the connection to `to` be lost.
-    pub(super) fn await_reply<T: Message>(&self, slot: &Arc<Slot<T>>, to: &Destination) -> ReplyRoute {
-        let call = match slot.call() {
-            Some(call) => {
-                self.calls().redirect(call, to);
-                call
-            }
-            None => {
-                let call = self.calls().insert(slot.clone(), to.clone());
-                slot.set_call(call);
-                // Who handed it on may be later than the caller's patience, which then found no entry to take away.
-                if !slot.is_awaited() {
-                    self.calls().remove(call);
-                }
-                call
-            }
-        };
-        ReplyRoute { to: current::pid().unwrap_or_else(|| self.own_pid()), call }
     }
 }

@@ -9,13 +9,17 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use rookery_protocol::{CallFailure, CallId, Payload};
+use rookery_protocol::{CallFailure, CallId, Destination, Payload, ReplyRoute};
 
 use super::{CallError, dropping};
 use crate::{
     address::SendError,
     message::{self, Message},
-    process::deadline::{Clock, Deadline},
+    net::arriving,
+    process::{
+        current,
+        deadline::{Clock, Deadline},
+    },
     runtime::Runtime,
     sync::lock,
 };
@@ -63,7 +67,7 @@ impl<T: Send + 'static> Slot<T> {
         *state = SlotState::Full(outcome);
         drop(state);
         if let Some(waker) = waker {
-            waker.wake();
+            arriving::wake(waker);
         }
     }
 
@@ -95,13 +99,8 @@ impl<T: Send + 'static> Slot<T> {
         }
     }
 
-    /// Notes the number that this call has in [`Calls`](super::Calls).
-    pub(crate) fn set_call(&self, call: CallId) {
-        self.call.store(call.0, Ordering::Release);
-    }
-
-    /// That number, once the call has left this node.
-    pub(super) fn call(&self) -> Option<CallId> {
+    /// The number that this call has in [`Calls`](super::Calls), once it has left this node.
+    fn call(&self) -> Option<CallId> {
         match self.call.load(Ordering::Acquire) {
             0 => None,
             call => Some(CallId(call)),
@@ -124,6 +123,8 @@ pub(crate) trait AnySlot: Send + Sync {
     fn fill(&self, payload: Payload, runtime: &Runtime);
     /// Puts a failure.
     fn fail(&self, failure: CallFailure);
+    /// Makes the caller known to the wire, with what becomes of it should the connection to `to` be lost.
+    fn await_reply(self: Arc<Self>, runtime: &Runtime, to: &Destination) -> ReplyRoute;
 }
 
 impl<T: Message> AnySlot for Slot<T> {
@@ -137,6 +138,35 @@ impl<T: Message> AnySlot for Slot<T> {
     fn fail(&self, failure: CallFailure) {
         self.put(Err(failure));
     }
+
+    fn await_reply(self: Arc<Self>, runtime: &Runtime, to: &Destination) -> ReplyRoute {
+        known(&self, self.clone(), runtime, to)
+    }
+}
+
+/// The route to `slot`, by a number that it has from now on.
+fn known<T: Send + 'static>(
+    slot: &Slot<T>,
+    shared: Arc<dyn AnySlot>,
+    runtime: &Runtime,
+    to: &Destination,
+) -> ReplyRoute {
+    let call = match slot.call() {
+        Some(call) => {
+            runtime.calls().redirect(call, to);
+            call
+        }
+        None => {
+            let call = runtime.calls().insert(shared, to.clone());
+            slot.call.store(call.0, Ordering::Release);
+            // Who handed it on may be later than the caller's patience, which then found no entry to take away.
+            if !slot.is_awaited() {
+                runtime.calls().remove(call);
+            }
+            call
+        }
+    };
+    ReplyRoute { to: current::pid().unwrap_or_else(|| runtime.own_pid()), call }
 }
 
 /// A caller that takes the reply as it comes, without decoding it.
@@ -152,5 +182,9 @@ impl AnySlot for RawSlot {
 
     fn fail(&self, failure: CallFailure) {
         self.0.put(Err(failure));
+    }
+
+    fn await_reply(self: Arc<Self>, runtime: &Runtime, to: &Destination) -> ReplyRoute {
+        known(&self.0, self.clone(), runtime, to)
     }
 }

@@ -1,6 +1,7 @@
 //! The `rookery` binary: reads the command line and hands over to one file per command. What its exit status says is one
 //! rule for all of them, [`status`].
 
+mod bench;
 mod certs;
 mod config_cmd;
 mod connect;
@@ -45,6 +46,11 @@ enum Cmd {
     Start(SettingsArgs),
     /// Watch a mesh of nodes on this machine form, talk, lose a node and heal.
     Demo(demo::DemoArgs),
+    /// Measure what this machine does with processes, here and between nodes.
+    Bench(bench::BenchArgs),
+    /// A node of `bench`.
+    #[command(hide = true)]
+    BenchNode(bench::BenchNodeArgs),
     /// Make a CA and certificates for development, and look at certificates.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -215,6 +221,8 @@ fn run(cli: Cli) -> Result<u8, Box<dyn Error>> {
             let as_it_should = demo::run(&args)?;
             return Ok(if as_it_should { status::DONE } else { status::NOT_DONE });
         }
+        Cmd::Bench(args) => bench::run(&args).map_err(|error| -> Box<dyn Error> { error })?,
+        Cmd::BenchNode(args) => bench::run_node(args).map_err(|error| -> Box<dyn Error> { error })?,
         Cmd::Certs(command) => {
             certs::run(command)?;
         }

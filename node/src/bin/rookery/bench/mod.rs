@@ -1,0 +1,150 @@
+//! `rookery bench`: measures what this machine does with processes, here and between nodes that are processes of the
+//! operating system, over TLS as always.
+//!
+//! ```text
+//! this process: node bench-0, senders, clocks ── QUIC ──▶ bench-1, bench-2, …  (`rookery bench-node`, one process each)
+//! ```
+//! Each case warms up, runs at least three times, and tells the median with the smallest and the largest.
+
+mod cluster;
+mod remote;
+mod report;
+mod stage;
+mod workers;
+
+use std::io::{self, Write};
+
+use clap::{Args, ValueEnum};
+
+use report::{Report, Samples};
+pub(crate) use stage::BenchNodeArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure; all of it if not said.
+    #[arg(value_enum)]
+    cases: Vec<Case>,
+    /// List the cases, and measure nothing.
+    #[arg(long)]
+    list: bool,
+    /// A line of JSON for each metric.
+    #[arg(long)]
+    json: bool,
+    /// How often each is measured.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(3..=1000))]
+    runs: u16,
+    /// How long a run takes, where that can be chosen.
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
+    seconds: f64,
+    /// Short runs, to see that it works: the figures mean little.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Case {
+    /// Round trips of 16 bytes between two nodes, by messages both ways.
+    Rtt,
+    /// Messages one way between two nodes.
+    Throughput,
+    /// Large messages one way between two nodes.
+    Bulk,
+    /// What 64 MiB bodies do to a ping between other processes of the same two nodes.
+    Hol,
+    /// Calls to another node.
+    RemoteCall,
+    /// Processes started on another node.
+    RemoteSpawn,
+    /// From a process's end on another node to the `Down` here.
+    MonitorDown,
+    /// From a node's end to the `NodeDown` here: orderly, killed, hung.
+    Nodedown,
+    /// Until a mesh has formed.
+    Mesh,
+}
+
+/// Why nothing was measured, in words.
+pub(crate) type BenchError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How much is measured.
+struct Plan {
+    runs: usize,
+    seconds: f64,
+    quick: bool,
+}
+
+impl Plan {
+    /// How long is run without being counted.
+    fn warm_up(&self) -> f64 {
+        self.seconds / 3.0
+    }
+
+    /// So many, or few if it is to be quick.
+    fn count(&self, count: usize) -> usize {
+        if self.quick { count.div_ceil(20) } else { count }
+    }
+
+    /// The sizes of the meshes that are formed.
+    fn meshes(&self) -> Vec<usize> {
+        if self.quick { vec![3] } else { vec![5, 10, 20] }
+    }
+
+    /// Shows that it is alive.
+    fn say(&self, variant: &str) {
+        drop(writeln!(io::stderr(), "  {variant}, {} runs", self.runs));
+    }
+}
+
+/// Runs the cases.
+pub(crate) fn run(args: &BenchArgs) -> Result<(), BenchError> {
+    let all = Case::value_variants();
+    if args.list {
+        for case in all {
+            let value = case.to_possible_value();
+            let help = value.as_ref().and_then(|value| value.get_help()).map(ToString::to_string).unwrap_or_default();
+            super::out::line(&format!("{:16}{help}", name(*case)))?;
+        }
+        return Ok(());
+    }
+    let cases = if args.cases.is_empty() { all } else { &args.cases };
+    let seconds = if args.quick { 0.1 } else { args.seconds.clamp(0.05, 600.0) };
+    let plan = Plan { runs: usize::from(args.runs), seconds, quick: args.quick };
+    let report = Report { json: args.json };
+    report.machine()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("rookery-process").enable_all().build()?;
+    for &case in cases {
+        drop(writeln!(io::stderr(), "{}", name(case)));
+        let mut samples = Samples::default();
+        runtime.block_on(measure(case, &plan, &mut samples))?;
+        report.case(&name(case), &samples)?;
+    }
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    Ok(())
+}
+
+/// Runs a node that a bench has started.
+pub(crate) fn run_node(args: BenchNodeArgs) -> Result<(), BenchError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("rookery-process").enable_all().build()?;
+    let ended = runtime.block_on(stage::run_child(args));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    ended
+}
+
+fn name(case: Case) -> String {
+    case.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+async fn measure(case: Case, plan: &Plan, samples: &mut Samples) -> Result<(), BenchError> {
+    match case {
+        Case::Rtt => remote::rtt(plan, samples).await,
+        Case::Throughput => remote::throughput(plan, samples).await,
+        Case::Bulk => remote::bulk(plan, samples).await,
+        Case::Hol => remote::hol(plan, samples).await,
+        Case::RemoteCall => remote::remote_call(plan, samples).await,
+        Case::RemoteSpawn => remote::remote_spawn(plan, samples).await,
+        Case::MonitorDown => remote::monitor_down(plan, samples).await,
+        Case::Nodedown => cluster::nodedown(plan, samples).await,
+        Case::Mesh => cluster::mesh(plan, samples).await,
+    }
+}

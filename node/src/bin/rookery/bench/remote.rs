@@ -1,0 +1,337 @@
+//! Cases between two nodes, each a process of the operating system.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rookery_node::{Address, Blob, Context, Event, Message, Node, Pid, Received, Runtime, Start};
+
+use super::{
+    BenchError, Plan,
+    report::Samples,
+    stage::Stage,
+    workers::{Ask, Back, Sink, Stop, Wall},
+};
+
+/// Starts `count` processes of a behaviour on the other node.
+async fn start(stage: &Stage, behaviour: &str, count: usize) -> Result<Vec<Pid>, BenchError> {
+    let mut pids = Vec::new();
+    for _ in 0..count {
+        let start = Start::new(behaviour.parse()?, &()).map_err(BenchError::from)?;
+        pids.push(stage.node.start_on(stage.peer()?, start).await?.pid);
+    }
+    Ok(pids)
+}
+
+/// Runs `work` as a process of its own for each of `to`; gives what all of them gave.
+async fn each<M: Message, R: Send + 'static, Fut: Future<Output = R> + Send + 'static>(
+    runtime: &Runtime,
+    to: &[Pid],
+    work: impl Fn(Context<M>, Pid) -> Fut + Clone + Send + Sync + 'static,
+) -> Result<Vec<R>, BenchError> {
+    let mut waiting = Vec::new();
+    for pid in to {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let (work, pid) = (work.clone(), pid.clone());
+        runtime.spawn(async move |context: Context<M>| {
+            drop(tell.send(work(context, pid).await));
+        })?;
+        waiting.push(told);
+    }
+    let mut results = Vec::new();
+    for told in waiting {
+        results.push(told.await.map_err(|_| BenchError::from("a process of the bench ended early"))?);
+    }
+    Ok(results)
+}
+
+/// One way: each sender to a receiver of its own, as fast as `send` lets it.
+pub(super) async fn throughput(plan: &Plan, samples: &mut Samples) -> Result<(), BenchError> {
+    let stage = Stage::start(1).await?;
+    for bytes in [16, 128, 1024] {
+        for pairs in [1, 64] {
+            let sinks = start(&stage, "bench.sink", pairs).await?;
+            let variant = format!("{pairs}to{pairs}.{bytes}B");
+            plan.say(&variant);
+            let mut each_sends = 2_000 / pairs as u64 + 1;
+            // The first run tells how much fills the time.
+            let mut warm = true;
+            for run in 0..=plan.runs {
+                let (since, cpu) = (Instant::now(), stage.cpu_seconds());
+                let sent = send_all(&stage.node, &sinks, bytes, each_sends).await?;
+                let (took, cpu) = (since.elapsed().as_secs_f64(), stage.cpu_seconds() - cpu);
+                if warm && took < plan.seconds / 2.0 {
+                    // Again, with more, until it is long enough to be measured.
+                    each_sends = (each_sends as f64 * (plan.seconds / took).min(20.0)) as u64;
+                    while send_all(&stage.node, &sinks, bytes, each_sends).await.is_ok() {
+                        let took = since.elapsed().as_secs_f64();
+                        if took > plan.seconds / 2.0 {
+                            break;
+                        }
+                        each_sends = (each_sends as f64 * 2.0) as u64;
+                    }
+                }
+                warm = false;
+                if run > 0 {
+                    samples.add(format!("msg_per_s.{variant}"), "msg/s", sent as f64 / took);
+                    samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu * 1e6 / sent as f64);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sends, and waits until all has been received.
+async fn send_all(node: &Node, sinks: &[Pid], bytes: usize, each_sends: u64) -> Result<u64, BenchError> {
+    let counts = each::<Sink, _, _>(node, sinks, move |context, pid| async move {
+        let sink: Address<Sink> = context.runtime().address(pid);
+        let blob = Blob::from(vec![7; bytes]);
+        for _ in 0..each_sends {
+            sink.send(Sink::Blob(blob.clone())).await.ok()?;
+        }
+        sink.call_within(Duration::from_secs(120), Sink::Count).await.ok()
+    })
+    .await?;
+    let received: u64 = counts.into_iter().flatten().sum();
+    let sent = each_sends * sinks.len() as u64;
+    if received != sent {
+        return Err(BenchError::from(format!("{received} of {sent} messages arrived")));
+    }
+    Ok(sent)
+}
+
+/// Plays ping-pong with each of `walls` until told to stop; gives the nanoseconds of each round.
+async fn play(
+    runtime: &Runtime,
+    walls: &[Pid],
+    bytes: usize,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<Vec<u64>>, BenchError> {
+    let stop = stop.clone();
+    each::<Back, _, _>(runtime, walls, move |mut context, pid| {
+        let stop = stop.clone();
+        async move {
+            let wall: Address<Wall> = context.runtime().address(pid);
+            let mut rounds = Vec::new();
+            if wall.send(Wall::Player(context.pid().clone())).await.is_err() {
+                return rounds;
+            }
+            while !stop.load(Ordering::Relaxed) {
+                let since = Instant::now();
+                if wall.send(Wall::Ball(Blob::from(vec![7; bytes]))).await.is_err() {
+                    return rounds;
+                }
+                let Some(Back(_)) = context.message().await else { return rounds };
+                rounds.push(since.elapsed().as_nanos() as u64);
+            }
+            rounds
+        }
+    })
+    .await
+}
+
+/// Stops after so many seconds.
+fn stop_after(seconds: f64) -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+        told.store(true, Ordering::Relaxed);
+    });
+    stop
+}
+
+/// Round trips of 16 bytes, by messages both ways.
+pub(super) async fn rtt(plan: &Plan, samples: &mut Samples) -> Result<(), BenchError> {
+    let stage = Stage::start(1).await?;
+    for pairs in [1, 64] {
+        let variant = if pairs == 1 { "1pair".to_owned() } else { format!("{pairs}pairs") };
+        plan.say(&variant);
+        let walls = start(&stage, "bench.wall", pairs).await?;
+        play(&stage.node, &walls, 16, &stop_after(plan.warm_up())).await?;
+        for _ in 0..plan.runs {
+            let (since, cpu) = (Instant::now(), stage.cpu_seconds());
+            let rounds = play(&stage.node, &walls, 16, &stop_after(plan.seconds)).await?;
+            let took = since.elapsed().as_secs_f64();
+            let mut all: Vec<u64> = rounds.into_iter().flatten().collect();
+            let cpu = (stage.cpu_seconds() - cpu) * 1e6 / all.len().max(1) as f64;
+            samples.add(format!("round_trips_per_s.{variant}"), "/s", all.len() as f64 / took);
+            samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu);
+            samples.latencies("rtt", &variant, &mut all);
+        }
+    }
+    Ok(())
+}
+
+/// Sends bodies to each of `sinks` until told to stop; gives how many bytes were received.
+async fn pour(runtime: &Runtime, sinks: &[Pid], bytes: usize, stop: &Arc<AtomicBool>) -> Result<u64, BenchError> {
+    let stop = stop.clone();
+    let counts = each::<Sink, _, _>(runtime, sinks, move |context, pid| {
+        let stop = stop.clone();
+        async move {
+            let sink: Address<Sink> = context.runtime().address(pid);
+            let blob = Blob::from(vec![7; bytes]);
+            while !stop.load(Ordering::Relaxed) {
+                sink.send(Sink::Blob(blob.clone())).await.ok()?;
+            }
+            sink.call_within(Duration::from_secs(120), Sink::Count).await.ok()
+        }
+    })
+    .await?;
+    Ok(counts.into_iter().flatten().sum::<u64>() * bytes as u64)
+}
+
+/// Large messages, one way, from one sender.
+pub(super) async fn bulk(plan: &Plan, samples: &mut Samples) -> Result<(), BenchError> {
+    let stage = Stage::start(1).await?;
+    let sinks = start(&stage, "bench.sink", 1).await?;
+    for (name, bytes) in [("64KiB", 64 * 1024), ("1MiB", 1024 * 1024)] {
+        plan.say(name);
+        pour(&stage.node, &sinks, bytes, &stop_after(plan.warm_up())).await?;
+        for _ in 0..plan.runs {
+            let (since, cpu) = (Instant::now(), stage.cpu_seconds());
+            let poured = pour(&stage.node, &sinks, bytes, &stop_after(plan.seconds)).await?;
+            let took = since.elapsed().as_secs_f64();
+            samples.add(format!("mb_per_s.{name}"), "MB/s", poured as f64 / 1e6 / took);
+            let cpu = (stage.cpu_seconds() - cpu) * 1e9 / poured.max(1) as f64;
+            samples.add(format!("cpu_s_per_gb.{name}"), "s", cpu);
+        }
+    }
+    Ok(())
+}
+
+/// What a bulk transfer does to a ping between other processes.
+pub(super) async fn hol(plan: &Plan, samples: &mut Samples) -> Result<(), BenchError> {
+    const BODY: usize = 64 * 1024 * 1024;
+    let stage = Stage::start(1).await?;
+    let walls = start(&stage, "bench.wall", 1).await?;
+    let sinks = start(&stage, "bench.sink", 4).await?;
+    plan.say("idle");
+    play(&stage.node, &walls, 16, &stop_after(plan.warm_up())).await?;
+    for _ in 0..plan.runs {
+        let rounds = play(&stage.node, &walls, 16, &stop_after(plan.seconds)).await?;
+        samples.latencies("rtt", "idle", &mut rounds.concat());
+    }
+    for (variant, pourers) in [("bulk", 1), ("4bulk", 4)] {
+        plan.say(variant);
+        for _ in 0..plan.runs {
+            let stop = stop_after(plan.seconds * 2.0);
+            let since = Instant::now();
+            let pouring = async {
+                let poured = pour(&stage.node, &sinks[..pourers], BODY, &stop).await?;
+                Ok::<_, BenchError>(poured as f64 / 1e6 / since.elapsed().as_secs_f64())
+            };
+            // The ping ends a little before the last body has arrived.
+            let pinging = play(&stage.node, &walls, 16, &stop);
+            let (mb_per_s, rounds) = tokio::try_join!(pouring, pinging)?;
+            let mut rounds = rounds.concat();
+            samples.latencies("rtt", variant, &mut rounds);
+            samples.add(format!("rtt_max_us.{variant}"), "µs", rounds.last().copied().unwrap_or_default() as f64 / 1e3);
+            let metric = if pourers == 1 { "bulk_mb_per_s".to_owned() } else { format!("bulk_mb_per_s.{variant}") };
+            samples.add(metric, "MB/s", mb_per_s);
+        }
+    }
+    Ok(())
+}
+
+/// Does `what` from `callers` processes at once, again and again; tells rate and latencies.
+async fn repeated<Fut: Future<Output = Option<()>> + Send + 'static>(
+    (plan, samples, stage): (&Plan, &mut Samples, &Stage),
+    (rate, latency): (&str, &str),
+    callers: usize,
+    to: &[Pid],
+    what: impl Fn(Runtime, Pid) -> Fut + Clone + Send + Sync + 'static,
+) -> Result<(), BenchError> {
+    let variant = if callers == 1 { "1caller".to_owned() } else { format!("{callers}callers") };
+    plan.say(&variant);
+    let targets: Vec<Pid> = to.iter().cycle().take(callers).cloned().collect();
+    for run in 0..=plan.runs {
+        let stop = stop_after(if run == 0 { plan.warm_up() } else { plan.seconds });
+        let (since, cpu) = (Instant::now(), stage.cpu_seconds());
+        let what = what.clone();
+        let rounds = each::<Stop, _, _>(&stage.node, &targets, move |context, pid| {
+            let (stop, what) = (stop.clone(), what.clone());
+            async move {
+                let mut rounds = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let since = Instant::now();
+                    if what(context.runtime().clone(), pid.clone()).await.is_none() {
+                        return Err(());
+                    }
+                    rounds.push(since.elapsed().as_nanos() as u64);
+                }
+                Ok(rounds)
+            }
+        })
+        .await?;
+        let (took, cpu) = (since.elapsed().as_secs_f64(), stage.cpu_seconds() - cpu);
+        let rounds: Result<Vec<Vec<u64>>, ()> = rounds.into_iter().collect();
+        let mut all = rounds.map_err(|()| BenchError::from(format!("{rate} failed")))?.concat();
+        if run > 0 {
+            samples.add(format!("{rate}_per_s.{variant}"), "/s", all.len() as f64 / took);
+            samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu * 1e6 / all.len().max(1) as f64);
+            samples.latencies(latency, &variant, &mut all);
+        }
+    }
+    Ok(())
+}
+
+/// Calls of 16 bytes.
+pub(super) async fn remote_call(plan: &Plan, samples: &mut Samples) -> Result<(), BenchError> {
+    let stage = Stage::start(1).await?;
+    for callers in [1, 64] {
+        let answers = start(&stage, "bench.answer", callers).await?;
+        let call = |runtime: Runtime, pid: Pid| async move {
+            let to: Address<Ask> = runtime.address(pid);
+            to.call(|reply| Ask(Blob::from(vec![7; 16]), reply)).await.ok().map(drop)
+        };
+        repeated((plan, samples, &stage), ("calls", "call"), callers, &answers, call).await?;
+    }
+    Ok(())
+}
+
+/// Processes started on the other node, each acknowledged when it is ready.
+pub(super) async fn remote_spawn(plan: &Plan, samples: &mut Samples) -> Result<(), BenchError> {
+    let stage = Stage::start(1).await?;
+    let answers = start(&stage, "bench.answer", 1).await?;
+    for callers in [1, 64] {
+        let spawn = |runtime: Runtime, pid: Pid| async move {
+            let start = Start::new("bench.stopper".parse().ok()?, &()).ok()?;
+            let started = runtime.start_on(pid.node(), start).await.ok()?;
+            runtime.address::<Stop>(started.pid).send(Stop).await.ok()
+        };
+        repeated((plan, samples, &stage), ("spawns", "spawn"), callers, &answers, spawn).await?;
+    }
+    Ok(())
+}
+
+/// From telling a monitored process on the other node to stop, to the `Down`.
+pub(super) async fn monitor_down(plan: &Plan, samples: &mut Samples) -> Result<(), BenchError> {
+    let stage = Stage::start(1).await?;
+    for run in 0..=plan.runs {
+        let pids = start(&stage, "bench.stopper", if run == 0 { 100 } else { plan.count(2_000) }).await?;
+        let (tell, told) = tokio::sync::oneshot::channel();
+        stage.node.spawn(async move |mut context: Context<Stop>| {
+            let mut rounds = Vec::new();
+            for pid in pids {
+                context.monitor(&pid);
+                let since = Instant::now();
+                drop(context.runtime().address::<Stop>(pid).send(Stop).await);
+                if let Received::Event(Event::Down(_)) = context.receive().await {
+                    rounds.push(since.elapsed().as_nanos() as u64);
+                }
+            }
+            drop(tell.send(rounds));
+        })?;
+        let mut rounds = told.await.map_err(|_| BenchError::from("the watcher ended early"))?;
+        if run > 0 {
+            samples.latencies("down", "", &mut rounds);
+        }
+    }
+    Ok(())
+}
