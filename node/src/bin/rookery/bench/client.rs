@@ -1,9 +1,6 @@
 //! Cases of a client, with behaviours that every node has: those of a node of the bench, or of a cluster that runs.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rookery_client::{Client, ClientConfig, Server};
 use rookery_node::{
@@ -16,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     BenchError, Plan,
-    remote::{Callers, each, repeated, stop_after},
+    remote::{Callers, each, enough, repeated},
     report::Samples,
     stage::Stage,
     workers::Stop,
@@ -131,38 +128,39 @@ pub(super) async fn throughput(plan: &Plan, samples: &mut Samples) -> Result<(),
         let variant = format!("{pairs}to{pairs}");
         plan.say(&variant);
         let (to, keeper) = connected.processes(connected.runtime.node(), "counter", pairs).await?;
-        for run in 0..=plan.runs {
-            let stop = stop_after(if run == 0 { plan.warm_up() } else { plan.seconds });
+        let send = async |each_sends| count_all(&connected.runtime, &to, each_sends).await;
+        let each_sends = enough(plan, 1_000 / pairs as u64, send).await?;
+        for _ in 0..plan.runs {
             let (since, cpu) = (Instant::now(), cpu_seconds());
-            let counts = each::<Stop, _, _, _>(&connected.runtime, &to, move |context, pid| {
-                let stop = Arc::clone(&stop);
-                async move {
-                    let counter: Address<Counter> = context.runtime().address(pid);
-                    let mut sent = 0;
-                    while !stop.load(Ordering::Relaxed) {
-                        drop(counter.send(Counter::Add(1)).await);
-                        sent += 1;
-                    }
-                    let counted = counter.call_within(PATIENCE, Counter::Get).await?;
-                    drop(counter.send(Counter::Reset).await);
-                    if counted == sent {
-                        Ok(sent)
-                    } else {
-                        Err(BenchError::from(format!("{counted} of {sent} messages arrived")))
-                    }
-                }
-            });
-            let counted: i64 = counts.await?.into_iter().sum::<Result<i64, _>>()?;
+            send(each_sends).await?;
             let (took, cpu) = (since.elapsed().as_secs_f64(), cpu_seconds().zip(cpu).map(|(now, then)| now - then));
-            if run > 0 {
-                samples.add(format!("msg_per_s.{variant}"), "msg/s", counted as f64 / took);
-                if let Some(cpu) = cpu {
-                    samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu * 1e6 / counted.max(1) as f64);
-                }
+            let sent = (each_sends * pairs as u64) as f64;
+            samples.add(format!("msg_per_s.{variant}"), "msg/s", sent / took);
+            if let Some(cpu) = cpu {
+                samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu * 1e6 / sent);
             }
         }
         drop(keeper.send(Stop).await);
     }
     connected.client.close().await;
+    Ok(())
+}
+
+/// Sends to each counter, and waits until all has been counted.
+async fn count_all(runtime: &Runtime, counters: &[Pid], each_sends: u64) -> Result<(), BenchError> {
+    let counts = each::<Stop, _, _, _>(runtime, counters, move |context, pid| async move {
+        let counter: Address<Counter> = context.runtime().address(pid);
+        drop(counter.send(Counter::Reset).await);
+        for _ in 0..each_sends {
+            drop(counter.send(Counter::Add(1)).await);
+        }
+        counter.call_within(PATIENCE, Counter::Get).await
+    });
+    for counted in counts.await? {
+        let counted = counted?;
+        if u64::try_from(counted) != Ok(each_sends) {
+            return Err(BenchError::from(format!("{counted} of {each_sends} messages arrived")));
+        }
+    }
     Ok(())
 }

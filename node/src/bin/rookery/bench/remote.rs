@@ -63,33 +63,39 @@ pub(super) async fn throughput(plan: &Plan, samples: &mut Samples) -> Result<(),
             let sinks = start(&stage, "bench.sink", pairs).await?;
             let variant = format!("{pairs}to{pairs}.{bytes}B");
             plan.say(&variant);
-            let mut each_sends = 2_000 / pairs as u64 + 1;
-            // The first run tells how much fills the time.
-            let mut warm = true;
-            for run in 0..=plan.runs {
+            let first = 2_000 / pairs as u64 + 1;
+            let each_sends = enough(plan, first, async |each_sends| {
+                send_all(&stage.node, &sinks, bytes, each_sends).await.map(drop)
+            })
+            .await?;
+            for _ in 0..plan.runs {
                 let (since, cpu) = (Instant::now(), stage.cpu_seconds());
                 let sent = send_all(&stage.node, &sinks, bytes, each_sends).await?;
                 let (took, cpu) = (since.elapsed().as_secs_f64(), stage.cpu_seconds() - cpu);
-                if warm && took < plan.seconds / 2.0 {
-                    // Again, with more, until it is long enough to be measured.
-                    each_sends = (each_sends as f64 * (plan.seconds / took).min(20.0)) as u64;
-                    while send_all(&stage.node, &sinks, bytes, each_sends).await.is_ok() {
-                        let took = since.elapsed().as_secs_f64();
-                        if took > plan.seconds / 2.0 {
-                            break;
-                        }
-                        each_sends = (each_sends as f64 * 2.0) as u64;
-                    }
-                }
-                warm = false;
-                if run > 0 {
-                    samples.add(format!("msg_per_s.{variant}"), "msg/s", sent as f64 / took);
-                    samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu * 1e6 / sent as f64);
-                }
+                samples.add(format!("msg_per_s.{variant}"), "msg/s", sent as f64 / took);
+                samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu * 1e6 / sent as f64);
             }
         }
     }
     Ok(())
+}
+
+/// How many of what `run` does make a run that is long enough to be measured: more and more, beginning with `count`. That
+/// warms up as well.
+pub(super) async fn enough(
+    plan: &Plan,
+    mut count: u64,
+    run: impl AsyncFn(u64) -> Result<(), BenchError>,
+) -> Result<u64, BenchError> {
+    loop {
+        let since = Instant::now();
+        run(count).await?;
+        let took = since.elapsed().as_secs_f64();
+        if took > plan.seconds / 2.0 {
+            return Ok(count);
+        }
+        count = (count as f64 * (plan.seconds / took).min(20.0)) as u64;
+    }
 }
 
 /// Sends, and waits until all has been received.
