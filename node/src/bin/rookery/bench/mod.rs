@@ -6,6 +6,7 @@
 //! ```
 //! Each case warms up, runs at least three times, and tells the median with the smallest and the largest.
 
+mod bare;
 mod cluster;
 mod remote;
 mod report;
@@ -16,6 +17,7 @@ use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
 
+pub(crate) use bare::BenchQuinnArgs;
 use report::{Report, Samples};
 pub(crate) use stage::BenchNodeArgs;
 
@@ -62,6 +64,8 @@ enum Case {
     Nodedown,
     /// Until a mesh has formed.
     Mesh,
+    /// quinn without Rookery, to hold the others against.
+    BareQuinn,
 }
 
 /// Why nothing was measured, in words.
@@ -131,6 +135,14 @@ pub(crate) fn run_node(args: BenchNodeArgs) -> Result<(), BenchError> {
     ended
 }
 
+/// Runs the other end of `bare-quinn`.
+pub(crate) fn run_quinn(args: BenchQuinnArgs) -> Result<(), BenchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(bare::serve(args));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    ended
+}
+
 fn name(case: Case) -> String {
     case.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
@@ -146,5 +158,6 @@ async fn measure(case: Case, plan: &Plan, samples: &mut Samples) -> Result<(), B
         Case::MonitorDown => remote::monitor_down(plan, samples).await,
         Case::Nodedown => cluster::nodedown(plan, samples).await,
         Case::Mesh => cluster::mesh(plan, samples).await,
+        Case::BareQuinn => bare::bare_quinn(plan, samples).await,
     }
 }
