@@ -9,7 +9,6 @@
 use std::{
     borrow::Cow,
     fmt,
-    marker::PhantomData,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -56,8 +55,25 @@ pub struct Address<M: Message> {
 enum Target<M: Message> {
     /// A process of this runtime: no look-up.
     Local(Arc<Process<M>>),
-    /// Anything else: looked up at each send, but for the way to another node.
-    Other { runtime: Runtime, to: Destination, way: OnceLock<Arc<Outbound>>, message: PhantomData<fn(M)> },
+    /// Anything else.
+    Elsewhere(Arc<Elsewhere>),
+}
+
+/// What is looked up at each send, but for the way to another node.
+struct Elsewhere {
+    runtime: Runtime,
+    to: Destination,
+    way: OnceLock<Arc<Outbound>>,
+}
+
+impl Elsewhere {
+    /// Who has the name just now, where a node sends by a name of the cluster.
+    fn resolved(&self) -> Cow<'_, Destination> {
+        match &self.to.to {
+            Recipient::ClusterName(_) => Cow::Owned(self.runtime.resolved(self.to.clone())),
+            _ => Cow::Borrowed(&self.to),
+        }
+    }
 }
 
 /// Why a message was not sent; it comes back. A receiver that does not live is no such error.
@@ -128,7 +144,7 @@ impl<M: Message> Address<M> {
         {
             return Self::local(process);
         }
-        Self { target: Target::Other { runtime, to, way: OnceLock::new(), message: PhantomData } }
+        Self { target: Target::Elsewhere(Arc::new(Elsewhere { runtime, to, way: OnceLock::new() })) }
     }
 
     /// The process, unless it is addressed by name.
@@ -136,10 +152,10 @@ impl<M: Message> Address<M> {
     pub fn pid(&self) -> Option<Pid> {
         match &self.target {
             Target::Local(process) => Some(process.pid().clone()),
-            Target::Other { to: Destination { node, to: Recipient::Serial(serial) }, .. } => {
-                Some(Pid::new(node.clone(), *serial))
-            }
-            Target::Other { .. } => None,
+            Target::Elsewhere(elsewhere) => match &elsewhere.to {
+                Destination { node, to: Recipient::Serial(serial) } => Some(Pid::new(node.clone(), *serial)),
+                _ => None,
+            },
         }
     }
 
@@ -148,7 +164,7 @@ impl<M: Message> Address<M> {
     pub fn destination(&self) -> Destination {
         match &self.target {
             Target::Local(process) => process.pid().into(),
-            Target::Other { to, .. } => to.clone(),
+            Target::Elsewhere(elsewhere) => elsewhere.to.clone(),
         }
     }
 
@@ -177,19 +193,11 @@ impl<M: Message> Address<M> {
         }
     }
 
-    /// Who has the name just now, where a node sends by a name of the cluster.
-    fn resolved<'a>(&self, runtime: &Runtime, to: &'a Destination) -> Cow<'a, Destination> {
-        match &to.to {
-            Recipient::ClusterName(_) => Cow::Owned(runtime.resolved(to.clone())),
-            _ => Cow::Borrowed(to),
-        }
-    }
-
     /// Waits until there may be room for a message that takes so much when encoded.
     pub(crate) async fn room(&self, body_bytes: usize) {
         let (runtime, to) = match &self.target {
             Target::Local(process) => return process.room().await,
-            Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
+            Target::Elsewhere(elsewhere) => (&elsewhere.runtime, &*elsewhere.resolved()),
         };
         if !runtime.is_own(to) {
             return runtime.room(runtime.sender(), to, body_bytes).await;
@@ -213,15 +221,16 @@ impl<M: Message> Address<M> {
 
     /// What goes as bytes has the deadline in its [`ReplyTo`].
     pub(crate) fn try_send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), Unsent<M>> {
-        let (runtime, to, way) = match &self.target {
+        let elsewhere = match &self.target {
             Target::Local(process) => return Ok(push(process, message, deadline)?),
-            Target::Other { runtime, to, way, .. } => (runtime, to, way),
+            Target::Elsewhere(elsewhere) => &**elsewhere,
         };
+        let Elsewhere { runtime, to, way } = elsewhere;
         // Known since the first send, and good until it is closed.
         if let Some(connection) = way.get().filter(|connection| !connection.is_closed()) {
             return runtime.send_over(connection, to, message, Codec::Bincode);
         }
-        let to = &*self.resolved(runtime, to);
+        let to = &*elsewhere.resolved();
         if runtime.is_own(to) {
             return match runtime.recipient(&to.to) {
                 Some(process) => match process.clone().as_any().downcast::<Process<M>>() {
@@ -294,7 +303,7 @@ impl<M: Message> Address<M> {
     fn callee(&self) -> Callee<'_> {
         match &self.target {
             Target::Local(process) => Callee::Own(process.pid().serial()),
-            Target::Other { to, .. } => Callee::Other(to),
+            Target::Elsewhere(elsewhere) => Callee::Other(&elsewhere.to),
         }
     }
 
@@ -303,7 +312,7 @@ impl<M: Message> Address<M> {
     pub fn runtime(&self) -> &Runtime {
         match &self.target {
             Target::Local(process) => process.runtime(),
-            Target::Other { runtime, .. } => runtime,
+            Target::Elsewhere(elsewhere) => &elsewhere.runtime,
         }
     }
 }
@@ -324,9 +333,7 @@ impl<M: Message> Clone for Address<M> {
     fn clone(&self) -> Self {
         let target = match &self.target {
             Target::Local(process) => Target::Local(process.clone()),
-            Target::Other { runtime, to, way, .. } => {
-                Target::Other { runtime: runtime.clone(), to: to.clone(), way: way.clone(), message: PhantomData }
-            }
+            Target::Elsewhere(elsewhere) => Target::Elsewhere(elsewhere.clone()),
         };
         Self { target }
     }

@@ -38,15 +38,15 @@ use crate::{
     sync::lock,
 };
 
-/// One thing in a mailbox. As large as a message of the process, or a pointer.
+/// One thing in a mailbox. Hardly larger than a message of the process: a deadline takes the room beside the variant.
 pub(crate) enum Item<M> {
     Message(M),
-    Other(Box<Other<M>>),
+    /// A message that somebody waits for the answer to, at most so long.
+    Call(M, Deadline),
+    Other(Box<Other>),
 }
 
-pub(crate) enum Other<M> {
-    /// A message that somebody waits for the answer to, at most so long. Apart, so that all others are not larger for it.
-    Call(M, Deadline),
+pub(crate) enum Other {
     /// A message that came as bytes and is decoded when it is received.
     Encoded(Payload, Option<RemoteReply>),
     Event(Event),
@@ -60,7 +60,7 @@ impl<M> Item<M> {
     /// Whether a suspended server takes it all the same: what it is asked as a system, and the exit that it obeys.
     fn is_urgent(&self, parent: Option<&Pid>) -> bool {
         match self {
-            Self::Message(_) => false,
+            Self::Message(_) | Self::Call(..) => false,
             Self::Other(other) => match &**other {
                 Other::System(_) => true,
                 Other::Event(Event::Exit { from, .. }) => parent == Some(from),
@@ -77,7 +77,7 @@ impl<M> Item<M> {
 
     pub(crate) fn message(message: M, deadline: Option<Deadline>) -> Self {
         match deadline {
-            Some(deadline) => Self::Other(Box::new(Other::Call(message, deadline))),
+            Some(deadline) => Self::Call(message, deadline),
             None => Self::Message(message),
         }
     }
@@ -85,10 +85,11 @@ impl<M> Item<M> {
     /// It is received by nobody: whoever waits for its answer is told why.
     fn fail(self, failure: &CallFailure) {
         match self {
-            Self::Message(message) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
+            Self::Message(message) | Self::Call(message, _) => {
+                dropping::within(dropping::Mode::Fail(failure.clone()), message);
+            }
             Self::Other(other) => match *other {
                 Other::Encoded(_, Some(reply)) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
-                Other::Call(message, _) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
                 Other::System(request) => dropping::within(dropping::Mode::Fail(failure.clone()), request),
                 Other::Encoded(_, None) | Other::Event(_) => {}
             },
@@ -353,7 +354,7 @@ impl<M: Message> Process<M> {
     fn flush(&self, taken: &mut VecDeque<Item<M>>, unwanted: impl Fn(&Event) -> bool) {
         let wanted = |item: &Item<M>| match item {
             Item::Other(other) => !matches!(&**other, Other::Event(event) if unwanted(event)),
-            Item::Message(_) => true,
+            Item::Message(_) | Item::Call(..) => true,
         };
         taken.retain(wanted);
         self.vitals.left(taken.len());

@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** no code takes one process's lock while it holds another's.
 
+pub(crate) mod alarm;
 pub(crate) mod context;
 pub(crate) mod current;
 pub(crate) mod deadline;
