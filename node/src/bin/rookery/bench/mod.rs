@@ -6,6 +6,7 @@
 //! ```
 //! Each case warms up, runs at least three times, and tells the median with the smallest and the largest.
 
+mod bare;
 mod client;
 mod cluster;
 mod directory;
@@ -23,6 +24,7 @@ use clap::{Args, ValueEnum, error::ErrorKind};
 use rookery_client::{ClientConfig, Server};
 
 use super::connect::IdentityArgs;
+pub(crate) use bare::BenchQuinnArgs;
 use report::{Report, Samples};
 pub(crate) use stage::BenchNodeArgs;
 
@@ -99,6 +101,8 @@ enum Case {
     ClientRtt,
     /// Messages one way from a client to its node.
     ClientThroughput,
+    /// quinn without Rookery, to hold the others against.
+    BareQuinn,
 }
 
 impl Case {
@@ -187,6 +191,14 @@ pub(crate) fn run_node(args: BenchNodeArgs) -> Result<(), BenchError> {
     ended
 }
 
+/// Runs the other end of `bare-quinn`.
+pub(crate) fn run_quinn(args: BenchQuinnArgs) -> Result<(), BenchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(bare::serve(args));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    ended
+}
+
 fn name(case: Case) -> String {
     case.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
@@ -215,5 +227,6 @@ async fn measure(case: Case, plan: &Plan, samples: &mut Samples) -> Result<(), B
         Case::Mesh => cluster::mesh(plan, samples).await,
         Case::ClientRtt => client::rtt(plan, samples).await,
         Case::ClientThroughput => client::throughput(plan, samples).await,
+        Case::BareQuinn => bare::bare_quinn(plan, samples).await,
     }
 }

@@ -23,7 +23,7 @@ use tokio::{
 use super::{BenchError, host, workers};
 
 /// How long the certificates of a run are valid.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// After this, a node that is to start or a mesh that is to form has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
