@@ -138,6 +138,13 @@ impl BulkQueue {
         }
         self.room.notify_one();
     }
+
+    /// What waits goes nowhere any more: the connection is lost.
+    pub(crate) fn discard(&self) {
+        let bodies = std::mem::take(&mut lock(&self.state).bodies);
+        self.queued.fetch_sub(bodies.iter().map(|(_, body)| body.len()).sum(), Ordering::Relaxed);
+        self.finish();
+    }
 }
 
 /// What of a body is handed to QUIC at once.

@@ -514,9 +514,15 @@ impl Outbound {
         self.finish();
         let interested = lock(&self.interested).take().unwrap_or_default();
         self.closed.store(true, Ordering::Release);
-        self.lanes.iter().for_each(|lane| lane.room.notify_waiters());
+        for lane in &self.lanes {
+            // Addresses may hold this for long; what waits in it can go nowhere any more.
+            let mut state = lock(&lane.state);
+            (state.batch, state.apart, state.queued) = (Vec::new(), Vec::new(), 0);
+            drop(state);
+            lane.room.notify_waiters();
+        }
         if let Some(queue) = &self.bulk {
-            queue.finish();
+            queue.discard();
         }
         interested
     }
