@@ -230,6 +230,8 @@ impl<M: Message> Address<M> {
         if let Some(connection) = way.get().filter(|connection| !connection.is_closed()) {
             return runtime.send_over(connection, to, message, Codec::Bincode);
         }
+        // A name of the cluster may be held elsewhere next time.
+        let stays = !matches!(to.to, Recipient::ClusterName(_));
         let to = &*elsewhere.resolved();
         if runtime.is_own(to) {
             return match runtime.recipient(&to.to) {
@@ -249,8 +251,7 @@ impl<M: Message> Address<M> {
         match runtime.connection(to) {
             Some(connection) => {
                 let sent = runtime.send_over(&connection, to, message, Codec::Bincode);
-                // A name of the cluster may be held elsewhere next time.
-                if !matches!(to.to, Recipient::ClusterName(_)) && way.get().is_none() {
+                if stays && way.get().is_none() {
                     drop(way.set(connection));
                 }
                 sent
