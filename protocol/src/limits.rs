@@ -75,9 +75,9 @@ pub const CREDIT_ASKED_AFTER: u32 = 8;
 /// For how many messages it is believed of the holder of a name that it has no limit: the next holder may have one.
 pub const CREDIT_OF_NAMES: u32 = 4096;
 
-/// Counts that one asker may have at one process: one for each way to address it. An asker that opens more loses its
-/// oldest.
-pub const MAX_CREDITS_PER_ASKER: usize = 16;
+/// Credits that one node, or client, may have towards one process: one for each way to address it, which are its pid and
+/// its names. Beyond these it gets one message through for each answer.
+pub const MAX_CREDITS_PER_ASKER: usize = 64;
 
 /// What one peer in such a list takes at most: a name and its length, an incarnation, a count, and addresses of kind,
 /// IPv6 address and port.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rookery_protocol::{
     CreditChange, CreditNumber, Pid, Serial,
     credit::{Accounts, SendCredit, Taken},
-    limits::{CREDIT_OF_NAMES, CREDIT_ON_TRUST},
+    limits::{CREDIT_OF_NAMES, CREDIT_ON_TRUST, MAX_CREDITS_PER_ASKER},
 };
 
 const ASKERS: usize = 3;
@@ -141,7 +141,7 @@ impl World {
         }
         asker.lanes.iter_mut().for_each(VecDeque::clear);
         asker.told.clear();
-        self.accounts.forget_node(asker.pid.node());
+        self.accounts.lost(|lost| *lost == asker.pid);
     }
 
     fn step(&mut self, step: Step) {
@@ -286,5 +286,5 @@ fn who_does_not_keep_to_it_gains_nothing() {
     for number in 2..1_000 {
         accounts.arrived(&hostile, CreditNumber(number));
     }
-    assert!(accounts.len() <= 16 && accounts.given() <= 4 + 16);
+    assert!(accounts.len() <= MAX_CREDITS_PER_ASKER && accounts.given() <= 4 + accounts.len() as u64);
 }

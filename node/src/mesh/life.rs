@@ -57,6 +57,9 @@ impl Mesh {
         if agreement.features.has(Features::BULK) {
             outbound = outbound.with_bulk();
         }
+        if agreement.features.has(Features::CREDIT) {
+            outbound = outbound.with_credit();
+        }
         let outbound = Arc::new(outbound);
         let peer = Arc::new(Peer {
             number,

@@ -3,11 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    credit::CreditNumber,
-    id::{NodeId, Pid, Serial, SessionId},
-    limits::MAX_CREDITS_PER_ASKER,
-};
+use crate::{credit::CreditNumber, id::Pid, limits::MAX_CREDITS_PER_ASKER};
 
 /// What an asker may send more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,11 +114,9 @@ impl Accounts {
 
     fn open(&mut self, key: (Pid, CreditNumber)) -> Grant {
         let of_asker = (key.0.clone(), CreditNumber(0))..=(key.0.clone(), CreditNumber(u32::MAX));
-        if self.accounts.range(of_asker.clone()).count() >= MAX_CREDITS_PER_ASKER
-            && let Some((oldest, _)) = self.accounts.range(of_asker).next()
-        {
-            let oldest = oldest.clone();
-            self.remove(&oldest);
+        if self.accounts.range(of_asker).count() >= MAX_CREDITS_PER_ASKER {
+            // One at a time, and not counted: it goes on, and no faster than it is answered.
+            return Grant { asker: key.0, number: key.1, more: 1 };
         }
         let more = self.fair(self.accounts.len() + 1).min(self.room()).max(1);
         self.given += u64::from(more);
@@ -167,25 +161,13 @@ impl Accounts {
         self.remove(&(asker.clone(), number));
     }
 
-    /// The connection to that node is lost: it has forgotten as well, and so have its clients.
-    pub fn forget_node(&mut self, node: &NodeId) {
-        self.retain(|asker| asker.node() != node);
-    }
-
-    /// That client of `node` is lost.
-    pub fn forget_session(&mut self, node: &NodeId, session: SessionId) {
-        let client = Pid::new(node.clone(), Serial::of_client(session, 0));
-        self.retain(|asker| *asker != client);
-    }
-
-    fn retain(&mut self, wanted: impl Fn(&Pid) -> bool) {
+    /// Askers are lost, and have forgotten as well.
+    pub fn lost(&mut self, is_lost: impl Fn(&Pid) -> bool) {
         let given = &mut self.given;
         self.accounts.retain(|(asker, _), account| {
-            let kept = wanted(asker);
-            if !kept {
-                *given -= u64::from(account.given);
-            }
-            kept
+            let lost = is_lost(asker);
+            *given -= if lost { u64::from(account.given) } else { 0 };
+            !lost
         });
     }
 

@@ -10,6 +10,7 @@
 pub mod bulk;
 mod congestion;
 pub mod control;
+pub(crate) mod credit;
 pub mod io_thread;
 pub mod lanes;
 pub mod outbound;
