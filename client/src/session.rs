@@ -15,7 +15,7 @@ use std::{
 
 use quinn::{Connection, EndpointConfig};
 use rookery_runtime::{
-    Behaviours, Destination, NodeId, Pid, Runtime, RuntimeConfig, Uplink,
+    Behaviours, Destination, NodeId, Runtime, RuntimeConfig, Uplink,
     net::{
         control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
         lanes::{Inbox, Incoming, read, write},
@@ -196,11 +196,11 @@ struct SessionInbox {
 }
 
 impl Inbox for SessionInbox {
-    fn receiver(&self, to: &Destination) -> Option<Pid> {
-        self.runtime.receiver(to)
+    fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
-    async fn take(&self, signal: Signal) -> Result<(), WireError> {
+    fn take(&self, signal: Signal) -> Result<Option<Signal>, WireError> {
         if !self.runtime.is_own(&signal.to) {
             let detail = "a client is sent what is for its own processes";
             return Err(WireError::Unexpected { kind: "signal", detail });
@@ -216,6 +216,6 @@ impl Inbox for SessionInbox {
             }
             _ => self.runtime.receive(signal, Some(&self.uplink.outbound)),
         }
-        Ok(())
+        Ok(None)
     }
 }

@@ -110,7 +110,8 @@ impl FrameDecoder {
 
     fn header(&mut self) -> Result<Option<Header>, WireError> {
         if self.header.is_none() && self.buffered >= FRAME_HEADER_BYTES {
-            let bytes = self.take(FRAME_HEADER_BYTES);
+            let mut bytes = [0; FRAME_HEADER_BYTES];
+            self.copy_to(&mut bytes);
             let mut fields = &bytes[..];
             let header = Header { length: fields.get_u32_le() as usize, kind: fields.get_u8(), flags: fields.get_u8() };
             if header.length > self.limit {
@@ -131,6 +132,22 @@ impl FrameDecoder {
         self.buffered = 0;
         self.failed = Some(error.clone());
         error
+    }
+
+    /// Takes as many bytes as `out` has, which are there.
+    fn copy_to(&mut self, out: &mut [u8]) {
+        self.buffered -= out.len();
+        let mut filled = 0;
+        while let Some(front) = self.chunks.front_mut()
+            && filled < out.len()
+        {
+            let part = front.len().min(out.len() - filled);
+            front.copy_to_slice(&mut out[filled..filled + part]);
+            filled += part;
+            if front.is_empty() {
+                self.chunks.pop_front();
+            }
+        }
     }
 
     /// Takes `length` bytes, which are there: without copying when they lie in one chunk.

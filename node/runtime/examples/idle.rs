@@ -2,7 +2,7 @@
 //! within one node. Prints a line for each; `cargo run --release -p rookery-runtime --example idle -- 1000000`.
 //!
 //! Memory is the growth of the resident set, from `/proc/self/statm`, divided by the number of processes; rates are from
-//! the monotonic clock. They are the machine's at that moment, with the system's allocator.
+//! the monotonic clock. They are the machine's at that moment, with the allocator of the `rookery` binary.
 
 // The figures are what it is for.
 #![allow(clippy::print_stdout)]
@@ -16,6 +16,10 @@ use std::{
 use rookery_runtime::{Address, CallError, Context, ExitReason, Received, ReplyTo, Runtime, RuntimeConfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+
+/// As the `rookery` binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Processes unless told.
 const PROCESSES: usize = 100_000;

@@ -9,7 +9,6 @@
 use std::{
     borrow::Cow,
     fmt,
-    marker::PhantomData,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -56,16 +55,33 @@ pub struct Address<M: Message> {
 enum Target<M: Message> {
     /// A process of this runtime: no look-up.
     Local(Arc<Process<M>>),
-    /// Anything else: looked up at each send, but for the way to another node.
-    Other { runtime: Runtime, to: Destination, way: OnceLock<Way>, message: PhantomData<fn(M)> },
+    /// Anything else.
+    Elsewhere(Arc<Elsewhere>),
 }
 
-/// The way to another node, and what may be sent there; the latter is good for ever.
-#[derive(Clone)]
+/// What is looked up at each send, but for the way to another node.
+struct Elsewhere {
+    runtime: Runtime,
+    to: Destination,
+    way: OnceLock<Way>,
+}
+
+/// The way to another node, and what may be sent there.
 pub(crate) struct Way {
+    /// Good until it is closed.
     pub(crate) connection: Arc<Outbound>,
-    /// `None`: whoever is connected does not count.
+    /// Good for ever. `None`: whoever is connected does not count.
     pub(crate) credit: Option<Arc<Credit>>,
+}
+
+impl Elsewhere {
+    /// Who has the name just now, where a node sends by a name of the cluster.
+    fn resolved(&self) -> Cow<'_, Destination> {
+        match &self.to.to {
+            Recipient::ClusterName(_) => Cow::Owned(self.runtime.resolved(self.to.clone())),
+            _ => Cow::Borrowed(&self.to),
+        }
+    }
 }
 
 /// Why a message was not sent; it comes back. A receiver that does not live is no such error.
@@ -136,7 +152,7 @@ impl<M: Message> Address<M> {
         {
             return Self::local(process);
         }
-        Self { target: Target::Other { runtime, to, way: OnceLock::new(), message: PhantomData } }
+        Self { target: Target::Elsewhere(Arc::new(Elsewhere { runtime, to, way: OnceLock::new() })) }
     }
 
     /// The process, unless it is addressed by name.
@@ -144,10 +160,10 @@ impl<M: Message> Address<M> {
     pub fn pid(&self) -> Option<Pid> {
         match &self.target {
             Target::Local(process) => Some(process.pid().clone()),
-            Target::Other { to: Destination { node, to: Recipient::Serial(serial) }, .. } => {
-                Some(Pid::new(node.clone(), *serial))
-            }
-            Target::Other { .. } => None,
+            Target::Elsewhere(elsewhere) => match &elsewhere.to {
+                Destination { node, to: Recipient::Serial(serial) } => Some(Pid::new(node.clone(), *serial)),
+                _ => None,
+            },
         }
     }
 
@@ -156,7 +172,7 @@ impl<M: Message> Address<M> {
     pub fn destination(&self) -> Destination {
         match &self.target {
             Target::Local(process) => process.pid().into(),
-            Target::Other { to, .. } => to.clone(),
+            Target::Elsewhere(elsewhere) => elsewhere.to.clone(),
         }
     }
 
@@ -186,19 +202,11 @@ impl<M: Message> Address<M> {
         }
     }
 
-    /// Who has the name just now, where a node sends by a name of the cluster.
-    fn resolved<'a>(&self, runtime: &Runtime, to: &'a Destination) -> Cow<'a, Destination> {
-        match &to.to {
-            Recipient::ClusterName(_) => Cow::Owned(runtime.resolved(to.clone())),
-            _ => Cow::Borrowed(to),
-        }
-    }
-
     /// Waits until there may be room for a message that takes so much when encoded.
     pub(crate) async fn room(&self, body_bytes: usize) {
         let (runtime, to) = match &self.target {
             Target::Local(process) => return process.room().await,
-            Target::Other { runtime, to, .. } => (runtime, &*self.resolved(runtime, to)),
+            Target::Elsewhere(elsewhere) => (&elsewhere.runtime, &*elsewhere.resolved()),
         };
         if !runtime.is_own(to) {
             return runtime.room_towards(to, body_bytes).await;
@@ -222,15 +230,16 @@ impl<M: Message> Address<M> {
 
     /// What goes as bytes has the deadline in its [`ReplyTo`].
     pub(crate) fn try_send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), Unsent<M>> {
-        let (runtime, to, way) = match &self.target {
+        let elsewhere = match &self.target {
             Target::Local(process) => return Ok(push(process, message, deadline)?),
-            Target::Other { runtime, to, way, .. } => (runtime, to, way),
+            Target::Elsewhere(elsewhere) => &**elsewhere,
         };
+        let Elsewhere { runtime, to, way } = elsewhere;
         // Known since the first send, and good until it is closed.
         if let Some(way) = way.get().filter(|way| !way.connection.is_closed()) {
             return runtime.send_over(way, to, message, Codec::Bincode);
         }
-        let to = &*self.resolved(runtime, to);
+        let to = &*elsewhere.resolved();
         if runtime.is_own(to) {
             return match runtime.recipient(&to.to) {
                 Some(process) => match process.clone().as_any().downcast::<Process<M>>() {
@@ -250,7 +259,7 @@ impl<M: Message> Address<M> {
             Some(found) => {
                 let sent = runtime.send_over(&found, to, message, Codec::Bincode);
                 // A name of the cluster may be held elsewhere next time.
-                if !matches!(to.to, Recipient::ClusterName(_)) && way.get().is_none() {
+                if !matches!(elsewhere.to.to, Recipient::ClusterName(_)) && way.get().is_none() {
                     drop(way.set(found));
                 }
                 sent
@@ -303,7 +312,7 @@ impl<M: Message> Address<M> {
     fn callee(&self) -> Callee<'_> {
         match &self.target {
             Target::Local(process) => Callee::Own(process.pid().serial()),
-            Target::Other { to, .. } => Callee::Other(to),
+            Target::Elsewhere(elsewhere) => Callee::Other(&elsewhere.to),
         }
     }
 
@@ -312,7 +321,7 @@ impl<M: Message> Address<M> {
     pub fn runtime(&self) -> &Runtime {
         match &self.target {
             Target::Local(process) => process.runtime(),
-            Target::Other { runtime, .. } => runtime,
+            Target::Elsewhere(elsewhere) => &elsewhere.runtime,
         }
     }
 }
@@ -333,9 +342,7 @@ impl<M: Message> Clone for Address<M> {
     fn clone(&self) -> Self {
         let target = match &self.target {
             Target::Local(process) => Target::Local(process.clone()),
-            Target::Other { runtime, to, way, .. } => {
-                Target::Other { runtime: runtime.clone(), to: to.clone(), way: way.clone(), message: PhantomData }
-            }
+            Target::Elsewhere(elsewhere) => Target::Elsewhere(elsewhere.clone()),
         };
         Self { target }
     }
@@ -375,7 +382,7 @@ impl<M: Message> Serialize for Address<M> {
 impl<'de, M: Message> Deserialize<'de> for Address<M> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let pid = Pid::deserialize(deserializer)?;
-        match message::while_decoding(|scope| scope.runtime.clone()) {
+        match message::while_decoding(|scope| scope.runtime().cloned()).flatten() {
             Some(runtime) => Ok(Self::new(runtime, pid.into())),
             None => Err(de::Error::custom("an address is decoded only as part of a message that arrives")),
         }

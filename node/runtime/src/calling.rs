@@ -10,7 +10,7 @@ use rookery_protocol::{CreditNumber, Destination, Payload, Signal, SignalBody};
 use tokio::time::Instant;
 
 use crate::{
-    process::{AnyProcess, current, deadline::FAR, info::Callee},
+    process::{AnyProcess, alarm::Until, current, deadline::FAR, info::Callee},
     reply::{AnySlot, CallError, RawReply, RawSlot, Slot},
     runtime::Runtime,
 };
@@ -86,10 +86,7 @@ impl Runtime {
             });
             answer.await.map_err(CallError::from)
         };
-        match tokio::time::timeout_at(since + timeout, answered).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(CallError::Timeout),
-        }
+        Until::new(since + timeout, answered).await.unwrap_or(Err(CallError::Timeout))
     }
 
     /// How long a call may wait from `now`: no longer than whoever this process works for (A4).

@@ -23,7 +23,7 @@ use crate::{
     message::{self, Message, tag_of},
     net::outbound::{Body, NotTaken, Outbound},
     process::{
-        bounded::Arriving,
+        bounded::Admission,
         current,
         mailbox::{Process, Pushed},
     },
@@ -163,7 +163,7 @@ impl<M: Message + Clone> GroupAddress<M> {
             }
             Some((Err(_), process)) => match self.encode(message) {
                 Ok(payload) => {
-                    process.deliver(payload, None, Arriving::IfRoom);
+                    process.deliver(payload, None, Admission::IfRoom);
                 }
                 Err(detail) => self.runtime.dead_letter(pid, &detail),
             },
@@ -238,7 +238,7 @@ impl Runtime {
         for pid in self.local_members(group) {
             match self.process(&pid) {
                 Some(process) if !(process.members_only() && is_of_client(&from)) => {
-                    process.deliver(payload.clone(), None, Arriving::IfRoom);
+                    process.deliver(payload.clone(), None, Admission::IfRoom);
                 }
                 _ => self.signal(message(pid.into())),
             }

@@ -5,8 +5,10 @@
 
 mod address;
 mod behaviour;
+mod blob;
 mod calling;
 mod directory;
+mod encoded;
 mod group;
 mod listing;
 mod load;
@@ -30,6 +32,8 @@ pub use behaviour::{
     state_machine::{MAX_HELD_EVENTS, Machine, StateEvent, StateMachine, Timeouts, Transition},
     task::{Task, TaskError, TaskStartError, TaskSupervisor},
 };
+pub use blob::Blob;
+pub use encoded::Encoded;
 pub use group::GroupAddress;
 pub use listing::{GroupInfo, GroupList, MAX_LISTED, NameList, NameQuery, ProcessList, ProcessQuery, SortBy};
 pub use load::Load;

@@ -14,6 +14,7 @@ use serde::{
 };
 
 use crate::{
+    encoded::Encoded,
     process::deadline::Deadline,
     reply::{AnySlot, RemoteReply},
     runtime::Runtime,
@@ -46,8 +47,9 @@ pub(crate) type CodecError = String;
 
 thread_local! {
     static ENCODING: RefCell<Option<Encoding>> = const { RefCell::new(None) };
-    static DECODING: RefCell<Option<Decoding>> = const { RefCell::new(None) };
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static DECODING: RefCell<Decoding> =
+        const { RefCell::new(Decoding { active: false, runtime: None, reply: None, body: None }) };
+    static SCRATCH: RefCell<Encoded> = RefCell::new(Encoded::default());
 }
 
 /// A message on its way out.
@@ -55,6 +57,14 @@ thread_local! {
 pub(crate) struct Encoding {
     /// The reply that it carries.
     pub(crate) reply: Option<Carrying>,
+    /// Large pieces of it that need not be copied.
+    pub(crate) blobs: Vec<Bytes>,
+}
+
+/// `piece`, if it is one that the message which is encoded on this thread lends.
+pub(crate) fn lent(piece: &[u8]) -> Option<Bytes> {
+    let same = |blob: &Bytes| blob.as_ptr() == piece.as_ptr() && blob.len() == piece.len();
+    while_encoding(|scope| scope.blobs.iter().position(same).map(|at| scope.blobs.swap_remove(at))).flatten()
 }
 
 /// A reply that is found in a message as it is encoded.
@@ -74,10 +84,48 @@ pub(crate) struct Carried {
 
 /// A message on its way in.
 pub(crate) struct Decoding {
+    /// Whether one is being decoded.
+    active: bool,
     /// Whose message it becomes.
-    pub(crate) runtime: Runtime,
+    runtime: Option<Runtime>,
     /// The reply that came with it, until the message takes it.
     pub(crate) reply: Option<RemoteReply>,
+    /// Its bytes, if they are many enough to be worth a view.
+    body: Option<Bytes>,
+}
+
+/// From this size on a message's blobs are views of it.
+const VIEWED_BYTES: usize = 4 * 1024;
+
+/// `part`, if it is a part of the message that is decoded on this thread, as a view of it.
+pub(crate) fn view(part: &[u8]) -> Option<Bytes> {
+    let view = |scope: &mut Decoding| {
+        let body = scope.body.as_ref()?;
+        let start = (part.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
+        let end = start.checked_add(part.len())?;
+        (end <= body.len()).then(|| body.slice(start..end))
+    };
+    while_decoding(view).flatten()
+}
+
+impl Decoding {
+    /// Whose message it becomes.
+    pub(crate) fn runtime(&self) -> Option<&Runtime> {
+        self.runtime.as_ref()
+    }
+}
+
+/// Runs `f`, which decodes many messages for one runtime: it is not counted for each.
+pub(crate) fn decoding_for<R>(runtime: &Runtime, f: impl FnOnce() -> R) -> R {
+    /// Put back also when `f` panics.
+    struct Outer(Option<Runtime>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            DECODING.with_borrow_mut(|scope| scope.runtime = self.0.take());
+        }
+    }
+    let _outer = Outer(DECODING.with_borrow_mut(|scope| scope.runtime.replace(runtime.clone())));
+    f()
 }
 
 /// What scratch space a thread keeps between messages; a larger message's is given back.
@@ -90,7 +138,7 @@ pub(crate) fn encode<T: Message, R>(
     codec: Codec,
     runtime: &Runtime,
     to: &Destination,
-    then: impl FnOnce(&mut Vec<u8>, Option<&Carried>) -> R,
+    then: impl FnOnce(&mut Encoded, Option<&Carried>) -> R,
 ) -> Result<R, CodecError> {
     let mut scratch = SCRATCH.take();
     scratch.clear();
@@ -126,13 +174,13 @@ pub(crate) fn to_payload<T: Message>(
 }
 
 /// The encoded bytes as a body: a small one is copied, so that the scratch space stays; a large one is taken.
-pub(crate) fn taken(bytes: &mut Vec<u8>) -> Bytes {
-    if bytes.len() <= SCRATCH_KEPT_BYTES { Bytes::copy_from_slice(bytes) } else { Bytes::from(std::mem::take(bytes)) }
+pub(crate) fn taken(encoded: &mut Encoded) -> Bytes {
+    if encoded.len() <= SCRATCH_KEPT_BYTES { Bytes::copy_from_slice(encoded.whole()) } else { encoded.take_whole() }
 }
 
-fn append<T: Serialize>(message: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+fn append<T: Serialize>(message: &T, codec: Codec, out: &mut Encoded) -> Result<(), CodecError> {
     match codec {
-        Codec::Bincode => codec::append(message, out),
+        Codec::Bincode => codec::write(message, out),
         Codec::Json => serde_json::to_writer(out, message).map_err(|error| error.to_string()),
         other => Err(format!("{other:?} payloads are passed on, not made, by this runtime")),
     }
@@ -147,19 +195,46 @@ pub(crate) fn decode<T: Message>(
     if !payload.tag.fits(tag_of::<T>()) {
         return Err((format!("this process understands `{}`", tag_of::<T>()), reply));
     }
-    let outer = DECODING.replace(Some(Decoding { runtime: runtime.clone(), reply }));
+    let known = DECODING.with_borrow(|scope| scope.runtime.as_ref().is_some_and(|known| known.is(runtime)));
+    let (decoded, reply) =
+        if known { decode_here(payload, reply) } else { decoding_for(runtime, || decode_here(payload, reply)) };
+    match decoded {
+        Ok(Ok(message)) => Ok((message, reply)),
+        Ok(Err(error)) => Err((error, reply)),
+        Err(_) => Err(("its decoder panicked".to_owned(), reply)),
+    }
+}
+
+/// Decodes in the scope of a runtime that is set. Gives what came of it, and the reply if the message did not take it.
+fn decode_here<T: Message>(
+    payload: &Payload,
+    reply: Option<RemoteReply>,
+) -> (std::thread::Result<Result<T, CodecError>>, Option<RemoteReply>) {
+    let large = payload.body.len() >= VIEWED_BYTES;
+    let (outer_active, outer_reply, outer_body) = DECODING.with_borrow_mut(|scope| {
+        let outer_reply = if scope.reply.is_some() { scope.reply.take() } else { None };
+        if reply.is_some() {
+            scope.reply = reply;
+        }
+        let body = if large { Some(payload.body.clone()) } else { None };
+        (std::mem::replace(&mut scope.active, true), outer_reply, std::mem::replace(&mut scope.body, body))
+    });
     // Deserialize is the user's code: should it panic, what it was decoding is at fault, not the thread's owner.
     let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match payload.codec {
         Codec::Bincode => codec::decode_payload(&payload.body),
         Codec::Json => serde_json::from_slice(&payload.body).map_err(|error| error.to_string()),
         other => Err(format!("{other:?} payloads are not understood by this process")),
     }));
-    let reply = DECODING.replace(outer).and_then(|scope| scope.reply);
-    match decoded {
-        Ok(Ok(message)) => Ok((message, reply)),
-        Ok(Err(error)) => Err((error, reply)),
-        Err(_) => Err(("its decoder panicked".to_owned(), reply)),
-    }
+    let reply = DECODING.with_borrow_mut(|scope| {
+        scope.active = outer_active;
+        scope.body = outer_body;
+        let reply = if scope.reply.is_some() { scope.reply.take() } else { None };
+        if outer_reply.is_some() {
+            scope.reply = outer_reply;
+        }
+        reply
+    });
+    (decoded, reply)
 }
 
 /// Runs `f` in the scope of the message that is being encoded on this thread, if one is.
@@ -169,18 +244,19 @@ pub(crate) fn while_encoding<R>(f: impl FnOnce(&mut Encoding) -> R) -> Option<R>
 
 /// Runs `f` in the scope of the message that is being decoded on this thread, if one is.
 pub(crate) fn while_decoding<R>(f: impl FnOnce(&mut Decoding) -> R) -> Option<R> {
-    DECODING.with_borrow_mut(|scope| scope.as_mut().map(f))
+    DECODING.with_borrow_mut(|scope| scope.active.then(|| f(scope)))
 }
 
 /// A reply that was dropped while a message is being decoded on this thread was part of an attempt that failed: it goes
 /// back to what is being decoded, for the next attempt or for the answer that it is not understood (S8).
 pub(crate) fn give_back(reply: RemoteReply) -> Option<RemoteReply> {
-    DECODING.with_borrow_mut(|scope| match scope {
-        Some(scope) if scope.reply.is_none() => {
+    DECODING.with_borrow_mut(|scope| {
+        if scope.active && scope.reply.is_none() {
             scope.reply = Some(reply);
             None
+        } else {
+            Some(reply)
         }
-        _ => Some(reply),
     })
 }
 

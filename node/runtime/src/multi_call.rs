@@ -13,13 +13,13 @@ use std::{
 };
 
 use rookery_protocol::Destination;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::{
     address::{Address, SendError, Unsent},
     calling::Waiting,
     message::Message,
-    process::deadline::FAR,
+    process::{alarm::Until, deadline::FAR},
     reply::{CallError, ReplyTo, Slot},
     runtime::Runtime,
 };
@@ -73,8 +73,8 @@ impl Runtime {
                 outcomes.push(call.outcome().await);
             }
         };
-        let in_time = timeout_at(now + timeout, all).await;
-        if in_time.is_err() {
+        let in_time = Until::new(now + timeout, all).await;
+        if in_time.is_none() {
             let late = calls.iter().skip(outcomes.len());
             outcomes.extend(late.map(|call| call.slot.take().unwrap_or(Err(CallError::Timeout))));
         }
@@ -104,7 +104,7 @@ impl Runtime {
 /// Tries again whenever there may be room.
 async fn retry<M: Message>(address: &Address<M>, outcome: &mut Result<(), Unsent<M>>, until: Instant) {
     while let Err(Unsent { error: SendError::Full { .. }, body_bytes }) = outcome {
-        if timeout_at(until, address.room(*body_bytes)).await.is_err() {
+        if Until::new(until, address.room(*body_bytes)).await.is_none() {
             return;
         }
         if let Err(Unsent { error: SendError::Full { message }, .. }) = std::mem::replace(outcome, Ok(())) {

@@ -9,36 +9,24 @@
 //! other node:   ReplyTo ── payload ─▶ Reply signal ─▶ Calls ─▶ Slot ◀── caller
 //! ```
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    fmt,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+mod calls;
+pub(crate) mod dropping;
+mod slot;
 
-use rookery_protocol::{
-    CallFailure, CallId, Codec, Destination, ExitReason, Payload, Pid, ReplyRoute, Signal, SignalBody, Tag,
-};
+use std::{fmt, sync::Arc, time::Duration};
+
+use rookery_protocol::{CallFailure, Codec, ExitReason, Payload, Pid, ReplyRoute, Signal, SignalBody, Tag};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
-    address::SendError,
     message::{self, Carrying, Message},
-    process::{
-        current,
-        deadline::{Clock, Deadline},
-        relations::Lost,
-    },
+    process::{current, deadline::Deadline},
     runtime::Runtime,
-    sync::lock,
 };
+pub(crate) use calls::Calls;
+pub(crate) use slot::{AnySlot, RawReply, RawSlot, Slot};
 
 /// Why a call gave no reply (A1).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -108,8 +96,8 @@ pub struct ReplyTo<T: Send + 'static> {
 enum To<T: Send + 'static> {
     /// A caller in this runtime.
     Local(Arc<Slot<T>>),
-    /// A caller elsewhere, or one that speaks another codec.
-    Remote(RemoteReply),
+    /// A caller elsewhere, or one that speaks another codec. Boxed, so that messages between processes of one node are small.
+    Remote(Box<RemoteReply>),
     /// Nobody waits: the message was sent, not called; or it has been answered.
     Nobody,
 }
@@ -200,7 +188,7 @@ impl<T: Send + 'static> ReplyTo<T> {
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         let clock = match &self.to {
-            To::Local(slot) => slot.clock,
+            To::Local(slot) => slot.clock(),
             To::Remote(remote) => remote.runtime.clock(),
             To::Nobody => return None,
         };
@@ -209,7 +197,7 @@ impl<T: Send + 'static> ReplyTo<T> {
 
     pub(crate) fn deadline(&self) -> Option<Deadline> {
         match &self.to {
-            To::Local(slot) => slot.deadline,
+            To::Local(slot) => slot.deadline(),
             To::Remote(remote) => remote.deadline,
             To::Nobody => None,
         }
@@ -309,7 +297,7 @@ impl<T: Send + 'static> Drop for ReplyTo<T> {
             dropping::Mode::Unanswered => match self.take() {
                 To::Local(slot) => current::orphan(Box::new(move |failure| slot.put(Err(failure)))),
                 To::Remote(remote) => {
-                    if let Some(remote) = message::give_back(remote) {
+                    if let Some(remote) = message::give_back(*remote) {
                         current::orphan(Box::new(move |failure| remote.answer(Err(failure))));
                     }
                 }
@@ -345,258 +333,9 @@ impl<'de, T: Send + 'static> Deserialize<'de> for ReplyTo<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         <()>::deserialize(deserializer)?;
         match message::while_decoding(|scope| scope.reply.take()) {
-            Some(Some(remote)) => Ok(Self { to: To::Remote(remote) }),
+            Some(Some(remote)) => Ok(Self { to: To::Remote(Box::new(remote)) }),
             Some(None) => Ok(Self { to: To::Nobody }),
             None => Err(de::Error::custom("a ReplyTo is decoded only as part of a message that arrives")),
-        }
-    }
-}
-
-/// Where a local caller waits.
-pub(crate) struct Slot<T: Send + 'static> {
-    state: Mutex<SlotState<T>>,
-    /// The number in [`Calls`], once the call has left this node; 0 before.
-    call: AtomicU64,
-    /// Until when the caller waits; none if for weeks.
-    deadline: Option<Deadline>,
-    /// What the deadline is relative to.
-    clock: Clock,
-}
-
-enum SlotState<T: Send + 'static> {
-    /// Nothing has come; the caller is woken when it does.
-    Empty(Option<Waker>),
-    /// The outcome, until the caller takes it.
-    Full(Result<T, CallFailure>),
-    /// The caller has it, or gave up.
-    Closed,
-}
-
-impl<T: Send + 'static> Slot<T> {
-    pub(crate) fn new(clock: Clock, deadline: Option<Deadline>) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(SlotState::Empty(None)), call: AtomicU64::new(0), deadline, clock })
-    }
-
-    pub(crate) fn deadline(&self) -> Option<Deadline> {
-        self.deadline
-    }
-
-    fn put(&self, outcome: Result<T, CallFailure>) {
-        let mut state = lock(&self.state);
-        let SlotState::Empty(waker) = &mut *state else {
-            drop(state);
-            return dropping::quietly(outcome);
-        };
-        let waker = waker.take();
-        *state = SlotState::Full(outcome);
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// The message of the call was not sent.
-    pub(crate) fn not_sent<M>(&self, error: SendError<M>) {
-        self.put(Err(CallFailure::Refused(error.to_string())));
-        dropping::within(dropping::Mode::Sent, error.into_message());
-    }
-
-    /// The outcome, if there is one.
-    pub(crate) fn take(&self) -> Option<Result<T, CallError>> {
-        match std::mem::replace(&mut *lock(&self.state), SlotState::Closed) {
-            SlotState::Full(outcome) => Some(outcome.map_err(CallError::from)),
-            SlotState::Empty(_) | SlotState::Closed => None,
-        }
-    }
-
-    pub(crate) fn poll_take(&self, cx: &Context<'_>) -> Poll<Result<T, CallFailure>> {
-        let mut state = lock(&self.state);
-        match std::mem::replace(&mut *state, SlotState::Closed) {
-            SlotState::Full(outcome) => Poll::Ready(outcome),
-            SlotState::Empty(_) => {
-                *state = SlotState::Empty(Some(cx.waker().clone()));
-                Poll::Pending
-            }
-            SlotState::Closed => Poll::Ready(Err(CallFailure::NoProc)),
-        }
-    }
-
-    pub(crate) fn close(&self) -> Option<CallId> {
-        *lock(&self.state) = SlotState::Closed;
-        match self.call.load(Ordering::Acquire) {
-            0 => None,
-            call => Some(CallId(call)),
-        }
-    }
-
-    fn is_awaited(&self) -> bool {
-        matches!(&*lock(&self.state), SlotState::Empty(_))
-    }
-}
-
-/// A slot whose type is known to the caller alone.
-pub(crate) trait AnySlot: Send + Sync {
-    /// Puts a reply that came from elsewhere.
-    fn fill(&self, payload: Payload, runtime: &Runtime);
-    /// Puts a failure.
-    fn fail(&self, failure: CallFailure);
-    /// Makes the caller known to the wire, with what becomes of it should the connection to `to` be lost.
-    fn await_reply(self: Arc<Self>, runtime: &Runtime, to: &Destination) -> ReplyRoute;
-}
-
-impl<T: Message> AnySlot for Slot<T> {
-    fn fill(&self, payload: Payload, runtime: &Runtime) {
-        self.put(match message::decode::<T>(&payload, runtime, None) {
-            Ok((value, _)) => Ok(value),
-            Err((detail, _)) => Err(CallFailure::Unsupported { tag: payload.tag, detail }),
-        });
-    }
-
-    fn fail(&self, failure: CallFailure) {
-        self.put(Err(failure));
-    }
-
-    fn await_reply(self: Arc<Self>, runtime: &Runtime, to: &Destination) -> ReplyRoute {
-        known(&self, self.clone(), runtime, to)
-    }
-}
-
-/// The route to `slot`, by a number that it has from now on.
-fn known<T: Send + 'static>(
-    slot: &Slot<T>,
-    shared: Arc<dyn AnySlot>,
-    runtime: &Runtime,
-    to: &Destination,
-) -> ReplyRoute {
-    let mut call = slot.call.load(Ordering::Acquire);
-    if call == 0 {
-        call = runtime.calls().insert(shared, to.clone()).0;
-        slot.call.store(call, Ordering::Release);
-        // Who handed it on may be later than the caller's patience, which then found no entry to take away.
-        if !slot.is_awaited() {
-            runtime.calls().remove(CallId(call));
-        }
-    } else {
-        runtime.calls().redirect(CallId(call), to);
-    }
-    ReplyRoute { to: current::pid().unwrap_or_else(|| runtime.own_pid()), call: CallId(call) }
-}
-
-/// A caller that takes the reply as it comes, without decoding it.
-pub(crate) struct RawSlot(pub(crate) Arc<Slot<RawReply>>);
-
-/// A reply that was not decoded. Never a message itself.
-pub(crate) struct RawReply(pub(crate) Payload);
-
-impl AnySlot for RawSlot {
-    fn fill(&self, payload: Payload, _: &Runtime) {
-        self.0.put(Ok(RawReply(payload)));
-    }
-
-    fn fail(&self, failure: CallFailure) {
-        self.0.put(Err(failure));
-    }
-
-    fn await_reply(self: Arc<Self>, runtime: &Runtime, to: &Destination) -> ReplyRoute {
-        known(&self.0, self.clone(), runtime, to)
-    }
-}
-
-/// The calls of this runtime that wait for a reply from elsewhere.
-///
-/// Each entry leaves with its reply, with the loss of the connection to whom it was sent (`NoConnection`), or when its
-/// caller gives up; so the table is bounded by the callers.
-#[derive(Default)]
-pub(crate) struct Calls {
-    shards: [Mutex<HashMap<CallId, Awaited>>; CALL_SHARDS],
-    next: AtomicU64,
-}
-
-/// Enough that two threads seldom meet.
-const CALL_SHARDS: usize = 16;
-
-struct Awaited {
-    slot: Arc<dyn AnySlot>,
-    /// Whom it was sent to: without a connection to there, no answer comes.
-    from: Destination,
-}
-
-impl Calls {
-    pub(crate) fn insert(&self, slot: Arc<dyn AnySlot>, from: Destination) -> CallId {
-        let call = CallId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        lock(self.shard(call)).insert(call, Awaited { slot, from });
-        call
-    }
-
-    /// It was not taken where it was sent first: the answer comes from `from`, if it comes.
-    fn redirect(&self, call: CallId, from: &Destination) {
-        if let Some(awaited) = lock(self.shard(call)).get_mut(&call) {
-            awaited.from.clone_from(from);
-        }
-    }
-
-    pub(crate) fn remove(&self, call: CallId) -> Option<Arc<dyn AnySlot>> {
-        lock(self.shard(call)).remove(&call).map(|awaited| awaited.slot)
-    }
-
-    /// Fails every call that waits for one who is lost, or every call.
-    pub(crate) fn fail_from(&self, whom: Option<&Lost>) {
-        for shard in &self.shards {
-            let lost: Vec<Awaited> = {
-                let mut calls = lock(shard);
-                let lost = calls.iter().filter(|(_, awaited)| whom.is_none_or(|lost| lost.reaches(&awaited.from)));
-                let lost: Vec<CallId> = lost.map(|(&call, _)| call).collect();
-                lost.iter().filter_map(|call| calls.remove(call)).collect()
-            };
-            for awaited in lost {
-                awaited.slot.fail(CallFailure::NoConnection);
-            }
-        }
-    }
-
-    fn shard(&self, call: CallId) -> &Mutex<HashMap<CallId, Awaited>> {
-        &self.shards[(call.0 as usize) % CALL_SHARDS]
-    }
-}
-
-/// What it means when a [`ReplyTo`] is dropped on this thread just now.
-pub(crate) mod dropping {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-
-    use super::{CallFailure, RefCell};
-    use crate::process::task::text_of;
-
-    /// The meaning.
-    #[derive(Clone)]
-    pub(crate) enum Mode {
-        /// Its holder let go of it.
-        Unanswered,
-        /// The message that held it is on its way to another node, with it.
-        Sent,
-        /// The message that held it has come to an end.
-        Fail(CallFailure),
-    }
-
-    thread_local! {
-        static MODE: RefCell<Mode> = const { RefCell::new(Mode::Unanswered) };
-    }
-
-    pub(super) fn mode() -> Mode {
-        MODE.with_borrow(Clone::clone)
-    }
-
-    /// Drops `value` with this meaning. A destructor of the user's that panics ends nothing: whoever drops a message is
-    /// seldom to blame for it, and may be the I/O thread, in the middle of what other processes are sent.
-    pub(crate) fn within<T>(mode: Mode, value: T) {
-        let outer = MODE.replace(mode);
-        quietly(value);
-        MODE.set(outer);
-    }
-
-    /// Drops `value`; if its destructor panics, that is logged and nothing more.
-    pub(crate) fn quietly<T>(value: T) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            tracing::error!(panic = text_of(&*panic), "a destructor panicked");
         }
     }
 }

@@ -11,10 +11,10 @@ use rookery_protocol::{
     limits::MAX_GROUPS_PER_SPAWN,
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    process::{current, relations::Lost},
+    process::{alarm::Until, current, relations::Lost},
     runtime::{PendingRequest, RegisterError, Runtime},
     spawn::{SpawnOptions, Start, Started},
     sync::lock,
@@ -199,13 +199,13 @@ impl Runtime {
         let waiting = Waiting(self, call);
         let body = SignalBody::Request { call, body: Box::new(body) };
         self.signal(Signal { from: from.clone(), to: node_itself(node), body });
-        let response = tokio::time::timeout(REQUEST_TIMEOUT, answered).await;
+        let response = Until::new(Instant::now() + REQUEST_TIMEOUT, answered).await;
         drop(waiting);
         match response {
-            Ok(Ok(ResponseBody::Failed(error))) => Err(error),
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(_)) => Err(RequestError::NoConnection),
-            Err(_) => Err(RequestError::Timeout),
+            Some(Ok(ResponseBody::Failed(error))) => Err(error),
+            Some(Ok(response)) => Ok(response),
+            Some(Err(_)) => Err(RequestError::NoConnection),
+            None => Err(RequestError::Timeout),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     address::{SendError, Unsent, Way},
     message::{self, Message, tag_of},
     net::outbound::{Body, NotTaken, Outbound},
-    process::{AnyProcess, bounded::Arriving, current, event::Event},
+    process::{AnyProcess, bounded::Admission, current, event::Event},
     reply::{RemoteReply, dropping},
     runtime::Runtime,
 };
@@ -222,11 +222,11 @@ impl Runtime {
                     .and_then(|left| self.clock().deadline(Instant::now(), Duration::from_millis(left.into())));
                 let reply = reply.map(|route| RemoteReply::new(self.clone(), &from, route, codec, deadline));
                 let asker = credit.map(|number| (from.owner(), number));
-                let arriving = match &asker {
-                    Some((asker, number)) => Arriving::Counted(asker, *number),
-                    None => Arriving::Uncounted,
+                let admission = match &asker {
+                    Some((asker, number)) => Admission::Counted(asker, *number),
+                    None => Admission::Always,
                 };
-                if process.deliver(payload, reply, arriving) {
+                if process.deliver(payload, reply, admission) {
                     self.tie(&from, process.pid().serial(), via);
                 }
             }
@@ -470,7 +470,7 @@ impl Runtime {
                 dropping::within(dropping::Mode::Sent, message);
                 let from = current::pid().unwrap_or_else(|| self.own_pid());
                 let remote = |(route, deadline)| RemoteReply::new(self.clone(), &from, route, codec, deadline);
-                to.deliver(payload, reply.map(remote), Arriving::Uncounted);
+                to.deliver(payload, reply.map(remote), Admission::Always);
                 Ok(())
             }
             Err(detail) => Err(SendError::Encode { detail, message }),

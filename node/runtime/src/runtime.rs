@@ -397,6 +397,11 @@ impl Runtime {
         }
     }
 
+    /// Whether both are the same.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Who sends what is sent on this thread.
     pub(crate) fn sender(&self) -> Serial {
         crate::process::current::with_pid(|own| own.map_or_else(|| self.own_pid().serial(), Pid::serial))

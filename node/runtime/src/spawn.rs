@@ -338,7 +338,7 @@ impl Runtime {
             self.tie_link(parent, &process, options.asked_for);
         }
         let context = Context::new(process.clone());
-        let task = ProcessTask::new(process.clone(), async move { f(context).await.into_exit() });
+        let task = ProcessTask::new(process.clone(), f, context);
         process.vitals().set_task_bytes(size_of_val(&task));
         self.tokio().spawn(task);
         Ok(Spawned { pid: process.pid().clone(), address: Address::local(process), monitor })

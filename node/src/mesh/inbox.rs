@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rookery_protocol::{Destination, Pid, Recipient, Signal, SignalBody, WireError};
+use rookery_protocol::{Recipient, Signal, SignalBody, WireError};
 use rookery_runtime::{
     Runtime,
     net::{lanes::Inbox, outbound::Traffic},
@@ -17,11 +17,15 @@ pub(super) struct PeerInbox {
 }
 
 impl Inbox for PeerInbox {
-    async fn take(&self, signal: Signal) -> Result<(), WireError> {
+    fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    fn take(&self, signal: Signal) -> Result<Option<Signal>, WireError> {
         // Another connection has taken its place, and its end has been told: what QUIC still holds of it is lost, or it
         // would come after its `NodeDown` (M5), and among what the new one brings (S1).
         if self.peer.outbound.is_closed() {
-            return Ok(());
+            return Ok(None);
         }
         // A node speaks for its own processes, to processes of this one.
         if signal.from.node() != &self.peer.node || &signal.to.node != self.runtime.node() {
@@ -48,11 +52,7 @@ impl Inbox for PeerInbox {
         } else {
             self.runtime.signal(signal);
         }
-        Ok(())
-    }
-
-    fn receiver(&self, to: &Destination) -> Option<Pid> {
-        self.runtime.receiver(to)
+        Ok(None)
     }
 
     fn arrived(&self, more: Traffic) {

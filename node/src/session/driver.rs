@@ -13,7 +13,7 @@ use std::sync::{
 
 use quinn::Connection;
 use rookery_protocol::{
-    ControlFrame, CreditChange, Destination, NodeId, Pid, Recipient, Serial, SessionId, Signal, SignalBody, WireError,
+    ControlFrame, CreditChange, NodeId, Pid, Recipient, Serial, SessionId, Signal, SignalBody, WireError,
     control::Goodbye,
     handshake::{Agreement, Features},
     lane::MessageHead,
@@ -165,11 +165,11 @@ struct ClientInbox {
 }
 
 impl Inbox for ClientInbox {
-    fn receiver(&self, to: &Destination) -> Option<Pid> {
-        self.mesh.runtime.receiver(to)
+    fn runtime(&self) -> &Runtime {
+        &self.mesh.runtime
     }
 
-    async fn take(&self, mut signal: Signal) -> Result<(), WireError> {
+    fn take(&self, mut signal: Signal) -> Result<Option<Signal>, WireError> {
         let runtime: &Runtime = &self.mesh.runtime;
         let own: &NodeId = self.mesh.own();
         if signal.from.node() != own || signal.from.serial().session() != Some(self.client.session) {
@@ -180,7 +180,7 @@ impl Inbox for ClientInbox {
         if !self.client.edges().allows(&signal) {
             tracing::debug!(client = self.client.name, from = %signal.from, "an answer that nobody waits for");
             runtime.answer_credit(&mut signal, CreditChange::More(1));
-            return Ok(());
+            return Ok(None);
         }
         if let Err(detail) = self.policy.check(&self.client.name, self.client.session, &signal) {
             runtime.count_refused_to_client();
@@ -192,14 +192,14 @@ impl Inbox for ClientInbox {
                 tracing::info!(client = self.client.name, %from, %to, reason = detail, so_far, "signal of a client refused");
             }
             runtime.bounce(signal, &Unreachable::Refused(detail));
-            return Ok(());
+            return Ok(None);
         }
         if let Recipient::ClusterName(name) = &signal.to.to {
             let holder = runtime.holder_of_cluster_name(name);
             self.client.edges().found(&mut signal, holder);
             if matches!(signal.to.to, Recipient::ClusterName(_)) {
                 runtime.bounce(signal, &Unreachable::NoProc);
-                return Ok(());
+                return Ok(None);
             }
         }
         {
@@ -210,18 +210,31 @@ impl Inbox for ClientInbox {
                 return Err(WireError::Unexpected { kind: "signal", detail });
             }
         }
-        if runtime.is_own(&signal.to) {
+        match &signal.to.to {
             // What is for a group goes on from here to other nodes; see below.
-            if let Recipient::Group(group) = &signal.to.to {
-                runtime.room_for_group(signal.from.serial(), group, signal.body.payload_bytes()).await;
+            Recipient::Group(_) => Ok(Some(signal)),
+            _ if runtime.is_own(&signal.to) => {
+                runtime.receive(signal, None);
+                Ok(None)
             }
-            runtime.receive(signal, None);
-            return Ok(());
+            _ => Ok(Some(signal)),
         }
-        // A node that is slow holds up this client, which its own connection then tells to wait; with whatever it sends, or
-        // a flood of what does not wait would have that node given up.
-        runtime.room(signal.from.serial(), &signal.to, signal.body.payload_bytes()).await;
-        runtime.signal(signal);
-        Ok(())
+    }
+
+    /// A node that is slow holds up this client, which its own connection then tells to wait; with whatever it sends, or a
+    /// flood of what does not wait would have that node given up.
+    async fn wait(&self, signal: Signal) {
+        let runtime: &Runtime = &self.mesh.runtime;
+        let (from, bytes) = (signal.from.serial(), signal.body.payload_bytes());
+        match &signal.to.to {
+            Recipient::Group(group) if runtime.is_own(&signal.to) => {
+                runtime.room_for_group(from, group, bytes).await;
+                runtime.receive(signal, None);
+            }
+            _ => {
+                runtime.room(from, &signal.to, bytes).await;
+                runtime.signal(signal);
+            }
+        }
     }
 }

@@ -77,7 +77,7 @@ impl BulkOpening {
             let detail = "a bulk stream begins with BulkOpen";
             return Err(WireError::Unexpected { kind: frame.kind.name(), detail });
         }
-        let mut fields = Fields::new(&frame);
+        let mut fields = Fields::new(frame);
         let ticket = TicketNumber(fields.u64("ticket")?);
         fields.end()?;
         Ok(Some((ticket, self.frames.take_rest())))

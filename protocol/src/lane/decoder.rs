@@ -101,12 +101,12 @@ impl LaneDecoder {
     fn advance(&mut self) -> Result<Option<Arrival>, WireError> {
         while let Some(frame) = self.frames.next_frame()? {
             match frame.kind {
-                FrameKind::LaneOpen => self.open(&frame)?,
+                FrameKind::LaneOpen => self.open(frame)?,
                 _ if self.lane.is_none() => {
                     let detail = "a lane begins with LaneOpen";
                     return Err(WireError::Unexpected { kind: frame.kind.name(), detail });
                 }
-                FrameKind::NodeDef => self.define(&frame)?,
+                FrameKind::NodeDef => self.define(frame)?,
                 _ => return self.signal(frame).map(Some),
             }
         }
@@ -124,7 +124,7 @@ impl LaneDecoder {
         }
     }
 
-    fn open(&mut self, frame: &Frame) -> Result<(), WireError> {
+    fn open(&mut self, frame: Frame) -> Result<(), WireError> {
         let mut fields = Fields::new(frame);
         let lane = fields.u8("lane")?;
         fields.end()?;
@@ -138,7 +138,7 @@ impl LaneDecoder {
         Ok(())
     }
 
-    fn define(&mut self, frame: &Frame) -> Result<(), WireError> {
+    fn define(&mut self, frame: Frame) -> Result<(), WireError> {
         let mut fields = Fields::new(frame);
         let number = fields.u16("number")?;
         let node = fields.node("node")?;
@@ -162,8 +162,9 @@ impl LaneDecoder {
     }
 
     fn signal(&self, frame: Frame) -> Result<Arrival, WireError> {
-        let mut fields = Fields::new(&frame);
-        let unknown = frame.flags & !known_flags(frame.kind);
+        let (kind, flags) = (frame.kind, frame.flags);
+        let mut fields = Fields::new(frame);
+        let unknown = flags & !known_flags(kind);
         if unknown != 0 {
             return Err(fields.invalid("flags", format!("bits {unknown:#04x} mean nothing to this version")));
         }
@@ -171,7 +172,7 @@ impl LaneDecoder {
         let from_node = fields.u16("from node")?;
         let to_serial = Serial(fields.u64("to serial")?);
         let from_serial = Serial(fields.u64("from serial")?);
-        let to = match frame.flags & (BY_NAME | BY_CLUSTER_NAME | BY_GROUP) {
+        let to = match flags & (BY_NAME | BY_CLUSTER_NAME | BY_GROUP) {
             0 => Recipient::Serial(to_serial),
             BY_NAME => Recipient::Name(fields.checked("name", |text| ProcessName::new(text))?),
             BY_CLUSTER_NAME => Recipient::ClusterName(fields.checked("name", |text| ProcessName::new(text))?),
@@ -180,9 +181,9 @@ impl LaneDecoder {
         };
         let to = Destination { node: self.node(to_node, End::To)?.clone(), to };
         let from = Pid::new(self.node(from_node, End::From)?.clone(), from_serial);
-        let (body, ticket) = match frame.kind {
+        let (body, ticket) = match kind {
             FrameKind::MessageTicket => {
-                let head = self.message_head(&frame, &mut fields)?;
+                let head = self.message_head(flags, &mut fields)?;
                 let (payload, ticket) = fields.ticketed_payload(self.max_message_bytes)?;
                 (head.before(payload), Some(ticket))
             }
@@ -191,7 +192,7 @@ impl LaneDecoder {
                 let (payload, ticket) = fields.ticketed_payload(self.max_message_bytes)?;
                 (SignalBody::Reply { call, outcome: Ok(payload) }, Some(ticket))
             }
-            _ => (self.body(&frame, &mut fields)?, None),
+            _ => (self.body(kind, flags, &mut fields)?, None),
         };
         fields.end()?;
         let signal = Signal { from, to, body };
@@ -202,23 +203,23 @@ impl LaneDecoder {
     }
 
     /// What stands before a message's payload.
-    fn message_head(&self, frame: &Frame, fields: &mut Fields) -> Result<Head, WireError> {
-        let reply = if frame.flags & HAS_REPLY != 0 {
+    fn message_head(&self, flags: u8, fields: &mut Fields) -> Result<Head, WireError> {
+        let reply = if flags & HAS_REPLY != 0 {
             let node = self.node(fields.u16("reply node")?, End::From)?.clone();
             let serial = Serial(fields.u64("reply serial")?);
             Some(ReplyRoute { to: Pid::new(node, serial), call: CallId(fields.u64("call")?) })
         } else {
             None
         };
-        let deadline_ms = if frame.flags & HAS_DEADLINE != 0 { Some(fields.u32("deadline")?) } else { None };
-        let credit = if frame.flags & HAS_CREDIT != 0 { Some(CreditNumber(fields.u32("credit")?)) } else { None };
+        let deadline_ms = if flags & HAS_DEADLINE != 0 { Some(fields.u32("deadline")?) } else { None };
+        let credit = if flags & HAS_CREDIT != 0 { Some(CreditNumber(fields.u32("credit")?)) } else { None };
         Ok(Head { reply, deadline_ms, credit })
     }
 
-    fn body(&self, frame: &Frame, fields: &mut Fields) -> Result<SignalBody, WireError> {
-        Ok(match frame.kind {
+    fn body(&self, kind: FrameKind, flags: u8, fields: &mut Fields) -> Result<SignalBody, WireError> {
+        Ok(match kind {
             FrameKind::Message => {
-                let head = self.message_head(frame, fields)?;
+                let head = self.message_head(flags, fields)?;
                 head.before(fields.payload(self.max_message_bytes)?)
             }
             FrameKind::Reply => {
@@ -228,7 +229,7 @@ impl LaneDecoder {
             FrameKind::Link => SignalBody::Link,
             FrameKind::Unlink => SignalBody::Unlink(UnlinkId(fields.u64("unlink id")?)),
             FrameKind::UnlinkAck => SignalBody::UnlinkAck(UnlinkId(fields.u64("unlink id")?)),
-            FrameKind::Exit => SignalBody::Exit { reason: fields.reason()?, linked: frame.flags & LINKED != 0 },
+            FrameKind::Exit => SignalBody::Exit { reason: fields.reason()?, linked: flags & LINKED != 0 },
             FrameKind::Monitor => SignalBody::Monitor(Ref(fields.u64("ref")?)),
             FrameKind::Demonitor => SignalBody::Demonitor(Ref(fields.u64("ref")?)),
             FrameKind::Down => SignalBody::Down { monitor: Ref(fields.u64("ref")?), reason: fields.reason()? },

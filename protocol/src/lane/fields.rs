@@ -23,8 +23,8 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    pub(super) fn new(frame: &Frame) -> Self {
-        Self { kind: frame.kind.name(), rest: frame.body.clone() }
+    pub(super) fn new(frame: Frame) -> Self {
+        Self { kind: frame.kind.name(), rest: frame.body }
     }
 
     fn need(&self, bytes: usize, field: &'static str) -> Result<(), WireError> {

@@ -18,14 +18,16 @@ use std::{
 };
 
 use rookery_protocol::{ExitReason, Pid, ProcessName, request::RequestError};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     address::Address,
     behaviour::system::SystemRequest,
     message::Message,
     process::{
+        alarm::Until,
         context::{Context, Incoming},
+        deadline::FAR,
         event::{Event, Received},
     },
     requests::init_failed,
@@ -310,12 +312,12 @@ async fn step<S: Server>(server: &mut S, context: &mut Context<S::Message>) -> R
             tokio::task::coop::consume_budget().await;
             return server.handle_continue(context).await;
         }
-        // Boxed: a server that waits without a limit has no timer.
-        Next::ReceiveWithin(timeout) => match Box::pin(tokio::time::timeout(timeout, context.receive_incoming())).await
-        {
-            Ok(incoming) => incoming,
-            Err(_) => return server.handle_timeout(context).await,
-        },
+        Next::ReceiveWithin(timeout) => {
+            match Until::new(Instant::now() + timeout.min(FAR), context.receive_incoming()).await {
+                Some(incoming) => incoming,
+                None => return server.handle_timeout(context).await,
+            }
+        }
         Next::Hibernate => {
             context.hibernate();
             context.receive_incoming().await

@@ -19,13 +19,15 @@ use rookery_protocol::{CallFailure, ExitReason, Pid};
 use thiserror::Error;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::timeout,
+    time::Instant,
 };
 
 use crate::{
     message::Message,
     process::{
+        alarm::Until,
         context::Context,
+        deadline::FAR,
         event::{Event, Received},
     },
     reply::{ReplyTo, Slot},
@@ -100,9 +102,10 @@ impl<T: Send + 'static> Task<T> {
     /// # Errors
     /// [`TaskError::Exited`] at once when the task ends without a result; `Timeout`; `Taken` when it has been told before.
     pub async fn await_result(&mut self, patience: Duration) -> Result<T, TaskError> {
-        match timeout(patience, poll_fn(|cx| self.slot.poll_take(cx))).await {
-            Ok(outcome) => outcome.map_err(TaskError::from),
-            Err(_) => Err(TaskError::Timeout),
+        let taken = poll_fn(|cx| self.slot.poll_take(cx));
+        match Until::new(Instant::now() + patience.min(FAR), taken).await {
+            Some(outcome) => outcome.map_err(TaskError::from),
+            None => Err(TaskError::Timeout),
         }
     }
 

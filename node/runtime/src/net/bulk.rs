@@ -8,6 +8,7 @@
 //! tickets, so a lane never waits for a body that waits for it.
 
 use std::{
+    cell::Cell,
     collections::{HashMap, VecDeque},
     future::poll_fn,
     sync::{
@@ -15,6 +16,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -55,7 +57,8 @@ pub(crate) struct BulkQueue {
 
 #[derive(Debug, Default)]
 struct QueueState {
-    bodies: VecDeque<(TicketNumber, Bytes)>,
+    /// In pieces, so that nothing has to be copied together.
+    bodies: VecDeque<(TicketNumber, Vec<Bytes>)>,
     /// The writer, while it has nothing to write.
     writer: Option<Waker>,
     closed: bool,
@@ -85,8 +88,8 @@ impl BulkQueue {
         Ticket { number: TicketNumber(self.next_ticket.fetch_add(1, Ordering::Relaxed)), body_bytes }
     }
 
-    pub(crate) fn push(&self, number: TicketNumber, body: Bytes) {
-        self.queued.fetch_add(body.len(), Ordering::Relaxed);
+    pub(crate) fn push(&self, number: TicketNumber, body: Vec<Bytes>) {
+        self.queued.fetch_add(length(&body), Ordering::Relaxed);
         let mut state = lock(&self.state);
         state.bodies.push_back((number, body));
         let writer = state.writer.take();
@@ -107,7 +110,7 @@ impl BulkQueue {
         }
     }
 
-    fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<(TicketNumber, Bytes)>> {
+    fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<(TicketNumber, Vec<Bytes>)>> {
         let mut state = lock(&self.state);
         match state.bodies.pop_front() {
             Some(next) => Poll::Ready(Some(next)),
@@ -136,6 +139,38 @@ impl BulkQueue {
         }
         self.room.notify_one();
     }
+
+    /// What waits goes nowhere any more: the connection is lost.
+    pub(crate) fn discard(&self) {
+        let bodies = std::mem::take(&mut lock(&self.state).bodies);
+        self.queued.fetch_sub(bodies.iter().map(|(_, body)| length(body)).sum(), Ordering::Relaxed);
+        self.finish();
+    }
+}
+
+fn length(body: &[Bytes]) -> usize {
+    body.iter().map(Bytes::len).sum()
+}
+
+/// What of a body is handed to QUIC at once.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// After so long the thread lets others run.
+const BREATH: Duration = Duration::from_micros(100);
+
+thread_local! {
+    static BREATHED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Lets other threads run for a moment, now and then. While bodies flow, the I/O thread never sleeps; where there are no more
+/// cores than threads, whoever it has woken would wait for the end of its time slice, which is milliseconds.
+fn breathe() {
+    let now = Instant::now();
+    let due = BREATHED.get().is_none_or(|last| now.duration_since(last) > BREATH);
+    if due {
+        std::thread::yield_now();
+        BREATHED.set(Some(Instant::now()));
+    }
 }
 
 /// Writes bodies until the connection's sending side is closed and all of them are written.
@@ -158,7 +193,7 @@ pub(crate) async fn write_bulk(connection: &Connection, outbound: &Arc<Outbound>
         let stream = connection.open_uni().await?;
         let outbound = outbound.clone();
         writing.spawn(async move {
-            let bytes = body.len();
+            let bytes = length(&body);
             let written = write_body(stream, number, body).await;
             if let Some(queue) = outbound.bulk() {
                 queue.written(bytes);
@@ -176,14 +211,22 @@ fn written(ended: Result<Result<(), ConnectionError>, tokio::task::JoinError>) -
     ended.unwrap_or(Err(ConnectionError::StreamClosed("bulk")))
 }
 
-async fn write_body(mut stream: SendStream, number: TicketNumber, body: Bytes) -> Result<(), ConnectionError> {
+async fn write_body(mut stream: SendStream, number: TicketNumber, body: Vec<Bytes>) -> Result<(), ConnectionError> {
     drop(stream.set_priority(PRIORITY));
     let mut opening = Vec::new();
     BulkOpening::encode(number, &mut opening);
-    stream.write_all_chunks(&mut [Bytes::from(opening), body]).await.map_err(|error| match error {
+    let lost = |error| match error {
         quinn::WriteError::ConnectionLost(error) => error.into(),
         _ => ConnectionError::StreamClosed("bulk"),
-    })?;
+    };
+    stream.write_chunk(Bytes::from(opening)).await.map_err(lost)?;
+    for mut rest in body {
+        while !rest.is_empty() {
+            let piece = rest.split_to(PIECE_BYTES.min(rest.len()));
+            stream.write_chunk(piece).await.map_err(lost)?;
+            breathe();
+        }
+    }
     drop(stream.finish());
     Ok(())
 }
@@ -312,13 +355,14 @@ impl Bodies {
                 return Err(WireError::Invalid { kind: "BulkOpen", field: "body", detail }.into());
             }
             if body.capacity() - body.len() < chunk.len() {
-                // Memory grows with what has arrived: fourfold, up to what the ticket says.
+                // Memory grows with what has arrived: sixteenfold, up to what the ticket says.
                 let known = self.length(number).unwrap_or(body.len() * 2);
                 body.reserve_exact(
-                    (body.len() * 3).max(GROWTH_BYTES).min(known.saturating_sub(body.len())).max(chunk.len()),
+                    (body.len() * 15).max(GROWTH_BYTES).min(known.saturating_sub(body.len())).max(chunk.len()),
                 );
             }
             body.extend_from_slice(&chunk);
+            breathe();
         }
         self.arrive(number, Bytes::from(body), admitted);
         Ok(())

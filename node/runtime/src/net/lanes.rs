@@ -20,10 +20,14 @@ use quinn::{Connection, RecvStream, SendStream};
 use rookery_protocol::{Arrival, BulkOpening, Destination, LaneDecoder, NodeId, Pid, Reassembly, Signal, WireError};
 use tokio::task::JoinSet;
 
-use crate::net::{
-    bulk::{Bodies, LaneBodies, next_chunk, write_bulk},
-    control::ConnectionError,
-    outbound::{Outbound, Traffic},
+use crate::{
+    net::{
+        arriving,
+        bulk::{Bodies, LaneBodies, next_chunk, write_bulk},
+        control::ConnectionError,
+        outbound::{Outbound, Traffic},
+    },
+    runtime::Runtime,
 };
 
 /// What of one lane may be held back behind bodies that are under way. Beyond it the lane is not read until some of it has
@@ -32,10 +36,21 @@ const HELD_BYTES: usize = 8 * 1024 * 1024;
 
 /// Takes the signals of a connection, in the order of each lane.
 pub trait Inbox: Send + Sync + 'static {
-    /// Takes one. May wait, which holds up its lane.
-    fn take(&self, signal: Signal) -> impl Future<Output = Result<(), WireError>> + Send;
+    /// Whose processes the signals are for.
+    fn runtime(&self) -> &Runtime;
+    /// Takes one. Gives it back if it has to wait first, which holds up its lane.
+    ///
+    /// # Errors
+    /// The peer may not send this: the connection is to be closed.
+    fn take(&self, signal: Signal) -> Result<Option<Signal>, WireError>;
+    /// Takes one that was given back, once it has waited.
+    fn wait(&self, _signal: Signal) -> impl Future<Output = ()> + Send {
+        async {}
+    }
     /// Who gets what is sent there just now; `None` if it may be anybody. For what is held back behind a large message.
-    fn receiver(&self, to: &Destination) -> Option<Pid>;
+    fn receiver(&self, to: &Destination) -> Option<Pid> {
+        self.runtime().receiver(to)
+    }
     /// Is told how much has arrived since it was told last.
     fn arrived(&self, _more: Traffic) {}
 }
@@ -195,31 +210,44 @@ impl<I: Inbox> Reading<I> {
 
     /// Hands on what has wholly arrived.
     async fn deliver(&self, lane: &mut LaneReader, signals: &mut u64) -> Result<(), ConnectionError> {
-        if !self.incoming.bulk {
-            while let Some(signal) = lane.decoder.next_signal()? {
-                *signals += 1;
-                self.inbox.take(signal).await?;
+        loop {
+            match arriving::batch(self.inbox.runtime(), || self.batch(lane, signals))? {
+                Step::Done => return Ok(()),
+                Step::More => {}
+                Step::Wait(signal) => self.inbox.wait(signal).await,
             }
-            return Ok(());
         }
-        while let Some(arrival) = lane.decoder.next_arrival()? {
+    }
+
+    fn batch(&self, lane: &mut LaneReader, signals: &mut u64) -> Result<Step, WireError> {
+        for _ in 0..arriving::BATCH {
+            let arrival = match self.incoming.bulk {
+                true => lane.decoder.next_arrival()?,
+                false => lane.decoder.next_signal()?.map(Arrival::Signal),
+            };
+            let Some(arrival) = arrival else { return Ok(Step::Done) };
             *signals += 1;
-            match arrival {
-                Arrival::Signal(signal) if lane.reassembly.is_empty() => self.inbox.take(signal).await?,
+            let taken = match arrival {
+                Arrival::Signal(signal) if lane.reassembly.is_empty() => self.inbox.take(signal)?,
                 Arrival::Signal(signal) => {
                     let receiver = self.inbox.receiver(&signal.to);
-                    if let Some(signal) = lane.reassembly.pass(signal, receiver) {
-                        self.inbox.take(signal).await?;
+                    match lane.reassembly.pass(signal, receiver) {
+                        Some(signal) => self.inbox.take(signal)?,
+                        None => None,
                     }
                 }
                 Arrival::Ticketed(signal, ticket) => {
                     let receiver = self.inbox.receiver(&signal.to);
                     lane.reassembly.expect(signal, receiver, ticket)?;
                     self.bodies.expect(ticket, &lane.bodies);
+                    None
                 }
+            };
+            if let Some(signal) = taken {
+                return Ok(Step::Wait(signal));
             }
         }
-        Ok(())
+        Ok(Step::More)
     }
 
     async fn deliver_bodies(&self, lane: &mut LaneReader) -> Result<(), ConnectionError> {
@@ -227,10 +255,22 @@ impl<I: Inbox> Reading<I> {
             lane.reassembly.body(number, body)?;
         }
         while let Some(signal) = lane.reassembly.next_ready() {
-            self.inbox.take(signal).await?;
+            if let Some(signal) = self.inbox.take(signal)? {
+                self.inbox.wait(signal).await;
+            }
         }
         Ok(())
     }
+}
+
+/// How a batch has ended.
+enum Step {
+    /// Nothing is left that has wholly arrived.
+    Done,
+    /// Something may be.
+    More,
+    /// This has to wait first.
+    Wait(Signal),
 }
 
 /// The receiving end of one lane.

@@ -7,6 +7,7 @@
 //! Everything but the filling of `Outbound` runs on the I/O thread. Who is dialled, and which connection is kept, is
 //! decided elsewhere.
 
+pub(crate) mod arriving;
 pub mod bulk;
 mod congestion;
 pub mod control;

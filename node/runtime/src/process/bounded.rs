@@ -14,9 +14,9 @@ use crate::{process::relations::Lost, runtime::Runtime, sync::lock};
 
 /// How a message that comes as bytes gets into a mailbox.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Arriving<'a> {
+pub(crate) enum Admission<'a> {
     /// Whether there is room or not: nobody counts it.
-    Uncounted,
+    Always,
     /// It took, or asks for, a credit of this asker.
     Counted(&'a Pid, CreditNumber),
     /// If there is room, as what is for a group.

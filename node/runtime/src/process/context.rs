@@ -23,7 +23,10 @@ use crate::{
     behaviour::system::SystemRequest,
     message::{self, Message},
     process::{
-        AnyProcess, current,
+        AnyProcess,
+        alarm::Until,
+        current,
+        deadline::FAR,
         event::{Event, Received},
         mailbox::{Item, KEPT_CAPACITY, Other, Process, signal},
         timers::{TimerRef, Timers},
@@ -192,7 +195,7 @@ impl<M: Message> Context<M> {
 
     /// As [`receive`](Self::receive), but waits no longer than `timeout`; `None` then.
     pub async fn receive_timeout(&mut self, timeout: Duration) -> Option<Received<M>> {
-        tokio::time::timeout(timeout, self.receive()).await.ok()
+        Until::new(Instant::now() + timeout.min(FAR), self.receive()).await
     }
 
     #[inline]
@@ -200,13 +203,13 @@ impl<M: Message> Context<M> {
         let message = |message| Some(Incoming::Received(Received::Message(message)));
         let other = match item {
             Item::Message(value) => return message(value),
+            Item::Call(value, deadline) => {
+                current::inherit(Some(deadline));
+                return message(value);
+            }
             Item::Other(other) => other,
         };
         match *other {
-            Other::Call(value, deadline) => {
-                current::inherit(Some(deadline));
-                message(value)
-            }
             Other::Event(event) => Some(Incoming::Received(Received::Event(event))),
             Other::System(request) => {
                 match request {

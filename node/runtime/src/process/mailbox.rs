@@ -19,9 +19,10 @@ use std::{
 use crate::{
     behaviour::system::SystemRequest,
     message::{self, Message},
+    net::arriving,
     process::{
         AnyProcess,
-        bounded::{self, Arriving, Bounded},
+        bounded::{self, Admission, Bounded},
         deadline::Deadline,
         event::{Down, Event},
         info::{CallInfo, Callee, ProcessDetails, ProcessInfo, ProcessState, Vitals, some},
@@ -37,15 +38,15 @@ use rookery_protocol::{
     SignalBody, UnlinkId,
 };
 
-/// One thing in a mailbox. As large as a message of the process, or a pointer.
+/// One thing in a mailbox. Hardly larger than a message of the process: a deadline takes the room beside the variant.
 pub(crate) enum Item<M> {
     Message(M),
-    Other(Box<Other<M>>),
+    /// A message that somebody waits for the answer to, at most so long.
+    Call(M, Deadline),
+    Other(Box<Other>),
 }
 
-pub(crate) enum Other<M> {
-    /// A message that somebody waits for the answer to, at most so long. Apart, so that all others are not larger for it.
-    Call(M, Deadline),
+pub(crate) enum Other {
     /// A message that came as bytes and is decoded when it is received.
     Encoded(Payload, Option<RemoteReply>),
     Event(Event),
@@ -59,7 +60,7 @@ impl<M> Item<M> {
     /// Whether a suspended server takes it all the same: what it is asked as a system, and the exit that it obeys.
     fn is_urgent(&self, parent: Option<&Pid>) -> bool {
         match self {
-            Self::Message(_) => false,
+            Self::Message(_) | Self::Call(..) => false,
             Self::Other(other) => match &**other {
                 Other::System(_) => true,
                 Other::Event(Event::Exit { from, .. }) => parent == Some(from),
@@ -76,7 +77,7 @@ impl<M> Item<M> {
 
     pub(crate) fn message(message: M, deadline: Option<Deadline>) -> Self {
         match deadline {
-            Some(deadline) => Self::Other(Box::new(Other::Call(message, deadline))),
+            Some(deadline) => Self::Call(message, deadline),
             None => Self::Message(message),
         }
     }
@@ -84,10 +85,11 @@ impl<M> Item<M> {
     /// It is received by nobody: whoever waits for its answer is told why.
     fn fail(self, failure: &CallFailure) {
         match self {
-            Self::Message(message) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
+            Self::Message(message) | Self::Call(message, _) => {
+                dropping::within(dropping::Mode::Fail(failure.clone()), message);
+            }
             Self::Other(other) => match *other {
                 Other::Encoded(_, Some(reply)) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
-                Other::Call(message, _) => dropping::within(dropping::Mode::Fail(failure.clone()), message),
                 Other::System(request) => dropping::within(dropping::Mode::Fail(failure.clone()), request),
                 Other::Encoded(_, None) | Other::Event(_) => {}
             },
@@ -350,8 +352,8 @@ impl<M: Message> Process<M> {
     }
 
     /// A message that somebody counts has come, and got into the mailbox or not. Gives what is to be told, and to whom.
-    fn counted(&self, arriving: Arriving<'_>, into_mailbox: bool) -> Option<(Pid, CreditNumber, CreditChange)> {
-        let Arriving::Counted(asker, number) = arriving else { return None };
+    fn counted(&self, admission: Admission<'_>, into_mailbox: bool) -> Option<(Pid, CreditNumber, CreditChange)> {
+        let Admission::Counted(asker, number) = admission else { return None };
         match &self.bounded {
             Some(bounded) => {
                 let grant = bounded.arrived(asker, number, into_mailbox)?;
@@ -372,7 +374,7 @@ impl<M: Message> Process<M> {
     fn flush(&self, taken: &mut VecDeque<Item<M>>, unwanted: impl Fn(&Event) -> bool) {
         let wanted = |item: &Item<M>| match item {
             Item::Other(other) => !matches!(&**other, Other::Event(event) if unwanted(event)),
-            Item::Message(_) => true,
+            Item::Message(_) | Item::Call(..) => true,
         };
         taken.retain(wanted);
         self.vitals.left(taken.len());
@@ -443,11 +445,11 @@ impl<M: Message> AnyProcess for Process<M> {
         self
     }
 
-    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, arriving: Arriving<'_>) -> bool {
+    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool {
         if !payload.tag.fits(message::tag_of::<M>()) {
             let detail = format!("the process understands `{}`", message::tag_of::<M>());
             self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
-            return self.tell(self.counted(arriving, false));
+            return self.tell(self.counted(admission, false));
         }
         let deadline = reply.as_ref().and_then(|reply| reply.deadline);
         let (item, taken) = if payload.body.len() <= DECODED_ON_ARRIVAL_BYTES {
@@ -455,7 +457,7 @@ impl<M: Message> AnyProcess for Process<M> {
                 Ok((message, untaken)) => (Item::message(message, deadline), untaken),
                 Err((detail, reply)) => {
                     self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
-                    return self.tell(self.counted(arriving, false));
+                    return self.tell(self.counted(admission, false));
                 }
             }
         } else {
@@ -469,23 +471,25 @@ impl<M: Message> AnyProcess for Process<M> {
             if let Some(reply) = taken {
                 reply.answer(Err(CallFailure::NoProc));
             }
-            if let Arriving::Counted(asker, number) = arriving {
+            if let Admission::Counted(asker, number) = admission {
                 bounded::tell(&self.runtime, &self.pid, asker.clone(), number, CreditChange::Unlimited);
             }
             return false;
         }
-        if matches!(arriving, Arriving::IfRoom) && state.is_full() {
+        if matches!(admission, Admission::IfRoom) && state.is_full() {
             drop(state);
             self.runtime.dead_letter(&self.pid, "its mailbox is full");
             return false;
         }
-        let told = self.counted(arriving, true);
+        let told = self.counted(admission, true);
         let waker = state.push(item);
         if let Some(reply) = taken {
             state.queue.push_back(Item::Other(Box::new(Other::Taken(reply))));
         }
         drop(state);
-        wake(waker);
+        if let Some(waker) = waker {
+            arriving::wake(waker);
+        }
         self.tell(told)
     }
 

@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** no code takes one process's lock while it holds another's.
 
+pub(crate) mod alarm;
 pub(crate) mod bounded;
 pub(crate) mod context;
 pub(crate) mod current;
@@ -25,7 +26,7 @@ use rookery_protocol::{CreditNumber, Destination, ExitReason, Payload, Pid, Proc
 use crate::{
     behaviour::system::SystemRequest,
     process::{
-        bounded::Arriving,
+        bounded::Admission,
         info::{Callee, ProcessDetails, ProcessInfo, Vitals},
         relations::{Lost, Relations},
     },
@@ -48,7 +49,7 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
     /// A message that comes as bytes. Tells whether there is an account now of who asks, to be forgotten when that is lost.
-    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, arriving: Arriving<'_>) -> bool;
+    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool;
     /// That asker sends no more under this number.
     fn forget_credit(&self, asker: &Pid, number: CreditNumber);
     /// An exit signal that was sent by `exit`.

@@ -14,77 +14,129 @@ use pin_project_lite::pin_project;
 use rookery_protocol::{CallFailure, ExitReason, Signal, SignalBody};
 
 use crate::{
+    message::Message,
     process::{
         AnyProcess,
-        current::{self, Orphan},
+        alarm::Alarm,
+        context,
+        current::{self, Orphan, Step},
         deadline::Deadline,
     },
     reply::dropping,
+    spawn::IntoExit,
 };
 
 pin_project! {
-    pub(crate) struct ProcessTask<F> {
+    pub(crate) struct ProcessTask<M, S, F>
+    where
+        M: Message,
+    {
         // Gone when the process has ended.
         process: Option<Arc<dyn AnyProcess>>,
-        // Gone as soon as the user's code is done.
+        // Gone as soon as it is done.
         #[pin]
-        future: Option<F>,
-        // Whether the process knows whom to wake.
-        known: bool,
+        code: Code<M, S, F>,
+        // Wakes the task in time for what it waits for.
+        alarm: Alarm,
         // The deadline that it works under, between its steps.
         inherited: Option<Deadline>,
     }
 
-    impl<F> PinnedDrop for ProcessTask<F> {
+    impl<M, S, F> PinnedDrop for ProcessTask<M, S, F>
+    where
+        M: Message,
+    {
         // The runtime shuts down under the process.
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if let Some(process) = this.process.take() {
                 let reason = process.must_end().unwrap_or(ExitReason::Shutdown);
-                finish(&process, reason, Vec::new(), || this.future.set(None));
+                finish(&process, reason, Vec::new(), || this.code.set(Code::Done));
             }
         }
     }
 }
 
-impl<F> ProcessTask<F> {
-    pub(crate) fn new(process: Arc<dyn AnyProcess>, future: F) -> Self {
-        Self { process: Some(process), future: Some(future), known: false, inherited: None }
+pin_project! {
+    /// The user's. What it is started with and what it runs as are never there at the same time, and take the same room.
+    #[project = CodeNow]
+    enum Code<M, S, F>
+    where
+        M: Message,
+    {
+        // The process does not know yet whom to wake.
+        New { start: Option<(S, context::Context<M>)> },
+        Runs { #[pin] future: F },
+        Done,
     }
 }
 
-impl<F: Future<Output = ExitReason>> Future for ProcessTask<F> {
+impl<M, S, F> ProcessTask<M, S, F>
+where
+    M: Message,
+    S: FnOnce(context::Context<M>) -> F,
+    F: Future<Output: IntoExit>,
+{
+    pub(crate) fn new(process: Arc<dyn AnyProcess>, start: S, context: context::Context<M>) -> Self {
+        let code = Code::New { start: Some((start, context)) };
+        Self { process: Some(process), code, alarm: Alarm::default(), inherited: None }
+    }
+}
+
+impl<M, S, F> Code<M, S, F>
+where
+    M: Message,
+    S: FnOnce(context::Context<M>) -> F,
+    F: Future<Output: IntoExit>,
+{
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ExitReason> {
+        if let CodeNow::New { start } = self.as_mut().project()
+            && let Some((start, context)) = start.take()
+        {
+            let future = start(context);
+            self.set(Self::Runs { future });
+        }
+        match self.project() {
+            CodeNow::Runs { future } => future.poll(cx).map(IntoExit::into_exit),
+            CodeNow::New { .. } | CodeNow::Done => Poll::Ready(ExitReason::Normal),
+        }
+    }
+}
+
+impl<M, S, F> Future for ProcessTask<M, S, F>
+where
+    M: Message,
+    S: FnOnce(context::Context<M>) -> F,
+    F: Future<Output: IntoExit>,
+{
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         let Some(process) = this.process.take() else { return Poll::Ready(()) };
-        if !*this.known {
-            *this.known = true;
+        if matches!(*this.code, Code::New { .. }) {
             process.set_task(cx.waker().clone());
         }
         if let Some(reason) = process.must_end() {
-            finish(&process, reason, Vec::new(), || this.future.set(None));
+            finish(&process, reason, Vec::new(), || this.code.set(Code::Done));
             return Poll::Ready(());
         }
         process.vitals().step();
-        let (outcome, process, orphans) = current::run(process, || {
-            current::inherit(*this.inherited);
-            let outcome = catch_unwind(AssertUnwindSafe(|| match this.future.as_mut().as_pin_mut() {
-                Some(future) => future.poll(cx),
-                None => Poll::Ready(ExitReason::Normal),
-            }));
-            *this.inherited = current::inherited();
-            outcome
-        });
+        let step = Step::of(cx.waker(), *this.inherited);
+        let (outcome, process, left) =
+            current::run(process, step, || catch_unwind(AssertUnwindSafe(|| this.code.as_mut().poll(cx))));
         process.vitals().step();
         let reason = match outcome {
             Ok(Poll::Pending) => {
-                *this.process = Some(if orphans.is_empty() {
+                *this.inherited = left.inherited;
+                if let Some(at) = left.alarm {
+                    this.alarm.set(at, cx);
+                }
+                *this.process = Some(if left.orphans.is_empty() {
                     process
                 } else {
                     // As this process: the answers come behind all that it sent (S1).
-                    current::run(process, || current::fail_dropped(orphans)).1
+                    current::run(process, Step::default(), || current::fail_dropped(left.orphans)).1
                 });
                 return Poll::Pending;
             }
@@ -92,7 +144,7 @@ impl<F: Future<Output = ExitReason>> Future for ProcessTask<F> {
             Ok(Poll::Ready(reason)) => process.must_end().unwrap_or(reason),
             Err(panic) => ExitReason::Panic(text_of(&*panic)),
         };
-        finish(&process, reason, orphans, || this.future.set(None));
+        finish(&process, reason, left.orphans, || this.code.set(Code::Done));
         Poll::Ready(())
     }
 }
@@ -111,13 +163,13 @@ fn finish(process: &Arc<dyn AnyProcess>, reason: ExitReason, orphans: Vec<Orphan
     runtime.forget(process.pid());
     let failed = dropping::Mode::Fail(CallFailure::Exited(reason.clone()));
     // As this process: what its destructors send, and the answers that it leaves undone, come behind all that it sent (S1).
-    let ((), running, left) = current::run(process.clone(), || {
+    let ((), running, left) = current::run(process.clone(), Step::default(), || {
         current::fail_exited(orphans, &reason);
         dropping::within(failed, Deferred(Some(drop_future)));
         process.drain(&reason);
     });
-    if !left.is_empty() {
-        current::run(running, || current::fail_exited(left, &reason));
+    if !left.orphans.is_empty() {
+        current::run(running, Step::default(), || current::fail_exited(left.orphans, &reason));
     }
     let from = process.pid();
     for link in relations.linked() {

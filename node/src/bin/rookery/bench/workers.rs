@@ -1,38 +1,7 @@
 //! The processes that benches are made of, as users write them. Those on other nodes are started there by name.
 
-use std::fmt;
-
-use rookery_node::{Behaviours, Context, Pid, Received, ReplyTo, Starting, protocol::ParseIdError};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-/// Bytes, of which serde makes one piece.
-#[derive(Debug, Clone)]
-pub(super) struct Blob(pub(super) Vec<u8>);
-
-impl Serialize for Blob {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Blob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-        impl de::Visitor<'_> for Bytes {
-            type Value = Blob;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Blob, E> {
-                Ok(Blob(bytes.to_vec()))
-            }
-            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Blob, E> {
-                Ok(Blob(bytes))
-            }
-        }
-        deserializer.deserialize_byte_buf(Bytes)
-    }
-}
+use rookery_node::{Behaviours, Blob, Context, Pid, Received, ReplyTo, Starting, protocol::ParseIdError};
+use serde::{Deserialize, Serialize};
 
 /// Takes messages and counts them.
 #[derive(Debug, Serialize, Deserialize)]
