@@ -63,6 +63,8 @@ kinds! {
     Response = 11,
     /// What a process has in the cluster's directory. Lanes between nodes; a client sends `Gone` alone.
     Directory = 12,
+    /// How much may be sent to a bounded mailbox. Lanes.
+    Credit = 13,
     /// A message whose body comes on a stream of its own. Lanes.
     MessageTicket = 14,
     /// The answer to a call, whose body comes on a stream of its own. Lanes.

@@ -42,11 +42,14 @@ impl Features {
     /// Bodies above a size travel on streams of their own: `MessageTicket`, `ReplyTicket`, `BulkOpen`.
     pub const BULK: Self = Self(2);
 
+    /// Credit for messages to bounded mailboxes: `Credit`, and the number of one in a message.
+    pub const CREDIT: Self = Self(4);
+
     /// The node tells others whom it hears: `HaveYouHeard`, `Heard`.
     pub const MEMBERSHIP: Self = Self(8);
 
     /// What this code can do beyond what every speaker of version 1 can.
-    pub const OURS: Self = Self(Self::DIRECTORY.0 | Self::BULK.0 | Self::MEMBERSHIP.0);
+    pub const OURS: Self = Self(Self::DIRECTORY.0 | Self::BULK.0 | Self::CREDIT.0 | Self::MEMBERSHIP.0);
 
     /// Whether all of `other` are among these.
     #[must_use]

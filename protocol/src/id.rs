@@ -327,6 +327,13 @@ impl Pid {
         &self.node
     }
 
+    /// The node, or the client, that the process belongs to, as what asks without being a process.
+    #[must_use]
+    pub fn owner(&self) -> Self {
+        let serial = self.serial.session().map_or(Serial::NODE, |session| Serial::of_client(session, 0));
+        Self { node: self.node.clone(), serial }
+    }
+
     /// The process's number on its node.
     #[must_use]
     pub fn serial(&self) -> Serial {

@@ -13,6 +13,7 @@
 
 pub mod codec;
 pub mod control;
+pub mod credit;
 pub mod decoder;
 pub mod directory;
 pub mod error;
@@ -29,6 +30,7 @@ pub mod signal;
 mod text;
 
 pub use control::ControlFrame;
+pub use credit::{CreditChange, CreditNumber};
 pub use decoder::FrameDecoder;
 pub use directory::{DirectoryUpdate, GroupChange, Stamp};
 pub use error::{ParseIdError, WireError};

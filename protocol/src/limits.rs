@@ -64,6 +64,21 @@ pub const MAX_PEERS_PER_FRAME: usize = 64;
 /// Lanes of one connection, each way. Beyond it there are more streams than cores to fill them.
 pub const MAX_LANES: usize = 64;
 
+/// Messages that a node, or a client, may send to a process before it knows whether that process has a limit: enough for
+/// most conversations, and few enough for a mailbox that is asked by many.
+pub const CREDIT_ON_TRUST: u32 = 64;
+
+/// With which of these it asks. Early, so that the answer is there before the rest is used up; not with the first, since
+/// most conversations are shorter.
+pub const CREDIT_ASKED_AFTER: u32 = 8;
+
+/// For how many messages it is believed of the holder of a name that it has no limit: the next holder may have one.
+pub const CREDIT_OF_NAMES: u32 = 4096;
+
+/// Credits that one node, or client, may have towards one process: one for each way to address it, which are its pid and
+/// its names. Beyond these it gets one message through for each answer.
+pub const MAX_CREDITS_PER_ASKER: usize = 64;
+
 /// What one peer in such a list takes at most: a name and its length, an incarnation, a count, and addresses of kind,
 /// IPv6 address and port.
 const MAX_PEER_BYTES: usize = 3 + MAX_NODE_NAME_BYTES + 9 + 1 + MAX_ADDRESSES_PER_PEER * (1 + 16 + 3);
@@ -82,4 +97,5 @@ const _: () = assert!(MAX_EXIT_TEXT_BYTES + MAX_NAME_BYTES + MAX_TAG_BYTES + 64 
 const _: () = assert!(MAX_MESSAGE_BYTES_CEILING + MAX_SIGNAL_OVERHEAD_BYTES < u32::MAX as usize);
 const _: () = assert!(3 + MAX_PEERS_PER_FRAME * MAX_PEER_BYTES <= MAX_CONTROL_BODY_BYTES);
 const _: () = assert!(MAX_INTERNED_NODES < u16::MAX as usize);
+const _: () = assert!(0 < CREDIT_ASKED_AFTER && CREDIT_ASKED_AFTER < CREDIT_ON_TRUST);
 const _: () = assert!(MAX_TAG_BYTES <= u8::MAX as usize && MAX_NAME_BYTES <= u8::MAX as usize);

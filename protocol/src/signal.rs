@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::{
+    credit::{CreditChange, CreditNumber},
     directory::{DirectoryUpdate, GroupChange},
     exit::ExitReason,
     group::Group,
@@ -108,6 +109,8 @@ pub enum SignalBody {
         reply: Option<ReplyRoute>,
         /// Milliseconds that were left to answer when it was sent.
         deadline_ms: Option<u32>,
+        /// The credit that it took, or asks for.
+        credit: Option<CreditNumber>,
     },
     /// The answer to a call.
     Reply {
@@ -167,6 +170,13 @@ pub enum SignalBody {
     Refused {
         /// What was refused, to whom, and by which rule.
         detail: String,
+    },
+    /// How many messages the receiver, or what asks for it, may send to the sender; `Forget` goes the other way.
+    Credit {
+        /// The receiver's number for it.
+        number: CreditNumber,
+        /// What is said.
+        change: CreditChange,
     },
     /// What the sending process has in the cluster's directory.
     Directory(DirectoryUpdate),

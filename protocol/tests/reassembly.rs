@@ -27,7 +27,11 @@ fn signal(sent: Sent, number: usize) -> Signal {
     let body = if sent.bulk { Bytes::new() } else { body(number) };
     let payload = Payload { tag: Tag::from_static("n"), codec: Codec::Raw, body };
     let to = pid(100 + sent.receiver.unwrap_or(99)).into();
-    Signal { from: pid(sent.sender), to, body: SignalBody::Message { payload, reply: None, deadline_ms: None } }
+    Signal {
+        from: pid(sent.sender),
+        to,
+        body: SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None },
+    }
 }
 
 fn body(number: usize) -> Bytes {

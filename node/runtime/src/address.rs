@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::{
     message::{self, Message},
-    net::outbound::Outbound,
+    net::{credit::Credit, outbound::Outbound},
     process::{
         AnyProcess,
         deadline::Deadline,
@@ -63,7 +63,15 @@ enum Target<M: Message> {
 struct Elsewhere {
     runtime: Runtime,
     to: Destination,
-    way: OnceLock<Arc<Outbound>>,
+    way: OnceLock<Way>,
+}
+
+/// The way to another node, and what may be sent there.
+pub(crate) struct Way {
+    /// Good until it is closed.
+    pub(crate) connection: Arc<Outbound>,
+    /// Good for ever. `None`: whoever is connected does not count.
+    pub(crate) credit: Option<Arc<Credit>>,
 }
 
 impl Elsewhere {
@@ -78,8 +86,8 @@ impl Elsewhere {
     fn push<M: Message>(&self, message: M, deadline: Option<Deadline>) -> Result<(), Unsent<M>> {
         let Self { runtime, to, way } = self;
         // Known since the first send, and good until it is closed.
-        if let Some(connection) = way.get().filter(|connection| !connection.is_closed()) {
-            return runtime.send_over(connection, to, message, Codec::Bincode);
+        if let Some(way) = way.get().filter(|way| !way.connection.is_closed()) {
+            return runtime.send_over(way, to, message, Codec::Bincode);
         }
         let to = &*self.resolved();
         if runtime.is_own(to) {
@@ -97,12 +105,12 @@ impl Elsewhere {
                 },
             };
         }
-        match runtime.connection(to) {
-            Some(connection) => {
-                let sent = runtime.send_over(&connection, to, message, Codec::Bincode);
+        match runtime.way(to) {
+            Some(found) => {
+                let sent = runtime.send_over(&found, to, message, Codec::Bincode);
                 // A name of the cluster may be held elsewhere next time.
                 if !matches!(self.to.to, Recipient::ClusterName(_)) && way.get().is_none() {
-                    drop(way.set(connection));
+                    drop(way.set(found));
                 }
                 sent
             }
@@ -135,7 +143,7 @@ pub enum SendError<M> {
         /// The message.
         message: M,
     },
-    /// Only by `try_send`: the receiver's mailbox, or the buffer to its node, is full (S6).
+    /// Only by `try_send`: the receiver's mailbox (S7), or the buffer to its node (S6), is full.
     #[error("the receiver's mailbox, or the buffer to its node, is full")]
     Full {
         /// The message.
@@ -208,9 +216,9 @@ impl<M: Message> Address<M> {
 
     /// Sends a message. At most one copy arrives (S2), after everything that this process sent there before (S1).
     ///
-    /// Waits only while the receiver's bounded mailbox, or the buffer to its node, is full (S6); while many messages wait for
-    /// a process of this node, it lets other processes run now and then. What is lost with a connection is not told
-    /// here: links, monitors and calls tell.
+    /// Waits only while the receiver's bounded mailbox (S7), or the buffer to its node (S6), is full; not for a receiver that
+    /// ends meanwhile, nor for a connection that is lost. While many messages wait for a process of this node, it lets
+    /// other processes run now and then. What is lost with a connection is not told here: links, monitors and calls tell.
     ///
     /// # Errors
     /// The message is too large, or cannot be encoded; both only towards another node or client.
@@ -254,12 +262,12 @@ impl<M: Message> Address<M> {
             Target::Elsewhere(elsewhere) => (&elsewhere.runtime, &*elsewhere.resolved()),
         };
         if !runtime.is_own(to) {
-            return runtime.room(runtime.sender(), to, body_bytes).await;
+            return runtime.room_towards(to, body_bytes).await;
         }
         let local = runtime.recipient(&to.to).and_then(|process| process.as_any().downcast::<Process<M>>().ok());
         match (local, runtime.client_of(&to.to)) {
             (Some(process), _) => process.room().await,
-            (None, Some(client)) => runtime.room(runtime.sender(), &client.into(), body_bytes).await,
+            (None, Some(client)) => runtime.room_towards(&client.into(), body_bytes).await,
             // Whoever had the name has ended meanwhile; the next try finds out.
             (None, None) => {}
         }

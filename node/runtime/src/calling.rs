@@ -6,7 +6,7 @@
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
-use rookery_protocol::{Destination, Payload, Signal, SignalBody};
+use rookery_protocol::{CreditNumber, Destination, Payload, Signal, SignalBody};
 use tokio::time::Instant;
 
 use crate::{
@@ -95,16 +95,18 @@ impl Runtime {
         timeout.min(inherited)
     }
 
-    /// Sends a payload as it is, as one typed by hand. Waits for room in the buffer to its node.
+    /// Sends a payload as it is, as one typed by hand. To another node it waits for room, as [`Address::send`] does.
+    ///
+    /// [`Address::send`]: crate::Address::send
     ///
     /// # Errors
     /// The payload is larger than the receiver's node takes; the text names the limit (S5).
     pub async fn send_payload(&self, to: &Destination, payload: Payload) -> Result<(), CallError> {
         let to = &self.resolved(to.clone());
         self.check_size(to, &payload)?;
-        self.room_if_remote(to, payload.body.len()).await;
+        let credit = self.admitted(to, payload.body.len()).await;
         let from = current::pid().unwrap_or_else(|| self.own_pid());
-        let body = SignalBody::Message { payload, reply: None, deadline_ms: None };
+        let body = SignalBody::Message { payload, reply: None, deadline_ms: None, credit };
         self.signal(Signal { from, to: to.clone(), body });
         Ok(())
     }
@@ -125,10 +127,10 @@ impl Runtime {
         let from = current::pid().unwrap_or_else(|| self.own_pid());
         let reply = self
             .call_slot(Callee::Other(to), timeout, async |slot: &Arc<Slot<RawReply>>| {
-                self.room_if_remote(to, payload.body.len()).await;
+                let credit = self.admitted(to, payload.body.len()).await;
                 let reply = Some(Arc::new(RawSlot(slot.clone())).await_reply(self, to));
                 let deadline_ms = slot.deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
-                let body = SignalBody::Message { payload, reply, deadline_ms };
+                let body = SignalBody::Message { payload, reply, deadline_ms, credit };
                 self.signal(Signal { from: from.clone(), to: to.clone(), body });
                 Ok(())
             })
@@ -153,11 +155,19 @@ impl Runtime {
         Ok(())
     }
 
-    async fn room_if_remote(&self, to: &Destination, body_bytes: usize) {
-        if !self.is_own(to)
-            && let Some(connection) = self.connection(to)
-        {
-            connection.room(self.sender(), body_bytes).await;
+    /// Waits until a message may be sent to another node; gives what stands in it of credit.
+    async fn admitted(&self, to: &Destination, body_bytes: usize) -> Option<CreditNumber> {
+        if self.is_own(to) {
+            return None;
+        }
+        loop {
+            let way = self.way(to)?;
+            way.connection.room(self.sender(), body_bytes).await;
+            let credit = way.credit?;
+            match self.credits().take(&credit) {
+                Some(taken) => return taken.number(),
+                None => credit.room().await,
+            }
         }
     }
 }

@@ -23,9 +23,11 @@ use crate::{
     message::{self, Message, tag_of},
     net::outbound::{Body, NotTaken, Outbound},
     process::{
+        bounded::Admission,
         current,
         mailbox::{Process, Pushed},
     },
+    routing::is_of_client,
     runtime::Runtime,
 };
 
@@ -100,8 +102,9 @@ impl<M: Message> GroupAddress<M> {
 
 impl<M: Message + Clone> GroupAddress<M> {
     /// Sends `message` to every member; once over the network to each node that has some. On this node the members get
-    /// clones. At most one copy arrives at each (S2). Waits while the buffer to one of the nodes is full; a member of this
-    /// node whose bounded mailbox is full does not get it, which is counted as a dead letter.
+    /// clones. At most one copy arrives at each (S2). Waits while the buffer to one of the nodes is full; a member whose
+    /// bounded mailbox is full does not get it, which is counted as a dead letter on its node. Members in clients get it all
+    /// the same.
     ///
     /// # Errors
     /// The message cannot be encoded, or carries a [`ReplyTo`](crate::ReplyTo); or it is larger than a node with members
@@ -159,7 +162,9 @@ impl<M: Message + Clone> GroupAddress<M> {
                 }
             }
             Some((Err(_), process)) => match self.encode(message) {
-                Ok(payload) => process.deliver(payload, None),
+                Ok(payload) => {
+                    process.deliver(payload, None, Admission::IfRoom);
+                }
                 Err(detail) => self.runtime.dead_letter(pid, &detail),
             },
             // Of a client of this node, or it has just ended.
@@ -180,6 +185,7 @@ fn push(connection: &Outbound, runtime: &Runtime, to: &Destination, payload: &Pa
         codec: payload.codec,
         reply: None,
         deadline_ms: None,
+        credit: None,
     };
     connection.push_message(&head, Body::Shared(&payload.body))
 }
@@ -213,14 +219,15 @@ impl Runtime {
         self.signal(Signal {
             from,
             to: to.into(),
-            body: SignalBody::Message { payload, reply: None, deadline_ms: None },
+            body: SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None },
         });
     }
 
     /// A message for the members that a group has on this node; a client's also for those on other nodes.
     pub(crate) fn receive_for_group(&self, from: Pid, group: &Group, payload: Payload) {
         let message = |to: Destination| {
-            let body = SignalBody::Message { payload: payload.clone(), reply: None, deadline_ms: None };
+            let payload = payload.clone();
+            let body = SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None };
             Signal { from: from.clone(), to, body }
         };
         if from.node() == self.node() {
@@ -229,7 +236,12 @@ impl Runtime {
             }
         }
         for pid in self.local_members(group) {
-            self.signal(message(pid.into()));
+            match self.process(&pid) {
+                Some(process) if !(process.members_only() && is_of_client(&from)) => {
+                    process.deliver(payload.clone(), None, Admission::IfRoom);
+                }
+                _ => self.signal(message(pid.into())),
+            }
         }
     }
 }

@@ -1,21 +1,22 @@
 //! The way of a signal that is not a typed local send: out through a connection, in from one, or back where it came
-//! from when there is no way (bounced). Nothing here waits but [`Runtime::room`].
+//! from when there is no way (bounced). Nothing here waits but for room.
 
 use std::{sync::Arc, time::Duration};
 
 use rookery_protocol::{
-    CallFailure, Codec, Destination, ExitReason, NodeId, Payload, Pid, Recipient, ReplyRoute, Serial, Signal,
+    CallFailure, Codec, CreditChange, Destination, ExitReason, NodeId, Payload, Pid, Recipient, Serial, Signal,
     SignalBody, Tag,
+    credit::Taken,
     lane::MessageHead,
     request::{RequestError, ResponseBody},
 };
 use tokio::time::Instant;
 
 use crate::{
-    address::{SendError, Unsent},
+    address::{SendError, Unsent, Way},
     message::{self, Message, tag_of},
     net::outbound::{Body, NotTaken, Outbound},
-    process::{AnyProcess, current, event::Event},
+    process::{AnyProcess, bounded::Admission, current, event::Event},
     reply::{RemoteReply, dropping},
     runtime::Runtime,
 };
@@ -57,12 +58,15 @@ impl Runtime {
         });
     }
 
-    fn signal_out(&self, signal: Signal, before: impl FnOnce(&Outbound)) {
+    fn signal_out(&self, mut signal: Signal, before: impl FnOnce(&Outbound)) {
         let Some(connection) = self.connection(&signal.to) else {
             let why = self.why_unconnected(&signal.to);
             return self.bounce(signal, &why);
         };
         before(&connection);
+        if !connection.has_credit() {
+            self.answer_credit(&mut signal, CreditChange::Unlimited);
+        }
         if let Err((why, signal)) = connection.push(signal) {
             let why = match why {
                 NotTaken::TooLarge => Unreachable::TooLarge,
@@ -123,9 +127,7 @@ impl Runtime {
         }
         let Signal { from, to, body } = signal;
         match body {
-            SignalBody::Message { payload, reply, deadline_ms } => {
-                self.receive_message(from, to, payload, reply, deadline_ms)
-            }
+            body @ SignalBody::Message { .. } => self.receive_message(Signal { from, to, body }, via),
             SignalBody::Reply { call, outcome } => match (self.calls().remove(call), outcome) {
                 (Some(slot), Ok(payload)) => slot.fill(payload, self),
                 (Some(slot), Err(failure)) => slot.fail(failure),
@@ -184,6 +186,11 @@ impl Runtime {
                 Some(process) => process.event(Event::Refused(detail)),
                 None => tracing::warn!(detail, "refused"),
             },
+            SignalBody::Credit { number, change: CreditChange::Forget } => match self.recipient(&to.to) {
+                Some(process) => process.forget_credit(&from, number),
+                None => self.pass_to_client(Signal { from, to, body }),
+            },
+            SignalBody::Credit { number, change } => self.credits().change(&from, number, change),
             SignalBody::Directory(update) => self.directory_update(&from, update),
             SignalBody::GroupChange(change) => {
                 if let Some(process) = self.recipient(&to.to) {
@@ -200,36 +207,49 @@ impl Runtime {
         }
     }
 
-    fn receive_message(
-        &self,
-        from: Pid,
-        to: Destination,
-        payload: Payload,
-        reply: Option<ReplyRoute>,
-        deadline_ms: Option<u32>,
-    ) {
-        if let Recipient::Group(group) = &to.to {
-            return self.receive_for_group(from, group, payload);
-        }
-        match self.recipient(&to.to) {
-            Some(process) if process.members_only() && is_of_client(&from) => {
-                let body = SignalBody::Message { payload, reply, deadline_ms };
-                self.refuse_client(Signal { from, to, body }, "is out of reach of clients");
+    fn receive_message(&self, signal: Signal, via: Option<&Arc<Outbound>>) {
+        match self.recipient(&signal.to.to) {
+            Some(process) if process.members_only() && is_of_client(&signal.from) => {
+                self.refuse_client(signal, "is out of reach of clients");
             }
             Some(process) => {
+                let Signal { from, body: SignalBody::Message { payload, reply, deadline_ms, credit }, .. } = signal
+                else {
+                    return;
+                };
                 let codec = payload.codec;
                 let deadline = deadline_ms
                     .and_then(|left| self.clock().deadline(Instant::now(), Duration::from_millis(left.into())));
                 let reply = reply.map(|route| RemoteReply::new(self.clone(), &from, route, codec, deadline));
-                process.deliver(payload, reply);
-            }
-            None => {
-                let signal = Signal { from, to, body: SignalBody::Message { payload, reply, deadline_ms } };
-                if self.client_of(&signal.to.to).is_some() {
-                    return self.pass_to_client(signal);
+                let asker = credit.map(|number| (from.owner(), number));
+                let admission = match &asker {
+                    Some((asker, number)) => Admission::Counted(asker, *number),
+                    None => Admission::Always,
+                };
+                if process.deliver(payload, reply, admission) {
+                    self.tie(&from, process.pid().serial(), via);
                 }
-                self.bounce(signal, &Unreachable::NoProc);
             }
+            None if self.client_of(&signal.to.to).is_some() => self.pass_to_client(signal),
+            None => match signal {
+                Signal {
+                    from,
+                    to: Destination { to: Recipient::Group(group), .. },
+                    body: SignalBody::Message { payload, .. },
+                } => {
+                    self.receive_for_group(from, &group, payload);
+                }
+                signal => self.bounce(signal, &Unreachable::NoProc),
+            },
+        }
+    }
+
+    /// Answers, in the receiver's name, what a message asks about its credit, and takes that out of it.
+    pub fn answer_credit(&self, signal: &mut Signal, change: CreditChange) {
+        if let SignalBody::Message { credit, .. } = &mut signal.body
+            && let Some(number) = credit.take()
+        {
+            self.answer(&signal.to, &signal.from.owner(), SignalBody::Credit { number, change });
         }
     }
 
@@ -277,7 +297,15 @@ impl Runtime {
     }
 
     /// Tells a signal's sender that it has not arrived, as the contract says for its kind.
-    pub fn bounce(&self, signal: Signal, why: &Unreachable) {
+    pub fn bounce(&self, mut signal: Signal, why: &Unreachable) {
+        self.answer_credit(
+            &mut signal,
+            match why {
+                Unreachable::NoProc | Unreachable::Refused(_) => CreditChange::Unlimited,
+                // It may arrive the next time: this one is given back.
+                Unreachable::NoConnection | Unreachable::TooLarge => CreditChange::More(1),
+            },
+        );
         let Signal { from, to, body } = signal;
         let reason = match why {
             Unreachable::NoProc => ExitReason::NoProc,
@@ -340,6 +368,7 @@ impl Runtime {
             | SignalBody::NodeUp(_)
             | SignalBody::NodeDown { .. }
             | SignalBody::Refused { .. }
+            | SignalBody::Credit { .. }
             | SignalBody::Directory(_)
             | SignalBody::GroupChange(_)
             | SignalBody::NameConflict { .. } => {}
@@ -359,8 +388,8 @@ impl Runtime {
 
     /// A typed message to another node or client, if there is room.
     pub(crate) fn send_remote<M: Message>(&self, to: &Destination, message: M, codec: Codec) -> Result<(), Unsent<M>> {
-        match self.connection(to) {
-            Some(connection) => self.send_over(&connection, to, message, codec),
+        match self.way(to) {
+            Some(way) => self.send_over(&way, to, message, codec),
             None => {
                 self.undeliverable(to, message);
                 Ok(())
@@ -368,21 +397,33 @@ impl Runtime {
         }
     }
 
-    /// As [`send_remote`](Self::send_remote), over the connection that leads there.
+    /// The way to a process elsewhere, if there is a connection to there.
+    pub(crate) fn way(&self, to: &Destination) -> Option<Way> {
+        let connection = self.connection(to)?;
+        let credit = connection.has_credit().then(|| self.credits().towards(to));
+        Some(Way { connection, credit })
+    }
+
+    /// As [`send_remote`](Self::send_remote), by the way that leads there.
     pub(crate) fn send_over<M: Message>(
         &self,
-        connection: &Outbound,
+        way: &Way,
         to: &Destination,
         message: M,
         codec: Codec,
     ) -> Result<(), Unsent<M>> {
+        let Way { connection, credit } = way;
+        let Some(taken) = credit.as_ref().map_or(Some(Taken::Nothing), |credit| self.credits().take(credit)) else {
+            return Err(SendError::Full { message }.into());
+        };
         let tag = tag_of::<M>();
         let pushed = message::encode(&message, codec, self, to, |body, reply| {
             let body_bytes = body.len();
             let deadline_ms = reply.and_then(|reply| reply.deadline).map(|at| self.clock().left_ms(at, Instant::now()));
             let route = reply.map(|reply| &reply.route);
             let mut push = |from: &Pid| {
-                let head = MessageHead { from, to, tag: tag.as_bytes(), codec, reply: route, deadline_ms };
+                let tag = tag.as_bytes();
+                let head = MessageHead { from, to, tag, codec, reply: route, deadline_ms, credit: taken.number() };
                 connection.push_message(&head, Body::Encoded(body))
             };
             let pushed = current::with_pid(|own| match own {
@@ -391,6 +432,9 @@ impl Runtime {
             });
             (pushed, body_bytes, reply.is_some())
         });
+        if let (Some(credit), Ok((Err(_), ..)) | Err(_)) = (credit, &pushed) {
+            self.credits().give_back(credit, taken);
+        }
         match pushed {
             Ok((Ok(()), _, true)) => {
                 dropping::within(dropping::Mode::Sent, message);
@@ -426,10 +470,21 @@ impl Runtime {
                 dropping::within(dropping::Mode::Sent, message);
                 let from = current::pid().unwrap_or_else(|| self.own_pid());
                 let remote = |(route, deadline)| RemoteReply::new(self.clone(), &from, route, codec, deadline);
-                to.deliver(payload, reply.map(remote));
+                to.deliver(payload, reply.map(remote), Admission::Always);
                 Ok(())
             }
             Err(detail) => Err(SendError::Encode { detail, message }),
+        }
+    }
+
+    /// Waits until a message of that size of this thread's process may be sent to `to`, as far as can be told.
+    pub(crate) async fn room_towards(&self, to: &Destination, body_bytes: usize) {
+        if let Some(Way { connection, credit }) = self.way(to) {
+            connection.room(self.sender(), body_bytes).await;
+            // Last, so that who is woken here tries next, and does not go away with what another one could use.
+            if let Some(credit) = credit {
+                credit.room().await;
+            }
         }
     }
 
@@ -468,6 +523,6 @@ impl Runtime {
 }
 
 /// Whether a process of a client speaks.
-fn is_of_client(from: &Pid) -> bool {
+pub(crate) fn is_of_client(from: &Pid) -> bool {
     from.serial().session().is_some()
 }

@@ -34,7 +34,7 @@ use crate::{
     behaviour::registry::Behaviours,
     directory::Directory,
     message::Message,
-    net::outbound::Outbound,
+    net::{credit::Credits, outbound::Outbound},
     process::{
         AnyProcess,
         deadline::Clock,
@@ -106,6 +106,8 @@ struct Inner {
     /// How many names are being asked for in the name of clients' processes.
     client_claims: AtomicUsize,
     calls: Calls,
+    /// What may be sent to processes elsewhere.
+    credits: Credits,
     requests: Mutex<HashMap<CallId, PendingRequest>>,
     pub(crate) behaviours: Behaviours,
     uplink: OnceLock<Arc<dyn Uplink>>,
@@ -162,6 +164,7 @@ impl Runtime {
             max_message_bytes: config.max_message_bytes,
             names: RwLock::default(),
             calls: Calls::default(),
+            credits: Credits::default(),
             requests: Mutex::default(),
             behaviours: config.behaviours,
             uplink: OnceLock::new(),
@@ -311,6 +314,10 @@ impl Runtime {
 
     pub(crate) fn calls(&self) -> &Calls {
         &self.0.calls
+    }
+
+    pub(crate) fn credits(&self) -> &Credits {
+        &self.0.credits
     }
 
     pub(crate) fn requests(&self) -> &Mutex<HashMap<CallId, PendingRequest>> {

@@ -73,6 +73,9 @@ impl Mesh {
         if agreement.features.has(Features::BULK) {
             outbound = outbound.with_bulk();
         }
+        if agreement.features.has(Features::CREDIT) {
+            outbound = outbound.with_credit();
+        }
         let outbound = Arc::new(outbound);
         let (control_out, control_queue) = mpsc::channel(MAX_CONTROL_QUEUE);
         let understands = agreement.features.has(Features::MEMBERSHIP);

@@ -13,9 +13,10 @@ use std::sync::{
 
 use quinn::Connection;
 use rookery_protocol::{
-    ControlFrame, NodeId, Pid, Recipient, ReplyRoute, Serial, SessionId, Signal, SignalBody, WireError,
+    ControlFrame, CreditChange, NodeId, Pid, Recipient, Serial, SessionId, Signal, SignalBody, WireError,
     control::Goodbye,
     handshake::{Agreement, Features},
+    lane::MessageHead,
 };
 use rookery_runtime::{
     Runtime, Unreachable,
@@ -52,8 +53,8 @@ impl Tap for EdgeTap {
         locked(&self.0).passed(signal);
     }
 
-    fn call(&self, to: Serial, reply: &ReplyRoute) {
-        locked(&self.0).called(to, reply);
+    fn message(&self, to: Serial, head: &MessageHead<'_>) {
+        locked(&self.0).message_passed(to, head.from, head.reply, head.credit);
     }
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn open(mesh: &Arc<Mesh>, new: NewClient) {
     // One lane: the client's signals, and the news of nodes, keep one order.
     let outbound = Outbound::new(mesh.own(), mesh.own(), 1, budget, agreement.peer.max_message_bytes);
     let outbound = if agreement.features.has(Features::BULK) { outbound.with_bulk() } else { outbound };
+    let outbound = if agreement.features.has(Features::CREDIT) { outbound.with_credit() } else { outbound };
     let outbound = Arc::new(outbound.tapped(EdgeTap(edges.clone())));
     let client = Arc::new(Client { session, name, outbound, connection, edges });
     mesh.peers.insert_client(client.clone());
@@ -167,7 +169,7 @@ impl Inbox for ClientInbox {
         &self.mesh.runtime
     }
 
-    fn take(&self, signal: Signal) -> Result<Option<Signal>, WireError> {
+    fn take(&self, mut signal: Signal) -> Result<Option<Signal>, WireError> {
         let runtime: &Runtime = &self.mesh.runtime;
         let own: &NodeId = self.mesh.own();
         if signal.from.node() != own || signal.from.serial().session() != Some(self.client.session) {
@@ -177,6 +179,7 @@ impl Inbox for ClientInbox {
         // First of all: what is refused below is answered, and must not answer what the client was not asked.
         if !self.client.edges().allows(&signal) {
             tracing::debug!(client = self.client.name, from = %signal.from, "an answer that nobody waits for");
+            runtime.answer_credit(&mut signal, CreditChange::More(1));
             return Ok(None);
         }
         if let Err(detail) = self.policy.check(&self.client.name, self.client.session, &signal) {
@@ -191,7 +194,6 @@ impl Inbox for ClientInbox {
             runtime.bounce(signal, &Unreachable::Refused(detail));
             return Ok(None);
         }
-        let mut signal = signal;
         if let Recipient::ClusterName(name) = &signal.to.to {
             let holder = runtime.holder_of_cluster_name(name);
             self.client.edges().found(&mut signal, holder);

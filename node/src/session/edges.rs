@@ -7,9 +7,11 @@
 use std::collections::{HashMap, HashSet};
 
 use rookery_protocol::{
-    CallFailure, CallId, Destination, ExitReason, NodeId, Pid, Recipient, Ref, ReplyRoute, Serial, Signal, SignalBody,
-    request::ResponseBody,
+    CallFailure, CallId, CreditNumber, Destination, ExitReason, NodeId, Pid, Recipient, Ref, ReplyRoute, Serial,
+    Signal, SignalBody, request::ResponseBody,
 };
+
+use super::credits::CreditEdges;
 
 /// Ties that one client may have at once, of all kinds. Beyond it the client is disconnected: it would cost the node more
 /// than a client may.
@@ -28,6 +30,7 @@ pub(crate) struct Edges {
     /// Calls and monitors of the client's processes that went to a cluster name, and whom it led to. The client does not
     /// know whose loss ends them.
     found: HashMap<(Serial, Awaited), Pid>,
+    credits: CreditEdges,
     /// Spawns of the client's processes that are to be tied: (parent, link, monitor).
     spawns: HashMap<CallId, (Serial, bool, Option<Ref>)>,
 }
@@ -53,7 +56,7 @@ impl Awaited {
 impl Edges {
     pub(crate) fn len(&self) -> usize {
         let ties = self.links.len() + self.watching.len() + self.watched.len();
-        ties + self.calls.len() + self.found.len() + self.spawns.len()
+        ties + self.calls.len() + self.found.len() + self.spawns.len() + self.credits.len()
     }
 
     /// Where a signal to a cluster name goes: to its holder, which is to be remembered if an answer is awaited; what takes
@@ -89,15 +92,29 @@ impl Edges {
             (SignalBody::Down { monitor, .. }, Some(to)) => {
                 self.watched.contains(&(to, *monitor, signal.from.serial()))
             }
-            (SignalBody::Reply { .. } | SignalBody::Down { .. }, None) => false,
+            (SignalBody::Credit { number, change }, Some(to)) => {
+                self.credits.allows(to, *number, *change, signal.from.serial())
+            }
+            (SignalBody::Reply { .. } | SignalBody::Down { .. } | SignalBody::Credit { .. }, None) => false,
             (SignalBody::Message { reply: Some(route), .. }, _) => own(&route.to) || self.calls.contains_key(route),
             _ => true,
         }
     }
 
-    /// A message of a process of the client's node, that is answered by its process `own`.
-    pub(crate) fn called(&mut self, own: Serial, route: &ReplyRoute) {
-        self.calls.insert(route.clone(), own);
+    /// A message goes to the client's process `own`, which answers it if it has a route, and counts it if it has a credit.
+    pub(crate) fn message_passed(
+        &mut self,
+        own: Serial,
+        from: &Pid,
+        reply: Option<&ReplyRoute>,
+        credit: Option<CreditNumber>,
+    ) {
+        if let Some(route) = reply {
+            self.calls.insert(route.clone(), own);
+        }
+        if let Some(number) = credit {
+            self.credits.message_passed(from, number, own);
+        }
     }
 
     /// A call is out of the client's hands: it hands it on, or its handing on was refused, and so answered.
@@ -111,7 +128,16 @@ impl Edges {
     pub(crate) fn sent(&mut self, signal: &Signal) {
         let own = signal.from.serial();
         match (&signal.body, &signal.to.to) {
-            (SignalBody::Message { .. }, _) => self.let_go(signal),
+            (SignalBody::Message { credit, .. }, _) => {
+                self.let_go(signal);
+                if let Some(number) = credit {
+                    self.credits.message_sent(signal, *number);
+                }
+            }
+            (SignalBody::Credit { number, change }, Recipient::Serial(serial)) => {
+                let to = Pid::new(signal.to.node.clone(), *serial);
+                self.credits.sent(to, *number, *change, own);
+            }
             (SignalBody::Link, Recipient::Serial(serial)) => {
                 self.links.insert((own, Pid::new(signal.to.node.clone(), *serial)));
             }
@@ -147,9 +173,10 @@ impl Edges {
     pub(crate) fn passed(&mut self, signal: &Signal) {
         let Recipient::Serial(own) = signal.to.to else { return };
         match &signal.body {
-            SignalBody::Message { reply: Some(route), .. } => {
-                self.calls.insert(route.clone(), own);
+            SignalBody::Message { reply, credit, .. } => {
+                self.message_passed(own, &signal.from, reply.as_ref(), *credit);
             }
+            SignalBody::Credit { number, change } => self.credits.passed(signal, *number, *change, own),
             SignalBody::Link => {
                 self.links.insert((own, signal.from.clone()));
             }
@@ -197,7 +224,7 @@ impl Edges {
             };
             Some(Signal { from, to: Pid::new(home.clone(), own).into(), body })
         });
-        let told = told.collect();
+        let told = told.chain(self.credits.node_lost(node, home)).collect();
         self.links.retain(|(_, pid)| pid.node() != node);
         self.watching.retain(|_, target| target.node != *node);
         self.watched.retain(|(watcher, _, _)| watcher.node() != node);
@@ -229,7 +256,7 @@ impl Edges {
             to: route.to.into(),
             body: SignalBody::Reply { call: route.call, outcome: Err(CallFailure::NoConnection) },
         });
-        links.chain(watching).chain(watched).chain(calls).collect()
+        links.chain(watching).chain(watched).chain(calls).chain(edges.credits.lost(node)).collect()
     }
 }
 
@@ -263,7 +290,12 @@ mod tests {
 
     fn call(to: &Pid, call: u64) -> (ReplyRoute, SignalBody) {
         let route = ReplyRoute { to: to.clone(), call: CallId(call) };
-        let body = SignalBody::Message { payload: Payload::json("1"), reply: Some(route.clone()), deadline_ms: None };
+        let body = SignalBody::Message {
+            payload: Payload::json("1"),
+            reply: Some(route.clone()),
+            deadline_ms: None,
+            credit: None,
+        };
         (route, body)
     }
 
@@ -416,7 +448,7 @@ mod tests {
         let from = process("a.1");
         let asks_for = |to: Pid| {
             let reply = Some(ReplyRoute { to, call: CallId(1) });
-            let body = SignalBody::Message { payload: Payload::json("null"), reply, deadline_ms: None };
+            let body = SignalBody::Message { payload: Payload::json("null"), reply, deadline_ms: None, credit: None };
             Signal { from: from.clone(), to: (&"<b.1.9>".parse::<Pid>().unwrap()).into(), body }
         };
         let mut edges = Edges::default();
@@ -424,7 +456,7 @@ mod tests {
         assert!(!edges.allows(&asks_for(process("nobody.1"))), "a node that it made up");
         let asker: Pid = "<c.1.3>".parse().unwrap();
         assert!(!edges.allows(&asks_for(asker.clone())));
-        edges.called(from.serial(), &ReplyRoute { to: asker.clone(), call: CallId(1) });
+        edges.message_passed(from.serial(), &asker, Some(&ReplyRoute { to: asker.clone(), call: CallId(1) }), None);
         assert!(edges.allows(&asks_for(asker)), "it hands on what it was asked");
     }
 }

@@ -4,6 +4,7 @@
 //! to, with the session in the serial; signals for them come here and are passed on, signals from them are checked
 //! against the client's policy and go wherever they have to.
 
+mod credits;
 pub(crate) mod driver;
 pub(crate) mod edges;
 pub mod policy;

@@ -161,6 +161,7 @@ impl Policy {
             | SignalBody::UnlinkAck(_)
             | SignalBody::Demonitor(_)
             | SignalBody::Down { .. }
+            | SignalBody::Credit { .. }
             | SignalBody::Reply { .. } => Ok(()),
             SignalBody::Response { .. }
             | SignalBody::NodeUp(_)

@@ -4,13 +4,17 @@
 use bytes::Bytes;
 
 use crate::{
+    credit::{CreditChange, CreditNumber},
     decoder::FrameDecoder,
     error::WireError,
     frame::{FLAG_SKIPPABLE, Frame, FrameKind},
     group::Group,
     id::{CallId, NodeId, Pid, ProcessName, Ref, Serial, UnlinkId},
-    lane::{BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_DEADLINE, HAS_REPLY, LINKED, Ticket, fields::Fields},
+    lane::{
+        BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, LINKED, Ticket, fields::Fields,
+    },
     limits::{MAX_INTERNED_NODES, MAX_LANES, MAX_SIGNAL_OVERHEAD_BYTES},
+    payload::Payload,
     signal::{Destination, Recipient, ReplyRoute, Signal, SignalBody},
 };
 
@@ -179,9 +183,9 @@ impl LaneDecoder {
         let from = Pid::new(self.node(from_node, End::From)?.clone(), from_serial);
         let (body, ticket) = match kind {
             FrameKind::MessageTicket => {
-                let (reply, deadline_ms) = self.message_head(flags, &mut fields)?;
+                let head = self.message_head(flags, &mut fields)?;
                 let (payload, ticket) = fields.ticketed_payload(self.max_message_bytes)?;
-                (SignalBody::Message { payload, reply, deadline_ms }, Some(ticket))
+                (head.before(payload), Some(ticket))
             }
             FrameKind::ReplyTicket => {
                 let call = CallId(fields.u64("call")?);
@@ -198,8 +202,8 @@ impl LaneDecoder {
         })
     }
 
-    /// Where an answer is awaited, and how long.
-    fn message_head(&self, flags: u8, fields: &mut Fields) -> Result<(Option<ReplyRoute>, Option<u32>), WireError> {
+    /// What stands before a message's payload.
+    fn message_head(&self, flags: u8, fields: &mut Fields) -> Result<Head, WireError> {
         let reply = if flags & HAS_REPLY != 0 {
             let node = self.node(fields.u16("reply node")?, End::From)?.clone();
             let serial = Serial(fields.u64("reply serial")?);
@@ -208,14 +212,15 @@ impl LaneDecoder {
             None
         };
         let deadline_ms = if flags & HAS_DEADLINE != 0 { Some(fields.u32("deadline")?) } else { None };
-        Ok((reply, deadline_ms))
+        let credit = if flags & HAS_CREDIT != 0 { Some(CreditNumber(fields.u32("credit")?)) } else { None };
+        Ok(Head { reply, deadline_ms, credit })
     }
 
     fn body(&self, kind: FrameKind, flags: u8, fields: &mut Fields) -> Result<SignalBody, WireError> {
         Ok(match kind {
             FrameKind::Message => {
-                let (reply, deadline_ms) = self.message_head(flags, fields)?;
-                SignalBody::Message { payload: fields.payload(self.max_message_bytes)?, reply, deadline_ms }
+                let head = self.message_head(flags, fields)?;
+                head.before(fields.payload(self.max_message_bytes)?)
             }
             FrameKind::Reply => {
                 let call = CallId(fields.u64("call")?);
@@ -238,6 +243,16 @@ impl LaneDecoder {
             FrameKind::NodeDown => {
                 SignalBody::NodeDown { node: fields.node("node")?, reason: fields.long_text("reason")? }
             }
+            FrameKind::Credit => {
+                let number = CreditNumber(fields.u32("credit")?);
+                let change = match fields.u8("change")? {
+                    0 => CreditChange::More(fields.u32("more")?),
+                    1 => CreditChange::Unlimited,
+                    2 => CreditChange::Forget,
+                    other => return Err(fields.invalid("change", other.to_string())),
+                };
+                SignalBody::Credit { number, change }
+            }
             FrameKind::Directory => SignalBody::Directory(fields.bincode()?),
             FrameKind::GroupChange => SignalBody::GroupChange(fields.bincode()?),
             FrameKind::NameConflict => {
@@ -250,11 +265,25 @@ impl LaneDecoder {
     }
 }
 
+/// A message without its payload.
+struct Head {
+    reply: Option<ReplyRoute>,
+    deadline_ms: Option<u32>,
+    credit: Option<CreditNumber>,
+}
+
+impl Head {
+    fn before(self, payload: Payload) -> SignalBody {
+        let Self { reply, deadline_ms, credit } = self;
+        SignalBody::Message { payload, reply, deadline_ms, credit }
+    }
+}
+
 /// The flags that a signal of this kind may have. Any other may announce a field that this version does not know, so
 /// what follows could not be read rightly.
 fn known_flags(kind: FrameKind) -> u8 {
     let own = match kind {
-        FrameKind::Message | FrameKind::MessageTicket => HAS_REPLY | HAS_DEADLINE | BY_GROUP,
+        FrameKind::Message | FrameKind::MessageTicket => HAS_REPLY | HAS_DEADLINE | HAS_CREDIT | BY_GROUP,
         FrameKind::Exit => LINKED,
         _ => 0,
     };

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 
 use crate::{
     codec,
+    credit::CreditChange,
     error::WireError,
     exit::ExitReason,
     frame::{self, FLAG_SKIPPABLE, FrameKind, FrameStart},
     id::{NodeId, Serial},
-    lane::{BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_DEADLINE, HAS_REPLY, LINKED, MessageHead, Ticket},
+    lane::{BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, LINKED, MessageHead, Ticket},
     limits::{MAX_INTERNED_NODES, MAX_REASON_BYTES},
     payload::Payload,
     request::ResponseBody,
@@ -80,9 +81,9 @@ impl LaneEncoder {
     pub fn ticketed(&mut self, signal: &Signal, ticket: Ticket, out: &mut Vec<u8>) -> Result<(), WireError> {
         let Signal { from, to, body } = signal;
         match body {
-            SignalBody::Message { payload, reply, deadline_ms } => {
-                let (tag, codec) = (payload.tag.as_bytes(), payload.codec);
-                let head = MessageHead { from, to, tag, codec, reply: reply.as_ref(), deadline_ms: *deadline_ms };
+            SignalBody::Message { payload, reply, deadline_ms, credit } => {
+                let (tag, codec, reply) = (payload.tag.as_bytes(), payload.codec, reply.as_ref());
+                let head = MessageHead { from, to, tag, codec, reply, deadline_ms: *deadline_ms, credit: *credit };
                 self.message_ticket(&head, ticket, out)
             }
             SignalBody::Reply { call, outcome: Ok(payload) } => {
@@ -119,6 +120,7 @@ impl LaneEncoder {
         let mut flags = 0;
         flags |= if reply.is_some() { HAS_REPLY } else { 0 };
         flags |= if head.deadline_ms.is_some() { HAS_DEADLINE } else { 0 };
+        flags |= if head.credit.is_some() { HAS_CREDIT } else { 0 };
         let start = begin_signal(kind, flags, to, from, &head.to.to, head.from.serial(), out);
         if let Some((node, route)) = reply {
             out.extend_from_slice(&node.to_le_bytes());
@@ -127,6 +129,9 @@ impl LaneEncoder {
         }
         if let Some(deadline_ms) = head.deadline_ms {
             out.extend_from_slice(&deadline_ms.to_le_bytes());
+        }
+        if let Some(credit) = head.credit {
+            out.extend_from_slice(&credit.0.to_le_bytes());
         }
         out.push(head.codec.to_wire());
         put_short(head.tag, out);
@@ -138,7 +143,7 @@ impl LaneEncoder {
     /// # Errors
     /// As [`LaneEncoder::message_head`], and when a request cannot be encoded.
     pub fn signal(&mut self, signal: &Signal, out: &mut Vec<u8>) -> Result<(), WireError> {
-        if let SignalBody::Message { payload, reply, deadline_ms } = &signal.body {
+        if let SignalBody::Message { payload, reply, deadline_ms, credit } = &signal.body {
             let head = MessageHead {
                 from: &signal.from,
                 to: &signal.to,
@@ -146,6 +151,7 @@ impl LaneEncoder {
                 codec: payload.codec,
                 reply: reply.as_ref(),
                 deadline_ms: *deadline_ms,
+                credit: *credit,
             };
             self.message_head(&head, payload.body.len(), out)?;
             out.extend_from_slice(&payload.body);
@@ -229,6 +235,7 @@ fn kind_of(body: &SignalBody) -> (FrameKind, u8) {
         SignalBody::NodeUp(_) => (FrameKind::NodeUp, FLAG_SKIPPABLE),
         SignalBody::NodeDown { .. } => (FrameKind::NodeDown, FLAG_SKIPPABLE),
         SignalBody::Refused { .. } => (FrameKind::Refused, FLAG_SKIPPABLE),
+        SignalBody::Credit { .. } => (FrameKind::Credit, FLAG_SKIPPABLE),
         SignalBody::Directory(_) => (FrameKind::Directory, 0),
         SignalBody::GroupChange(_) => (FrameKind::GroupChange, FLAG_SKIPPABLE),
         SignalBody::NameConflict { .. } => (FrameKind::NameConflict, FLAG_SKIPPABLE),
@@ -269,6 +276,17 @@ fn put_body(body: &SignalBody, out: &mut Vec<u8>) -> Result<(), WireError> {
             put_long(reason, MAX_REASON_BYTES, out);
         }
         SignalBody::Refused { detail } => put_long(detail, MAX_REASON_BYTES, out),
+        SignalBody::Credit { number, change } => {
+            out.extend_from_slice(&number.0.to_le_bytes());
+            match change {
+                CreditChange::More(more) => {
+                    out.push(0);
+                    out.extend_from_slice(&more.to_le_bytes());
+                }
+                CreditChange::Unlimited => out.push(1),
+                CreditChange::Forget => out.push(2),
+            }
+        }
         SignalBody::Directory(update) => {
             codec::append(update, out).map_err(|detail| WireError::Body { kind: "Directory", detail })?;
         }

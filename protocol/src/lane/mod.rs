@@ -17,6 +17,7 @@ mod fields;
 mod reassembly;
 
 use crate::{
+    credit::CreditNumber,
     id::Pid,
     payload::Codec,
     signal::{Destination, ReplyRoute},
@@ -37,6 +38,8 @@ pub const HAS_DEADLINE: u8 = 0x04;
 pub const BY_CLUSTER_NAME: u8 = 0x08;
 /// The recipients are the members of a group. Messages alone.
 pub const BY_GROUP: u8 = 0x10;
+/// A message: the number of a credit stands in the frame.
+pub const HAS_CREDIT: u8 = 0x20;
 /// An exit signal that comes from a link.
 pub const LINKED: u8 = 0x02;
 
@@ -55,6 +58,8 @@ pub struct MessageHead<'a> {
     pub reply: Option<&'a ReplyRoute>,
     /// Milliseconds left to answer.
     pub deadline_ms: Option<u32>,
+    /// The credit that it took, or asks for.
+    pub credit: Option<CreditNumber>,
 }
 
 /// The end that a node number speaks of: number 0 is that end itself.

@@ -4,8 +4,8 @@
 //! hexadecimal. The matches name every variant, so a new one does not compile until it has a form here.
 
 use rookery_protocol::{
-    CallFailure, Codec, ControlFrame, Destination, DirectoryUpdate, ExitReason, Payload, Recipient, ReplyRoute, Signal,
-    SignalBody,
+    CallFailure, Codec, ControlFrame, CreditChange, Destination, DirectoryUpdate, ExitReason, Payload, Recipient,
+    ReplyRoute, Signal, SignalBody,
     handshake::{Refusal, RefusalCode, Role},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
 };
@@ -104,8 +104,22 @@ fn destination(to: &Destination) -> Value {
 
 fn body(body: &SignalBody) -> Value {
     match body {
-        SignalBody::Message { payload: it, reply, deadline_ms } => json!({ "kind": "message",
-            "payload": payload(it), "reply": reply.as_ref().map(route), "deadline_ms": deadline_ms }),
+        SignalBody::Message { payload: it, reply, deadline_ms, credit } => {
+            let mut value = json!({ "kind": "message", "payload": payload(it), "reply": reply.as_ref().map(route),
+                "deadline_ms": deadline_ms });
+            if let Some(number) = credit {
+                value["credit"] = number.0.into();
+            }
+            value
+        }
+        SignalBody::Credit { number, change } => {
+            let change = match change {
+                CreditChange::More(more) => json!({ "more": more }),
+                CreditChange::Unlimited => "unlimited".into(),
+                CreditChange::Forget => "forget".into(),
+            };
+            json!({ "kind": "credit", "credit": number.0, "change": change })
+        }
         SignalBody::Reply { call, outcome: Ok(it) } => {
             json!({ "kind": "reply", "call": call.to_string(), "payload": payload(it) })
         }

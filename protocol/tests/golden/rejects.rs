@@ -65,6 +65,12 @@ pub fn all() -> Vec<Reject> {
         lane("bad_message_codec", "Codec 0.", signal(FrameKind::Message, 0, &[0, 0])),
         lane("bad_message_tag", "A tag of 9 bytes, of which 1 is there.", signal(FrameKind::Message, 0, &[4, 9, b'x'])),
         lane("bad_message_tag_utf8", "A tag that is no UTF-8.", signal(FrameKind::Message, 0, &[4, 1, 0xff])),
+        lane(
+            "bad_message_credit",
+            "A credit of 4 bytes, of which 3 are there.",
+            signal(FrameKind::Message, 0x20, &[0; 3]),
+        ),
+        lane("bad_credit_change", "Change 3.", signal(FrameKind::Credit, 0x80, &[0, 0, 0, 0, 3])),
         lane("bad_reply_outcome", "Outcome 6.", signal(FrameKind::Reply, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 6])),
         lane("bad_exit_text", "A text of 5 bytes, of which 1 is there.", signal(FrameKind::Exit, 0, &[7, 5, 0, b'x'])),
         lane("bad_request_variant", "Request 9.", signal(FrameKind::Request, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 9])),

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use rookery_protocol::{
-    CallFailure, CallId, Codec, ControlFrame, Destination, DirectoryUpdate, ExitReason, Group, GroupChange, NodeId,
-    Payload, Pid, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Stamp, Tag, Ticket, TicketNumber,
-    UnlinkId,
+    CallFailure, CallId, Codec, ControlFrame, CreditChange, CreditNumber, Destination, DirectoryUpdate, ExitReason,
+    Group, GroupChange, NodeId, Payload, Pid, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Stamp,
+    Tag, Ticket, TicketNumber, UnlinkId,
     control::{Goodbye, Heard, PeerAddresses},
     handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
@@ -51,6 +51,7 @@ pub fn all() -> Vec<Vector> {
     list.directory();
     list.bulk();
     list.membership();
+    list.credit();
     list.0
 }
 
@@ -75,7 +76,7 @@ fn payload(tag: &'static str, codec: Codec, body: &'static [u8]) -> Payload {
 }
 
 fn message(payload: Payload, reply: Option<ReplyRoute>, deadline_ms: Option<u32>) -> SignalBody {
-    SignalBody::Message { payload, reply, deadline_ms }
+    SignalBody::Message { payload, reply, deadline_ms, credit: None }
 }
 
 struct List(Vec<Vector>);
@@ -414,5 +415,32 @@ impl List {
             self.add(name, description, Content::Ticketed(Box::new(signal), ticket));
         }
         self.add("bulk_open", "The beginning of a bulk stream; its body follows.", Content::Bulk(ticket.number));
+    }
+
+    fn credit(&mut self) {
+        let credit = Some(CreditNumber(0x0102_0304));
+        let payload = payload("Order", Codec::Bincode, b"\x01");
+        let counted = SignalBody::Message { payload: payload.clone(), reply: None, deadline_ms: None, credit };
+        self.signal("message_credit", "A message that took, or asks for, a credit: flag 0x20.", counted);
+        let reply = Some(ReplyRoute { to: own(42), call: CallId(7) });
+        let called = SignalBody::Message { payload, reply, deadline_ms: Some(1_500), credit };
+        self.signal("message_credit_called", "The same, with an answer awaited within 1.5 s.", called);
+        let number = CreditNumber(0x0102_0304);
+        for (suffix, text, change) in [
+            ("more", "A bounded process lets the other node send 300 more. May be skipped.", CreditChange::More(300)),
+            ("unlimited", "It has no limit, or has ended.", CreditChange::Unlimited),
+        ] {
+            let body = SignalBody::Credit { number, change };
+            self.between(&format!("credit_{suffix}"), text, own(42), peers(0), body);
+        }
+        let forget = SignalBody::Credit { number, change: CreditChange::Forget };
+        let client = Pid::new(node(SENDER), Serial::of_client(SessionId::new(3).unwrap(), 0));
+        self.between(
+            "credit_forget",
+            "A client is lost: it sends no more under this number.",
+            client,
+            peers(7),
+            forget,
+        );
     }
 }

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use rookery_protocol::{
-    CallFailure, CallId, Codec, ControlFrame, Destination, DirectoryUpdate, ExitReason, Group, GroupChange,
-    Incarnation, NodeId, NodeName, Payload, Pid, ProcessName, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal,
-    SignalBody, Stamp, Tag, UnlinkId,
+    CallFailure, CallId, Codec, ControlFrame, CreditChange, CreditNumber, Destination, DirectoryUpdate, ExitReason,
+    Group, GroupChange, Incarnation, NodeId, NodeName, Payload, Pid, ProcessName, Recipient, Ref, ReplyRoute, Serial,
+    SessionId, Signal, SignalBody, Stamp, Tag, UnlinkId,
     control::{Goodbye, PeerAddresses},
     handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
@@ -167,11 +167,22 @@ fn response() -> impl Strategy<Value = ResponseBody> {
     ]
 }
 
+fn credit_number() -> impl Strategy<Value = CreditNumber> {
+    any::<u32>().prop_map(CreditNumber)
+}
+
+fn credit_change() -> impl Strategy<Value = CreditChange> {
+    prop_oneof![any::<u32>().prop_map(CreditChange::More), Just(CreditChange::Unlimited), Just(CreditChange::Forget),]
+}
+
 fn body() -> impl Strategy<Value = SignalBody> {
     let route = (pid(), any::<u64>()).prop_map(|(to, call)| ReplyRoute { to, call: CallId(call) });
     prop_oneof![
-        3 => (payload(), option::of(route), option::of(any::<u32>()))
-            .prop_map(|(payload, reply, deadline_ms)| SignalBody::Message { payload, reply, deadline_ms }),
+        3 => (payload(), option::of(route), option::of(any::<u32>()), option::of(credit_number()))
+            .prop_map(|(payload, reply, deadline_ms, credit)| {
+                SignalBody::Message { payload, reply, deadline_ms, credit }
+            }),
+        1 => (credit_number(), credit_change()).prop_map(|(number, change)| SignalBody::Credit { number, change }),
         2 => (any::<u64>(), prop_oneof![payload().prop_map(Ok), failure().prop_map(Err)])
             .prop_map(|(call, outcome)| SignalBody::Reply { call: CallId(call), outcome }),
         1 => Just(SignalBody::Link),

@@ -11,6 +11,7 @@ pub(crate) mod arriving;
 pub mod bulk;
 mod congestion;
 pub mod control;
+pub(crate) mod credit;
 pub mod io_thread;
 pub mod lanes;
 pub mod outbound;

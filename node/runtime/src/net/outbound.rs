@@ -15,9 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rookery_protocol::{
-    LaneEncoder, NodeId, Recipient, ReplyRoute, Serial, Signal, SignalBody, WireError, lane::MessageHead,
-};
+use rookery_protocol::{LaneEncoder, NodeId, Recipient, Serial, Signal, SignalBody, WireError, lane::MessageHead};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -54,6 +52,8 @@ pub struct Outbound {
     max_message_bytes: usize,
     /// Bodies that go apart, where the peer takes that.
     bulk: Option<BulkQueue>,
+    /// Whether the peer knows of credit.
+    credit: bool,
     /// Told when a lane is given up.
     gave_up: Notify,
     /// Own processes with ties over this connection; `None` once it is closed.
@@ -66,8 +66,8 @@ pub struct Outbound {
 pub trait Tap: Send + Sync + 'static {
     /// A signal is queued.
     fn signal(&self, signal: &Signal);
-    /// A message of a local process is queued for `to`, and its answer is awaited there.
-    fn call(&self, to: Serial, reply: &ReplyRoute);
+    /// A message of a local process is queued for `to`, whose answer is awaited, or which took or asks for a credit.
+    fn message(&self, to: Serial, head: &MessageHead<'_>);
 }
 
 /// What went one way over a connection, or one lane of it, since it was made.
@@ -212,6 +212,7 @@ impl Outbound {
             tap: None,
             max_message_bytes,
             bulk: None,
+            credit: false,
             gave_up: Notify::new(),
             interested: Mutex::new(Some(HashSet::new())),
             closed: AtomicBool::new(false),
@@ -225,6 +226,21 @@ impl Outbound {
     pub fn with_bulk(mut self) -> Self {
         self.bulk = Some(BulkQueue::new(self.budget_of_all));
         self
+    }
+
+    /// With credit for messages to bounded mailboxes (S7): the peer has [`Features::CREDIT`] as well.
+    ///
+    /// [`Features::CREDIT`]: rookery_protocol::handshake::Features::CREDIT
+    #[must_use]
+    pub fn with_credit(mut self) -> Self {
+        self.credit = true;
+        self
+    }
+
+    /// Whether the peer knows of credit.
+    #[must_use]
+    pub fn has_credit(&self) -> bool {
+        self.credit
     }
 
     /// Bodies that go apart, where the peer takes that.
@@ -320,7 +336,7 @@ impl Outbound {
             return Ok(());
         }
         let apart = match &signal.body {
-            SignalBody::Message { payload, reply, deadline_ms } if payload.body.len() >= APART_BYTES => {
+            SignalBody::Message { payload, reply, deadline_ms, credit } if payload.body.len() >= APART_BYTES => {
                 let head = MessageHead {
                     from: &signal.from,
                     to: &signal.to,
@@ -328,6 +344,7 @@ impl Outbound {
                     codec: payload.codec,
                     reply: reply.as_ref(),
                     deadline_ms: *deadline_ms,
+                    credit: *credit,
                 };
                 let encoded = state.encoder.message_head(&head, payload.body.len(), &mut state.batch);
                 encoded.map(|()| Some(payload.body.clone()))
@@ -360,8 +377,10 @@ impl Outbound {
             return Err(NotTaken::Full);
         }
         let state = &mut *state;
-        if let (Some(tap), Some(reply), Recipient::Serial(to)) = (&self.tap, head.reply, &head.to.to) {
-            tap.call(*to, reply);
+        if let (Some(tap), Recipient::Serial(to)) = (&self.tap, &head.to.to)
+            && (head.reply.is_some() || head.credit.is_some())
+        {
+            tap.message(*to, head);
         }
         let before = state.batch.len();
         if let Some(queue) = apart {

@@ -16,17 +16,13 @@ use std::{
     time::Instant,
 };
 
-use rookery_protocol::{
-    CallFailure, Destination, ExitReason, Payload, Pid, ProcessName, Ref, Signal, SignalBody, UnlinkId,
-};
-use tokio::sync::Notify;
-
 use crate::{
     behaviour::system::SystemRequest,
     message::{self, Message},
     net::arriving,
     process::{
         AnyProcess,
+        bounded::{self, Admission, Bounded},
         deadline::Deadline,
         event::{Down, Event},
         info::{CallInfo, Callee, ProcessDetails, ProcessInfo, ProcessState, Vitals, some},
@@ -36,6 +32,10 @@ use crate::{
     runtime::Runtime,
     spawn::{Kept, SpawnOptions},
     sync::lock,
+};
+use rookery_protocol::{
+    CallFailure, CreditChange, CreditNumber, Destination, ExitReason, Payload, Pid, ProcessName, Ref, Signal,
+    SignalBody, UnlinkId,
 };
 
 /// One thing in a mailbox. Hardly larger than a message of the process: a deadline takes the room beside the variant.
@@ -132,8 +132,8 @@ pub(crate) struct Process<M> {
     /// It runs a server that is to handle nothing.
     suspended: AtomicBool,
     state: Mutex<State<M>>,
-    /// Where local senders wait for a bounded mailbox to have room; none for one without limit.
-    room: Option<Box<Notify>>,
+    /// What a bounded mailbox has beside it.
+    bounded: Option<Box<Bounded>>,
 }
 
 /// Who started a process.
@@ -149,7 +149,7 @@ struct State<M> {
     receiver: Option<Waker>,
     /// The process's task.
     task: Option<Waker>,
-    /// How many messages local senders may queue before they wait; 0 is no limit.
+    /// How many messages senders may queue before they wait; 0 is no limit.
     capacity: u32,
     traps_exits: bool,
     /// The receiver waits for what is urgent: messages do not wake it.
@@ -194,6 +194,10 @@ pub(crate) enum Pushed<M> {
 impl<M> State<M> {
     fn ended(&self) -> bool {
         matches!(self.phase, Phase::Ended(_))
+    }
+
+    fn is_full(&self) -> bool {
+        self.capacity != 0 && self.queue.len() >= self.capacity as usize
     }
 
     fn relations(&mut self) -> &mut Relations {
@@ -261,7 +265,7 @@ impl<M: Message> Process<M> {
             sys,
             ending: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
-            room: (capacity != 0).then(Box::default),
+            bounded: (capacity != 0).then(|| Box::new(Bounded::new(capacity))),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
                 receiver: None,
@@ -292,9 +296,7 @@ impl<M: Message> Process<M> {
             return Pushed::Ended(message);
         }
         let waiting = state.queue.len();
-        if state.capacity != 0 && waiting >= state.capacity as usize
-            || gives_way && waiting != 0 && waiting.is_multiple_of(CROWD)
-        {
+        if state.is_full() || gives_way && waiting != 0 && waiting.is_multiple_of(CROWD) {
             return Pushed::Full(message);
         }
         let waker = state.push(Item::message(message, deadline));
@@ -315,8 +317,11 @@ impl<M: Message> Process<M> {
             return Poll::Pending;
         }
         std::mem::swap(&mut state.queue, empty);
+        let Some(bounded) = &self.bounded else { return Poll::Ready(()) };
+        let grants = bounded.taken();
         drop(state);
-        self.tell_room();
+        bounded.room.notify_waiters();
+        bounded::grant(&self.runtime, &self.pid, grants);
         Poll::Ready(())
     }
 
@@ -359,8 +364,8 @@ impl<M: Message> Process<M> {
 
     /// Waits until a bounded mailbox may have room, or its process has ended; gives way once if it has no limit.
     pub(crate) async fn room(&self) {
-        let Some(room) = &self.room else { return tokio::task::yield_now().await };
-        let mut told = std::pin::pin!(room.notified());
+        let Some(bounded) = &self.bounded else { return tokio::task::yield_now().await };
+        let mut told = std::pin::pin!(bounded.room.notified());
         // Before looking, so that what happens in between is not missed.
         told.as_mut().enable();
         if !self.is_full() {
@@ -371,13 +376,26 @@ impl<M: Message> Process<M> {
 
     fn is_full(&self) -> bool {
         let state = lock(&self.state);
-        !state.ended() && state.capacity != 0 && state.queue.len() >= state.capacity as usize
+        !state.ended() && state.is_full()
     }
 
-    fn tell_room(&self) {
-        if let Some(room) = &self.room {
-            room.notify_waiters();
+    /// A message that somebody counts has come, and got into the mailbox or not. Gives what is to be told, and to whom.
+    fn counted(&self, admission: Admission<'_>, into_mailbox: bool) -> Option<(Pid, CreditNumber, CreditChange)> {
+        let Admission::Counted(asker, number) = admission else { return None };
+        match &self.bounded {
+            Some(bounded) => {
+                let grant = bounded.arrived(asker, number, into_mailbox)?;
+                Some((grant.asker, grant.number, CreditChange::More(grant.more)))
+            }
+            None => Some((asker.clone(), number, CreditChange::Unlimited)),
         }
+    }
+
+    /// Tells it. Gives whether there is an account.
+    fn tell(&self, told: Option<(Pid, CreditNumber, CreditChange)>) -> bool {
+        let Some((asker, number, change)) = told else { return false };
+        bounded::tell(&self.runtime, &self.pid, asker, number, change);
+        change != CreditChange::Unlimited
     }
 
     /// Removes from the queue, and from `taken`, what `unwanted` names. For the guarantees of unlink and demonitor.
@@ -455,16 +473,20 @@ impl<M: Message> AnyProcess for Process<M> {
         self
     }
 
-    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>) {
+    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool {
         if !payload.tag.fits(message::tag_of::<M>()) {
             let detail = format!("the process understands `{}`", message::tag_of::<M>());
-            return self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
+            self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
+            return self.tell(self.counted(admission, false));
         }
         let deadline = reply.as_ref().and_then(|reply| reply.deadline);
         let (item, taken) = if payload.body.len() <= DECODED_ON_ARRIVAL_BYTES {
             match message::decode::<M>(&payload, &self.runtime, reply) {
                 Ok((message, untaken)) => (Item::message(message, deadline), untaken),
-                Err((detail, reply)) => return self.runtime.not_understood(&self.pid, payload.tag, detail, reply),
+                Err((detail, reply)) => {
+                    self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
+                    return self.tell(self.counted(admission, false));
+                }
             }
         } else {
             (Item::Other(Box::new(Other::Encoded(payload, reply))), None)
@@ -477,8 +499,17 @@ impl<M: Message> AnyProcess for Process<M> {
             if let Some(reply) = taken {
                 reply.answer(Err(CallFailure::NoProc));
             }
-            return;
+            if let Admission::Counted(asker, number) = admission {
+                bounded::tell(&self.runtime, &self.pid, asker.clone(), number, CreditChange::Unlimited);
+            }
+            return false;
         }
+        if matches!(admission, Admission::IfRoom) && state.is_full() {
+            drop(state);
+            self.runtime.dead_letter(&self.pid, "its mailbox is full");
+            return false;
+        }
+        let told = self.counted(admission, true);
         let waker = state.push(item);
         if let Some(reply) = taken {
             state.queue.push_back(Item::Other(Box::new(Other::Taken(reply))));
@@ -486,6 +517,13 @@ impl<M: Message> AnyProcess for Process<M> {
         drop(state);
         if let Some(waker) = waker {
             arriving::wake(waker);
+        }
+        self.tell(told)
+    }
+
+    fn forget_credit(&self, asker: &Pid, number: CreditNumber) {
+        if let Some(bounded) = &self.bounded {
+            bounded.forget(asker, number);
         }
     }
 
@@ -649,6 +687,9 @@ impl<M: Message> AnyProcess for Process<M> {
 
     fn lost(&self, lost: &Lost) {
         let fires = lock(&self.state).relations.as_mut().map(|relations| relations.lost(lost));
+        if let Some(bounded) = &self.bounded {
+            bounded.lost(lost);
+        }
         let (links, monitors) = fires.unwrap_or_default();
         for from in links {
             self.link_exit(&from, ExitReason::NoConnection);
@@ -690,8 +731,12 @@ impl<M: Message> AnyProcess for Process<M> {
         self.ending.store(true, Ordering::Release);
         // Tasks that hold the process's address must not keep the task's memory.
         (state.task, state.receiver) = (None, None);
-        self.tell_room();
-        End::Now(state.relations.take())
+        let relations = state.relations.take();
+        drop(state);
+        if let Some(bounded) = &self.bounded {
+            bounded.close(&self.runtime, &self.pid);
+        }
+        End::Now(relations)
     }
 
     fn drain(&self, reason: &ExitReason) {

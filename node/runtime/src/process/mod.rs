@@ -6,6 +6,7 @@
 //! **Invariant:** no code takes one process's lock while it holds another's.
 
 pub(crate) mod alarm;
+pub(crate) mod bounded;
 pub(crate) mod context;
 pub(crate) mod current;
 pub(crate) mod deadline;
@@ -20,11 +21,12 @@ pub(crate) mod timers;
 
 use std::{any::Any, sync::Arc, task::Waker, time::Instant};
 
-use rookery_protocol::{Destination, ExitReason, Payload, Pid, ProcessName, Ref, UnlinkId};
+use rookery_protocol::{CreditNumber, Destination, ExitReason, Payload, Pid, ProcessName, Ref, UnlinkId};
 
 use crate::{
     behaviour::system::SystemRequest,
     process::{
+        bounded::Admission,
         info::{Callee, ProcessDetails, ProcessInfo, Vitals},
         relations::{End, Lost},
     },
@@ -46,8 +48,10 @@ pub(crate) trait AnyProcess: Send + Sync {
     /// For sending a value to a process that is known by its pid.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
-    /// A message that comes as bytes.
-    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>);
+    /// A message that comes as bytes. Tells whether there is an account now of who asks, to be forgotten when that is lost.
+    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool;
+    /// That asker sends no more under this number.
+    fn forget_credit(&self, asker: &Pid, number: CreditNumber);
     /// An exit signal that was sent by `exit`.
     fn exit(&self, from: &Pid, reason: ExitReason);
     /// An exit signal from a link.
@@ -84,7 +88,7 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn enter_directory(&self) -> bool;
     /// It has lost a cluster name to `holder`: an event if exits are trapped, the end otherwise (N2).
     fn name_conflict(&self, name: ProcessName, holder: Pid);
-    /// A connection is lost: links and monitors to there fire, those from there go.
+    /// A connection is lost: links and monitors to there fire, those from there go, as do accounts of those there.
     fn lost(&self, lost: &Lost);
 
     /// Ends it whatever it traps.

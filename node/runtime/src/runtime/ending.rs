@@ -41,6 +41,7 @@ impl Runtime {
             process.exit(&own, ExitReason::Kill);
         }
         self.0.calls.fail_from(None);
+        self.0.credits.lost(|_| true);
         self.fail_requests(None);
     }
 
@@ -59,6 +60,7 @@ impl Runtime {
             process.end_now(ExitReason::NoConnection);
         }
         self.0.calls.fail_from(None);
+        self.0.credits.lost(|_| true);
         self.fail_requests(None);
     }
 }

@@ -64,6 +64,7 @@ impl Runtime {
             }
         }
         self.0.calls.fail_from(Some(lost));
+        self.0.credits.lost(|to| lost.reaches(to));
     }
 
     fn tell(&self, watchers: &BTreeSet<Serial>, event: &Event) {
