@@ -8,6 +8,7 @@ pub mod ask;
 pub mod devdns;
 pub mod discovery;
 pub mod json;
+mod membership;
 mod mesh;
 mod node;
 mod operate;

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     discovery::{Discovery, DiscoveryConfig, DiscoveryError},
+    membership,
     mesh::{
         PeerInfo, dialler,
         driver::{Mesh, MeshParts},
@@ -188,6 +189,7 @@ impl Node {
         let peers = Arc::new(Peers::new(id.clone()));
         runtime.set_uplink(peers.clone());
         let (hints, hinted) = mpsc::channel(dialler::MAX_HINTS);
+        let (news, told) = mpsc::channel(membership::driver::MAX_NEWS);
         let mesh = Mesh::new(MeshParts {
             cluster,
             runtime: runtime.clone(),
@@ -200,6 +202,7 @@ impl Node {
             listen_port: address.port(),
             client_config,
             hints,
+            news,
         });
         runtime.node_up(&id);
         let (found, discovered) = mpsc::channel(64);
@@ -217,6 +220,7 @@ impl Node {
             labels: config.labels.clone(),
         })?;
         io.handle().spawn(mesh.clone().accept_all(endpoint.clone()));
+        io.handle().spawn(membership::driver::run(mesh.clone(), seed, told));
         let dialling = mesh.clone();
         io.handle().spawn(async move {
             dialler::run(dialling, seed, discovered, hinted).await;

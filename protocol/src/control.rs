@@ -40,6 +40,15 @@ impl Goodbye {
     }
 }
 
+/// When a node was heard last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Which node.
+    pub node: NodeId,
+    /// Milliseconds since anything came from it; `None` if there is no connection with it.
+    pub ms_ago: Option<u32>,
+}
+
 /// A frame of the control stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlFrame {
@@ -57,6 +66,10 @@ pub enum ControlFrame {
     Goodbye(Goodbye),
     /// Addresses of other nodes.
     Peers(Vec<PeerAddresses>),
+    /// Asks whether the peer hears a node from which nothing comes here. Between nodes that both have the feature.
+    HaveYouHeard(NodeId),
+    /// Tells it.
+    Heard(Heard),
 }
 
 impl ControlFrame {
@@ -74,6 +87,8 @@ impl ControlFrame {
             Self::Abort(_) => (FrameKind::Abort, 0),
             Self::Goodbye(_) => (FrameKind::Goodbye, 0),
             Self::Peers(_) => (FrameKind::Peers, FLAG_SKIPPABLE),
+            Self::HaveYouHeard(_) => (FrameKind::HaveYouHeard, FLAG_SKIPPABLE),
+            Self::Heard(_) => (FrameKind::Heard, FLAG_SKIPPABLE),
         };
         let start = frame::begin(out, kind, flags);
         let encoded = match self {
@@ -83,6 +98,8 @@ impl ControlFrame {
             Self::Confirm => Ok(()),
             Self::Goodbye(body) => codec::append(&body.clone().cut(), out),
             Self::Peers(body) => codec::append(body, out),
+            Self::HaveYouHeard(body) => codec::append(body, out),
+            Self::Heard(body) => codec::append(body, out),
         }
         .map_err(|detail| WireError::Body { kind: kind.name(), detail });
         let length = frame::body_bytes(out, start);
@@ -122,6 +139,8 @@ impl ControlFrame {
                 check_peers(&peers)?;
                 Self::Peers(peers)
             }
+            FrameKind::HaveYouHeard => Self::HaveYouHeard(codec::decode_control(&frame.body).map_err(body)?),
+            FrameKind::Heard => Self::Heard(codec::decode_control(&frame.body).map_err(body)?),
             _ => return Err(WireError::Misplaced { kind, stream: "control" }),
         })
     }

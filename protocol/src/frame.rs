@@ -97,6 +97,10 @@ kinds! {
     Goodbye = 37,
     /// Addresses of other nodes. Control stream.
     Peers = 38,
+    /// Asks when the peer has heard from a node last. Control stream.
+    HaveYouHeard = 39,
+    /// Tells it. Control stream.
+    Heard = 40,
 }
 
 /// A frame as it came.

@@ -42,8 +42,11 @@ impl Features {
     /// Bodies above a size travel on streams of their own: `MessageTicket`, `ReplyTicket`, `BulkOpen`.
     pub const BULK: Self = Self(2);
 
+    /// The node tells others whom it hears: `HaveYouHeard`, `Heard`.
+    pub const MEMBERSHIP: Self = Self(8);
+
     /// What this code can do beyond what every speaker of version 1 can.
-    pub const OURS: Self = Self(Self::DIRECTORY.0 | Self::BULK.0);
+    pub const OURS: Self = Self(Self::DIRECTORY.0 | Self::BULK.0 | Self::MEMBERSHIP.0);
 
     /// Whether all of `other` are among these.
     #[must_use]
@@ -542,5 +545,7 @@ fn frame_name(frame: &ControlFrame) -> &'static str {
         ControlFrame::Abort(_) => "Abort",
         ControlFrame::Goodbye(_) => "Goodbye",
         ControlFrame::Peers(_) => "Peers",
+        ControlFrame::HaveYouHeard(_) => "HaveYouHeard",
+        ControlFrame::Heard(_) => "Heard",
     }
 }

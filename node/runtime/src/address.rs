@@ -101,7 +101,7 @@ impl Elsewhere {
             Some(connection) => {
                 let sent = runtime.send_over(&connection, to, message, Codec::Bincode);
                 // A name of the cluster may be held elsewhere next time.
-                if !matches!(to.to, Recipient::ClusterName(_)) && way.get().is_none() {
+                if !matches!(self.to.to, Recipient::ClusterName(_)) && way.get().is_none() {
                     drop(way.set(connection));
                 }
                 sent

@@ -16,7 +16,7 @@ use rookery_runtime::{Runtime, net::settings::ConnectionSettings};
 use tokio::sync::{mpsc, watch};
 
 use super::{arbiter::Arbiter, dialler::Hint, peers::Peers, troubles::Troubles};
-use crate::session::policy::Policy;
+use crate::{membership::driver::News, session::policy::Policy};
 
 /// How long an end that has said no, or goodbye, waits for the other to hear it.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
@@ -36,6 +36,7 @@ pub(crate) struct Mesh {
     /// For dialling.
     pub(crate) client_config: quinn::ClientConfig,
     hints: mpsc::Sender<Hint>,
+    news: mpsc::Sender<News>,
     /// A hint about a connection found no room: the dialling loop has to look for itself.
     missed_hint: AtomicBool,
     /// Says why this node leaves, once it does.
@@ -60,6 +61,7 @@ pub(crate) struct MeshParts {
     pub(crate) listen_port: u16,
     pub(crate) client_config: quinn::ClientConfig,
     pub(crate) hints: mpsc::Sender<Hint>,
+    pub(crate) news: mpsc::Sender<News>,
 }
 
 impl Mesh {
@@ -77,6 +79,7 @@ impl Mesh {
             listen_port: parts.listen_port,
             client_config: parts.client_config,
             hints: parts.hints,
+            news: parts.news,
             missed_hint: AtomicBool::new(false),
             leaving: watch::channel(None).0,
             arbiter: Mutex::new(Arbiter::new(own)),
@@ -102,6 +105,11 @@ impl Mesh {
 
     pub(super) fn arbiter(&self) -> MutexGuard<'_, Arbiter> {
         self.arbiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the detector; what finds no room is told again.
+    pub(super) fn news(&self, news: News) {
+        drop(self.news.try_send(news));
     }
 
     /// Tells the dialling loop. What a peer says of others may be lost, and is told again; what is known of connections not.

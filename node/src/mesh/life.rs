@@ -14,7 +14,9 @@ use rookery_runtime::net::{
     lanes::{Incoming, read, write},
     outbound::Outbound,
 };
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::membership::driver::News;
 
 use super::{
     dialler::Hint,
@@ -23,6 +25,20 @@ use super::{
     inbox::PeerInbox,
     peers::{Arrivals, Peer},
 };
+
+/// Frames that wait for one peer's control stream. What finds no room is asked, or told, again.
+const MAX_CONTROL_QUEUE: usize = 64;
+
+/// Sends what is queued for the control stream; ends only with an error.
+async fn send_all(sender: &mut ControlSender, queue: &mut mpsc::Receiver<ControlFrame>) -> ConnectionError {
+    while let Some(frame) = queue.recv().await {
+        if let Err(error) = sender.send(&frame).await {
+            return error;
+        }
+    }
+    // No more will come; the connection goes on.
+    std::future::pending().await
+}
 
 impl Mesh {
     /// Makes a peer of an agreed connection.
@@ -58,6 +74,8 @@ impl Mesh {
             outbound = outbound.with_bulk();
         }
         let outbound = Arc::new(outbound);
+        let (control_out, control_queue) = mpsc::channel(MAX_CONTROL_QUEUE);
+        let understands = agreement.features.has(Features::MEMBERSHIP);
         let peer = Arc::new(Peer {
             number,
             node: node.clone(),
@@ -66,6 +84,7 @@ impl Mesh {
             addresses,
             since: Instant::now(),
             received: Arrivals::default(),
+            control: understands.then_some(control_out),
         });
         if agreement.features.has(Features::DIRECTORY) {
             // First of all, so that whoever is told of a process can look up what it has.
@@ -77,16 +96,28 @@ impl Mesh {
         for &address in &peer.addresses {
             self.hint(Hint::Connected(address, node.clone()));
         }
+        let newcomer = vec![PeerAddresses { node: node.clone(), addresses: peer.addresses.clone() }];
+        for other in self.peers.all().iter().filter(|other| other.node != node) {
+            if let Some(control) = &other.control {
+                drop(control.try_send(ControlFrame::Peers(newcomer.clone())));
+            }
+        }
         let mesh = self.clone();
         tokio::spawn(async move {
-            let end = mesh.serve(&peer, control, agreement).await;
+            let end = mesh.serve(&peer, control, agreement, control_queue).await;
             mesh.lost(&peer, &end.to_string());
             peer.connection.close(end.close_code(), end.to_string().as_bytes());
         });
     }
 
     /// The life of a peer. Gives why it ended.
-    async fn serve(self: &Arc<Self>, peer: &Arc<Peer>, control: Control, agreement: Agreement) -> ConnectionError {
+    async fn serve(
+        self: &Arc<Self>,
+        peer: &Arc<Peer>,
+        control: Control,
+        agreement: Agreement,
+        mut queue: mpsc::Receiver<ControlFrame>,
+    ) -> ConnectionError {
         let (mut sender, mut receiver) = control.split();
         let mut leaving = self.leaving.subscribe();
         let writing = write(&peer.connection, &peer.outbound);
@@ -106,14 +137,15 @@ impl Mesh {
         tokio::select! {
             ended = &mut reading => match ended {
                 // All lanes ended in good order: the goodbye is on its way.
-                Ok(()) => match timeout(FAREWELL, self.control_loop(&mut receiver)).await {
+                Ok(()) => match timeout(FAREWELL, self.control_loop(peer, &mut receiver)).await {
                     Ok(end) => end,
                     Err(_) => ConnectionError::StreamClosed("lane"),
                 },
                 Err(error) => error,
             },
             ended = &mut writing => ended.err().unwrap_or(ConnectionError::StreamClosed("lane")),
-            end = self.control_loop(&mut receiver) => match end {
+            error = send_all(&mut sender, &mut queue) => error,
+            end = self.control_loop(peer, &mut receiver) => match end {
                 // What it sent before it left comes before the end.
                 ConnectionError::Goodbye(reason) => {
                     drop(timeout(FAREWELL, reading).await);
@@ -152,7 +184,7 @@ impl Mesh {
         Ok(())
     }
 
-    async fn control_loop(&self, receiver: &mut ControlReceiver) -> ConnectionError {
+    async fn control_loop(&self, peer: &Peer, receiver: &mut ControlReceiver) -> ConnectionError {
         loop {
             match receiver.receive().await {
                 Ok(ControlFrame::Peers(peers)) => {
@@ -162,6 +194,8 @@ impl Mesh {
                         }
                     }
                 }
+                Ok(ControlFrame::HaveYouHeard(suspect)) => self.news(News::Asked(peer.number, suspect)),
+                Ok(ControlFrame::Heard(heard)) => self.news(News::Answered(peer.number, heard)),
                 Ok(ControlFrame::Goodbye(goodbye)) => return ConnectionError::Goodbye(goodbye.reason),
                 Ok(_) => {
                     let detail = "the handshake is over";
@@ -173,7 +207,7 @@ impl Mesh {
     }
 
     /// A peer's connection is gone: tells everybody who must know, in the contract's order. Once.
-    fn lost(&self, peer: &Peer, reason: &str) {
+    pub(crate) fn lost(&self, peer: &Peer, reason: &str) {
         self.arbiter().ended(peer.number, &peer.node);
         if self.peers.remove(&peer.node, peer.number).is_none() {
             return;

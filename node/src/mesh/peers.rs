@@ -11,12 +11,13 @@ use std::{
     time::Instant,
 };
 
-use rookery_protocol::{Destination, NodeId, NodeName, Recipient, SessionId};
+use rookery_protocol::{ControlFrame, Destination, NodeId, NodeName, Recipient, SessionId};
 use rookery_runtime::{
     Uplink,
     net::outbound::{LaneInfo, Outbound, Traffic},
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::arbiter::ConnectionNumber;
 use crate::session::{driver::locked, edges::Edges};
@@ -31,6 +32,8 @@ pub(crate) struct Peer {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) since: Instant,
     pub(crate) received: Arrivals,
+    /// What goes out on its control stream; none to a peer that does not understand more than the handshake.
+    pub(crate) control: Option<mpsc::Sender<ControlFrame>>,
 }
 
 /// Counts what arrives, on all lanes.

@@ -5,7 +5,7 @@ use rookery_protocol::{
     CallFailure, CallId, Codec, ControlFrame, Destination, DirectoryUpdate, ExitReason, Group, GroupChange, NodeId,
     Payload, Pid, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Stamp, Tag, Ticket, TicketNumber,
     UnlinkId,
-    control::{Goodbye, PeerAddresses},
+    control::{Goodbye, Heard, PeerAddresses},
     handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
 };
@@ -50,6 +50,7 @@ pub fn all() -> Vec<Vector> {
     list.told_to_clients();
     list.directory();
     list.bulk();
+    list.membership();
     list.0
 }
 
@@ -383,6 +384,19 @@ impl List {
         self.signal("node_down", "A node is down. May be skipped.", down);
         let refused = SignalBody::Refused { detail: "send to `admin`: not in the policy".into() };
         self.signal("refused", "What was sent is not allowed. May be skipped.", refused);
+    }
+
+    fn membership(&mut self) {
+        let node = node("stock-0.9");
+        let asks = ControlFrame::HaveYouHeard(node.clone());
+        self.control("have_you_heard", "Asks whether a node is heard. May be skipped.", asks);
+        for (name, description, ms_ago) in [
+            ("heard", "A node was heard 1.5 s ago. May be skipped.", Some(1_500)),
+            ("heard_not", "There is no connection with it. May be skipped.", None),
+        ] {
+            let heard = Heard { node: node.clone(), ms_ago };
+            self.control(name, description, ControlFrame::Heard(heard));
+        }
     }
 
     fn bulk(&mut self) {

@@ -54,6 +54,9 @@ const CONNECTION_WINDOW_BYTES: u32 = (4 + 2 + MAX_BULK_STREAMS as u32) * STREAM_
 /// and is not taken for congestion.
 const MTU_UPPER_BOUND: u16 = 6_500;
 
+/// What is kept of datagrams that arrive.
+const PING_BUFFER_BYTES: usize = 64;
+
 /// What a round trip is taken for before it is measured: three of it pass before a first packet is sent again. QUIC's own
 /// 333 ms is for the Internet; a pod that is dialled a moment too early shall not wait a second.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
@@ -78,7 +81,8 @@ impl ConnectionSettings {
             // One control stream; whatever else a stranger opens is refused by QUIC itself.
             .max_concurrent_bidi_streams(VarInt::from_u32(1))
             .max_concurrent_uni_streams(VarInt::from_u32((limits::MAX_LANES + MAX_BULK_STREAMS) as u32))
-            .datagram_receive_buffer_size(None);
+            // Pings of one byte, which are acknowledged and not read: the last ones stay, and are dropped for later ones.
+            .datagram_receive_buffer_size(Some(PING_BUFFER_BYTES));
         Arc::new(transport)
     }
 }

@@ -32,6 +32,19 @@ pub(crate) struct ConnectArgs {
         help_heading = "Connection"
     )]
     pub(crate) connect: Vec<Server>,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
+    /// How long to wait for a node, and for each answer, in milliseconds.
+    #[arg(long, global = true, value_name = "MS", env = "ROOKERY_TIMEOUT_MS", hide_env_values = true, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000), help_heading = "Connection")]
+    pub(crate) timeout_ms: u64,
+    /// Print JSON, for programs.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// As whom a command connects.
+#[derive(Debug, Args)]
+pub(crate) struct IdentityArgs {
     /// Directory with the client's ca.pem, cert.pem and key.pem, as `rookery certs issue client` writes it.
     #[arg(
         long,
@@ -51,12 +64,6 @@ pub(crate) struct ConnectArgs {
     /// Client's private key, instead of --identity.
     #[arg(long, global = true, value_name = "FILE", env = "ROOKERY_KEY", hide_env_values = true, requires_all = ["ca", "cert"], help_heading = "Connection")]
     pub(crate) key: Option<PathBuf>,
-    /// How long to wait for a node, and for each answer, in milliseconds.
-    #[arg(long, global = true, value_name = "MS", env = "ROOKERY_TIMEOUT_MS", hide_env_values = true, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000), help_heading = "Connection")]
-    pub(crate) timeout_ms: u64,
-    /// Print JSON, for programs.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
 }
 
 /// Why a command did not do what was asked.
@@ -109,6 +116,20 @@ pub(crate) struct Session {
     pub(crate) json: bool,
 }
 
+impl IdentityArgs {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// None is given, or it cannot be loaded.
+    pub(crate) fn load(&self) -> Result<Identity, CommandError> {
+        match (&self.identity, &self.ca, &self.cert, &self.key) {
+            (_, Some(ca), Some(cert), Some(key)) => Ok(Identity::from_files(ca, cert, key)?),
+            (Some(dir), ..) => Ok(Identity::from_dir(dir)?),
+            _ => Err(CommandError::NoIdentity),
+        }
+    }
+}
+
 impl ConnectArgs {
     /// Connects, does `what`, and disconnects in good order, whatever came of it.
     pub(crate) async fn with(
@@ -122,11 +143,7 @@ impl ConnectArgs {
     }
 
     async fn session(&self) -> Result<Session, CommandError> {
-        let identity = match (&self.identity, &self.ca, &self.cert, &self.key) {
-            (_, Some(ca), Some(cert), Some(key)) => Identity::from_files(ca, cert, key)?,
-            (Some(dir), ..) => Identity::from_dir(dir)?,
-            _ => return Err(CommandError::NoIdentity),
-        };
+        let identity = self.identity.load()?;
         let timeout = Duration::from_millis(self.timeout_ms);
         let mut config = ClientConfig::new(identity, self.connect.clone());
         config.connect_timeout = timeout;

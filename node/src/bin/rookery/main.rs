@@ -51,6 +51,9 @@ enum Cmd {
     /// A node of `bench`.
     #[command(hide = true)]
     BenchNode(bench::BenchNodeArgs),
+    /// The other end of `bench bare-quinn`.
+    #[command(hide = true)]
+    BenchQuinn(bench::BenchQuinnArgs),
     /// Make a CA and certificates for development, and look at certificates.
     #[command(subcommand)]
     Certs(certs::CertsCommand),
@@ -222,6 +225,7 @@ fn run(cli: Cli) -> Result<u8, Box<dyn Error>> {
             return Ok(if as_it_should { status::DONE } else { status::NOT_DONE });
         }
         Cmd::Bench(args) => bench::run(&args).map_err(|error| -> Box<dyn Error> { error })?,
+        Cmd::BenchQuinn(args) => bench::run_quinn(args).map_err(|error| -> Box<dyn Error> { error })?,
         Cmd::BenchNode(args) => bench::run_node(args).map_err(|error| -> Box<dyn Error> { error })?,
         Cmd::Certs(command) => {
             certs::run(command)?;

@@ -61,7 +61,7 @@ pub(super) async fn mesh(plan: &Plan, samples: &mut Samples) -> Result<(), Bench
             let (since, cpu) = (Instant::now(), stage.cpu_seconds());
             let peer = stage.node.listen_address().to_string();
             for number in 1..nodes {
-                stage.spawn(number, &[peer.clone()], nodes)?;
+                stage.spawn(number, std::slice::from_ref(&peer), nodes)?;
             }
             stage.meshed().await?;
             samples.add(format!("ms.{nodes}nodes"), "ms", since.elapsed().as_secs_f64() * 1e3);

@@ -28,17 +28,23 @@ async fn start(stage: &Stage, behaviour: &str, count: usize) -> Result<Vec<Pid>,
 }
 
 /// Runs `work` as a process of its own for each of `to`; gives what all of them gave.
-async fn each<M: Message, R: Send + 'static, Fut: Future<Output = R> + Send + 'static>(
+pub(super) async fn each<M, T, R, Fut>(
     runtime: &Runtime,
-    to: &[Pid],
-    work: impl Fn(Context<M>, Pid) -> Fut + Clone + Send + Sync + 'static,
-) -> Result<Vec<R>, BenchError> {
+    to: &[T],
+    work: impl Fn(Context<M>, T) -> Fut + Clone + Send + Sync + 'static,
+) -> Result<Vec<R>, BenchError>
+where
+    M: Message,
+    T: Clone + Send + 'static,
+    R: Send + 'static,
+    Fut: Future<Output = R> + Send + 'static,
+{
     let mut waiting = Vec::new();
-    for pid in to {
+    for to in to {
         let (tell, told) = tokio::sync::oneshot::channel();
-        let (work, pid) = (work.clone(), pid.clone());
+        let (work, to) = (work.clone(), to.clone());
         runtime.spawn(async move |context: Context<M>| {
-            drop(tell.send(work(context, pid).await));
+            drop(tell.send(work(context, to).await));
         })?;
         waiting.push(told);
     }
@@ -57,38 +63,44 @@ pub(super) async fn throughput(plan: &Plan, samples: &mut Samples) -> Result<(),
             let sinks = start(&stage, "bench.sink", pairs).await?;
             let variant = format!("{pairs}to{pairs}.{bytes}B");
             plan.say(&variant);
-            let mut each_sends = 2_000 / pairs as u64 + 1;
-            // The first run tells how much fills the time.
-            let mut warm = true;
-            for run in 0..=plan.runs {
+            let first = 2_000 / pairs as u64 + 1;
+            let each_sends = enough(plan, first, async |each_sends| {
+                send_all(&stage.node, &sinks, bytes, each_sends).await.map(drop)
+            })
+            .await?;
+            for _ in 0..plan.runs {
                 let (since, cpu) = (Instant::now(), stage.cpu_seconds());
                 let sent = send_all(&stage.node, &sinks, bytes, each_sends).await?;
                 let (took, cpu) = (since.elapsed().as_secs_f64(), stage.cpu_seconds() - cpu);
-                if warm && took < plan.seconds / 2.0 {
-                    // Again, with more, until it is long enough to be measured.
-                    each_sends = (each_sends as f64 * (plan.seconds / took).min(20.0)) as u64;
-                    while send_all(&stage.node, &sinks, bytes, each_sends).await.is_ok() {
-                        let took = since.elapsed().as_secs_f64();
-                        if took > plan.seconds / 2.0 {
-                            break;
-                        }
-                        each_sends = (each_sends as f64 * 2.0) as u64;
-                    }
-                }
-                warm = false;
-                if run > 0 {
-                    samples.add(format!("msg_per_s.{variant}"), "msg/s", sent as f64 / took);
-                    samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu * 1e6 / sent as f64);
-                }
+                samples.add(format!("msg_per_s.{variant}"), "msg/s", sent as f64 / took);
+                samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu * 1e6 / sent as f64);
             }
         }
     }
     Ok(())
 }
 
+/// How many of what `run` does make a run that is long enough to be measured: more and more, beginning with `count`. That
+/// warms up as well.
+pub(super) async fn enough(
+    plan: &Plan,
+    mut count: u64,
+    run: impl AsyncFn(u64) -> Result<(), BenchError>,
+) -> Result<u64, BenchError> {
+    loop {
+        let since = Instant::now();
+        run(count).await?;
+        let took = since.elapsed().as_secs_f64();
+        if took > plan.seconds / 2.0 {
+            return Ok(count);
+        }
+        count = (count as f64 * (plan.seconds / took).min(20.0)) as u64;
+    }
+}
+
 /// Sends, and waits until all has been received.
 async fn send_all(node: &Node, sinks: &[Pid], bytes: usize, each_sends: u64) -> Result<u64, BenchError> {
-    let counts = each::<Sink, _, _>(node, sinks, move |context, pid| async move {
+    let counts = each::<Sink, _, _, _>(node, sinks, move |context, pid| async move {
         let sink: Address<Sink> = context.runtime().address(pid);
         let blob = Blob::from(vec![7; bytes]);
         for _ in 0..each_sends {
@@ -113,7 +125,7 @@ async fn play(
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<Vec<u64>>, BenchError> {
     let stop = stop.clone();
-    each::<Back, _, _>(runtime, walls, move |mut context, pid| {
+    each::<Back, _, _, _>(runtime, walls, move |mut context, pid| {
         let stop = stop.clone();
         async move {
             let wall: Address<Wall> = context.runtime().address(pid);
@@ -135,8 +147,13 @@ async fn play(
     .await
 }
 
+/// As `1pair`, `64pairs`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1{what}") } else { format!("{count}{what}s") }
+}
+
 /// Stops after so many seconds.
-fn stop_after(seconds: f64) -> Arc<AtomicBool> {
+pub(super) fn stop_after(seconds: f64) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
     tokio::spawn(async move {
@@ -150,7 +167,7 @@ fn stop_after(seconds: f64) -> Arc<AtomicBool> {
 pub(super) async fn rtt(plan: &Plan, samples: &mut Samples) -> Result<(), BenchError> {
     let stage = Stage::start(1).await?;
     for pairs in [1, 64] {
-        let variant = if pairs == 1 { "1pair".to_owned() } else { format!("{pairs}pairs") };
+        let variant = counted(pairs, "pair");
         plan.say(&variant);
         let walls = start(&stage, "bench.wall", pairs).await?;
         play(&stage.node, &walls, 16, &stop_after(plan.warm_up())).await?;
@@ -171,7 +188,7 @@ pub(super) async fn rtt(plan: &Plan, samples: &mut Samples) -> Result<(), BenchE
 /// Sends bodies to each of `sinks` until told to stop; gives how many bytes were received.
 async fn pour(runtime: &Runtime, sinks: &[Pid], bytes: usize, stop: &Arc<AtomicBool>) -> Result<u64, BenchError> {
     let stop = stop.clone();
-    let counts = each::<Sink, _, _>(runtime, sinks, move |context, pid| {
+    let counts = each::<Sink, _, _, _>(runtime, sinks, move |context, pid| {
         let stop = stop.clone();
         async move {
             let sink: Address<Sink> = context.runtime().address(pid);
@@ -239,22 +256,42 @@ pub(super) async fn hol(plan: &Plan, samples: &mut Samples) -> Result<(), BenchE
     Ok(())
 }
 
-/// Does `what` from `callers` processes at once, again and again; tells rate and latencies.
-async fn repeated<Fut: Future<Output = Option<()>> + Send + 'static>(
-    (plan, samples, stage): (&Plan, &mut Samples, &Stage),
+/// Processes that each do something again and again.
+pub(super) struct Callers<'a> {
+    pub(super) runtime: &'a Runtime,
+    /// How many.
+    pub(super) count: usize,
+    /// What they are called in the names of metrics, if there is one.
+    pub(super) called: &'a str,
+    /// Whom they have to do with, in turn.
+    pub(super) to: &'a [Pid],
+    /// Whose CPU seconds count; `None` if they cannot be known.
+    pub(super) stage: Option<&'a Stage>,
+}
+
+impl<'a> Callers<'a> {
+    /// On the node of this process.
+    fn on(stage: &'a Stage, count: usize, to: &'a [Pid]) -> Self {
+        Self { runtime: &stage.node, count, called: "caller", to, stage: Some(stage) }
+    }
+}
+
+/// Does `what` from processes at once, again and again; tells rate and latencies.
+pub(super) async fn repeated<Fut: Future<Output = Option<()>> + Send + 'static>(
+    (plan, samples): (&Plan, &mut Samples),
     (rate, latency): (&str, &str),
-    callers: usize,
-    to: &[Pid],
+    callers: Callers<'_>,
     what: impl Fn(Runtime, Pid) -> Fut + Clone + Send + Sync + 'static,
 ) -> Result<(), BenchError> {
-    let variant = if callers == 1 { "1caller".to_owned() } else { format!("{callers}callers") };
+    let variant = counted(callers.count, callers.called);
     plan.say(&variant);
-    let targets: Vec<Pid> = to.iter().cycle().take(callers).cloned().collect();
+    let targets: Vec<Pid> = callers.to.iter().cycle().take(callers.count).cloned().collect();
+    let cpu_seconds = || callers.stage.map(Stage::cpu_seconds);
     for run in 0..=plan.runs {
         let stop = stop_after(if run == 0 { plan.warm_up() } else { plan.seconds });
-        let (since, cpu) = (Instant::now(), stage.cpu_seconds());
+        let (since, cpu) = (Instant::now(), cpu_seconds());
         let what = what.clone();
-        let rounds = each::<Stop, _, _>(&stage.node, &targets, move |context, pid| {
+        let rounds = each::<Stop, _, _, _>(callers.runtime, &targets, move |context, pid| {
             let (stop, what) = (stop.clone(), what.clone());
             async move {
                 let mut rounds = Vec::new();
@@ -269,12 +306,14 @@ async fn repeated<Fut: Future<Output = Option<()>> + Send + 'static>(
             }
         })
         .await?;
-        let (took, cpu) = (since.elapsed().as_secs_f64(), stage.cpu_seconds() - cpu);
+        let (took, cpu) = (since.elapsed().as_secs_f64(), cpu_seconds().zip(cpu).map(|(now, then)| now - then));
         let rounds: Result<Vec<Vec<u64>>, ()> = rounds.into_iter().collect();
         let mut all = rounds.map_err(|()| BenchError::from(format!("{rate} failed")))?.concat();
         if run > 0 {
             samples.add(format!("{rate}_per_s.{variant}"), "/s", all.len() as f64 / took);
-            samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu * 1e6 / all.len().max(1) as f64);
+            if let Some(cpu) = cpu {
+                samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu * 1e6 / all.len().max(1) as f64);
+            }
             samples.latencies(latency, &variant, &mut all);
         }
     }
@@ -290,7 +329,7 @@ pub(super) async fn remote_call(plan: &Plan, samples: &mut Samples) -> Result<()
             let to: Address<Ask> = runtime.address(pid);
             to.call(|reply| Ask(Blob::from(vec![7; 16]), reply)).await.ok().map(drop)
         };
-        repeated((plan, samples, &stage), ("calls", "call"), callers, &answers, call).await?;
+        repeated((plan, samples), ("calls", "call"), Callers::on(&stage, callers, &answers), call).await?;
     }
     Ok(())
 }
@@ -305,7 +344,7 @@ pub(super) async fn remote_spawn(plan: &Plan, samples: &mut Samples) -> Result<(
             let started = runtime.start_on(pid.node(), start).await.ok()?;
             runtime.address::<Stop>(started.pid).send(Stop).await.ok()
         };
-        repeated((plan, samples, &stage), ("spawns", "spawn"), callers, &answers, spawn).await?;
+        repeated((plan, samples), ("spawns", "spawn"), Callers::on(&stage, callers, &answers), spawn).await?;
     }
     Ok(())
 }

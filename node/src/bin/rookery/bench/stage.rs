@@ -20,10 +20,10 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use super::{BenchError, workers};
+use super::{BenchError, host, workers};
 
 /// How long the certificates of a run are valid.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// After this, a node that is to start or a mesh that is to form has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,6 +42,8 @@ pub(super) struct Stage {
 /// A node that is a process of the operating system.
 pub(super) struct ChildNode {
     pub(super) id: NodeId,
+    /// Where it listens, once it does.
+    pub(super) address: SocketAddr,
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
@@ -73,7 +75,7 @@ fn config(name: &str, identity: Identity, peers: &[String]) -> Result<NodeConfig
 }
 
 fn behaviours() -> Result<Behaviours, BenchError> {
-    Ok(workers::register(rookery_node::stock::behaviours())?)
+    Ok(host::register(workers::register(rookery_node::stock::behaviours())?)?)
 }
 
 /// Runs a child.
@@ -189,17 +191,18 @@ impl ChildNode {
         let stdout = process.stdout.take().ok_or_else(|| BenchError::from(format!("{name} has no output")))?;
         // Known when it is ready.
         let id = NodeId::new(NodeName::new(name)?, rookery_node::Incarnation(0));
-        Ok(Self { id, process, lines: BufReader::new(stdout).lines() })
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Ok(Self { id, address, process, lines: BufReader::new(stdout).lines() })
     }
 
     /// Waits until it listens.
-    pub(super) async fn ready(&mut self) -> Result<SocketAddr, BenchError> {
+    pub(super) async fn ready(&mut self) -> Result<(), BenchError> {
         let line = self.says("ready").await?;
         let mut words = line.split(' ').skip(1);
         let bad = || BenchError::from(format!("a node says: {line}"));
-        let address = words.next().and_then(|word| word.parse().ok()).ok_or_else(bad)?;
+        self.address = words.next().and_then(|word| word.parse().ok()).ok_or_else(bad)?;
         self.id = words.next().and_then(|word| word.parse().ok()).ok_or_else(bad)?;
-        Ok(address)
+        Ok(())
     }
 
     async fn says(&mut self, word: &str) -> Result<String, BenchError> {
@@ -217,6 +220,14 @@ impl ChildNode {
     /// The number that the operating system gave it.
     pub(super) fn os_pid(&self) -> Option<u32> {
         self.process.id()
+    }
+
+    /// Its memory that is resident, in bytes; of `/proc/PID/statm`, in pages as they are on every Linux that we run on.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        const PAGE_BYTES: u64 = 4096;
+        let statm = self.os_pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/statm")).ok());
+        let pages = statm.and_then(|statm| statm.split(' ').nth(1)?.parse::<u64>().ok());
+        pages.unwrap_or_default() * PAGE_BYTES
     }
 
     /// Tells it to leave in good order.
@@ -243,10 +254,4 @@ fn cpu_seconds(pid: &str) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
-}
-
-/// Resident bytes of a process.
-pub(super) fn resident_bytes(pid: &str) -> u64 {
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
 }

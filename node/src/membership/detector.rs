@@ -1,0 +1,344 @@
+//! Who of the peers is alive: a state machine over all connections of one node. No sockets, no clock, no chance but a seed.
+//!
+//! ```text
+//! heard ──silence──▶ pinged ──missed──▶ probed ──silence, or a closed port──▶ suspected ──▶ others are asked
+//!   ▲                                                                            │
+//!   └──────────────────────────── anything that arrives ◀────────────────────────┤
+//!                                                   nobody hears it: down  ◀─────┤
+//!                              others do: kept, and at last "out of reach" ◀─────┘
+//! ```
+//! A killed process's kernel sends no goodbye over UDP, and a broken link between two nodes is not a dead node (D3). What is
+//! done here is to notice soon, and to ask others before a node is called down. Healthy connections are never touched.
+//!
+//! Time in which this node itself did not run (a tick that comes late) counts for nobody.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use rookery_protocol::{NodeId, NodeName};
+
+use super::limits::{
+    ANSWER_AFTER, ASKED, BELIEVED, DOWN_AFTER, DOWN_AFTER_REFUSED, MAX_QUESTIONS, MISSED_AFTER, PING_AFTER,
+    PINGS_PER_SECOND, SUSPECT_AFTER, TICK,
+};
+use crate::mesh::arbiter::ConnectionNumber;
+
+/// What the driver is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Send something that is acknowledged.
+    Ping(ConnectionNumber),
+    /// Send something to its address that tells whether anybody listens there.
+    Probe(ConnectionNumber),
+    /// Ask that peer whether it hears the suspect.
+    Ask { peer: ConnectionNumber, suspect: NodeId },
+    /// Tell that peer how long ago the suspect was heard here; `None`: it is not connected.
+    Answer { peer: ConnectionNumber, suspect: NodeId, ago: Option<Duration> },
+    /// It is silent: for the log.
+    Suspected { node: NodeId, silent: Duration },
+    /// It is heard again: for the log.
+    Heard { node: NodeId },
+    /// Its connection is to be given up, for this reason.
+    Down { number: ConnectionNumber, reason: String },
+}
+
+/// See the module.
+pub(crate) struct Detector {
+    peers: BTreeMap<ConnectionNumber, Peer>,
+    /// What others want to know.
+    questions: Vec<Question>,
+    last_tick: Instant,
+    /// When a suspect is given up that others hear.
+    unreachable_after: Duration,
+    /// Where asking goes on, so that not always the same are asked.
+    next_asked: usize,
+    /// A mistake that the simulation has to find.
+    #[cfg(test)]
+    pub(super) planted: Option<Planted>,
+}
+
+/// Mistakes that the simulation has to find.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Planted {
+    /// Time in which this node did not run counts.
+    OwnStarvation,
+    /// Nobody is asked.
+    AsksNobody,
+    /// A suspect is kept for ever.
+    NeverDown,
+}
+
+/// What is known of one connection.
+struct Peer {
+    node: NodeId,
+    /// What had arrived when it was looked at last.
+    arrived: u64,
+    /// When something was seen to have arrived last. Shifted by the time in which this node did not run.
+    heard: Instant,
+    /// When it was pinged last since then.
+    pinged: Option<Instant>,
+    /// Its address has been probed since then.
+    probed: bool,
+    /// Nobody listens at its address.
+    refused: bool,
+    suspicion: Option<Suspicion>,
+}
+
+/// What others say of a suspect.
+struct Suspicion {
+    since: Instant,
+    /// When they were asked last.
+    asked: Instant,
+    /// By name, what they say.
+    answers: BTreeMap<NodeName, Opinion>,
+}
+
+/// What one who was asked says of a suspect.
+#[derive(Default)]
+struct Opinion {
+    /// When it said last that it hears it.
+    hears: Option<Instant>,
+    /// It has said last that it does not.
+    denies: bool,
+}
+
+/// Somebody wants to know.
+struct Question {
+    from: ConnectionNumber,
+    suspect: NodeId,
+    since: Instant,
+}
+
+impl Detector {
+    pub(crate) fn new(now: Instant, idle_timeout: Duration, seed: u64) -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            questions: Vec::new(),
+            last_tick: now,
+            unreachable_after: idle_timeout.mul_f64(super::limits::UNREACHABLE_PART).max(DOWN_AFTER),
+            // Only where to begin.
+            #[allow(clippy::cast_possible_truncation)]
+            next_asked: seed as usize,
+            #[cfg(test)]
+            planted: None,
+        }
+    }
+
+    /// These connections stand, no others: what each has brought so far, and its round trip.
+    pub(crate) fn tick(
+        &mut self,
+        now: Instant,
+        connections: &[(ConnectionNumber, NodeId, u64, Duration)],
+    ) -> Vec<Effect> {
+        let late = now.saturating_duration_since(self.last_tick).saturating_sub(TICK);
+        self.last_tick = now;
+        if late >= TICK && !self.is_planted("OwnStarvation") {
+            self.starved(late);
+        }
+        let mut effects = Vec::new();
+        self.peers.retain(|number, _| connections.iter().any(|(standing, ..)| standing == number));
+        let interval = PING_AFTER.max(Duration::from_secs(connections.len() as u64) / PINGS_PER_SECOND);
+        let mut suspects = Vec::new();
+        for (number, node, arrived, round_trip) in connections {
+            let peer = self.peers.entry(*number).or_insert_with(|| Peer::new(node.clone(), *arrived, now));
+            peer.look(*number, *arrived, now, interval, *round_trip, &mut effects);
+            if peer.suspicion.is_some() {
+                suspects.push(*number);
+            }
+        }
+        for number in suspects {
+            self.ask(number, now, &mut effects);
+            self.judge(number, now, &mut effects);
+        }
+        self.answer(now, &mut effects);
+        effects
+    }
+
+    #[cfg(test)]
+    fn is_planted(&self, mistake: &str) -> bool {
+        self.planted.is_some_and(|planted| format!("{planted:?}") == mistake)
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self)] // As in tests.
+    fn is_planted(&self, _: &str) -> bool {
+        false
+    }
+
+    /// This node did not run for so long: whoever was silent then has lost nothing.
+    fn starved(&mut self, late: Duration) {
+        for peer in self.peers.values_mut() {
+            peer.heard += late;
+            peer.pinged = peer.pinged.map(|at| at + late);
+            if let Some(suspicion) = &mut peer.suspicion {
+                suspicion.since += late;
+            }
+        }
+    }
+
+    /// Nobody listens where this peer is reached: a hint, not a proof.
+    pub(crate) fn refused(&mut self, number: ConnectionNumber) {
+        if let Some(peer) = self.peers.get_mut(&number)
+            && peer.pinged.is_some()
+        {
+            peer.refused = true;
+        }
+    }
+
+    /// Peer `from` asks whether we hear `suspect`.
+    pub(crate) fn asked(&mut self, from: ConnectionNumber, suspect: NodeId, now: Instant) -> Vec<Effect> {
+        let known = self.peers.iter_mut().find(|(_, peer)| peer.node == suspect);
+        let Some((&number, peer)) = known else {
+            return vec![Effect::Answer { peer: from, suspect, ago: None }];
+        };
+        if self.questions.len() >= MAX_QUESTIONS {
+            return Vec::new();
+        }
+        peer.pinged.get_or_insert(now);
+        self.questions.push(Question { from, suspect, since: now });
+        vec![Effect::Ping(number)]
+    }
+
+    /// Peer `from` tells when it has heard `suspect` last.
+    pub(crate) fn answered(&mut self, from: ConnectionNumber, suspect: &NodeId, ago: Option<Duration>, now: Instant) {
+        let Some(name) = self.peers.get(&from).map(|peer| peer.node.name().clone()) else { return };
+        let suspicion =
+            self.peers.values_mut().filter(|peer| peer.node == *suspect).find_map(|it| it.suspicion.as_mut());
+        if let Some(suspicion) = suspicion
+            && let Some(opinion) = suspicion.answers.get_mut(&name)
+        {
+            // Only what it has heard since it was asked: before, the suspect may have lived.
+            let hears = ago.and_then(|ago| now.checked_sub(ago)).is_some_and(|heard| heard >= suspicion.asked);
+            opinion.denies = !hears;
+            if hears {
+                opinion.hears = Some(now);
+            }
+        }
+    }
+
+    /// Asks others about a suspect, again and again while it is one.
+    fn ask(&mut self, number: ConnectionNumber, now: Instant, effects: &mut Vec<Effect>) {
+        if self.is_planted("AsksNobody") {
+            return;
+        }
+        // Those who are suspects themselves would not answer.
+        let able = |(other, peer): (&ConnectionNumber, &Peer)| {
+            (*other != number && peer.suspicion.is_none()).then(|| (*other, peer.node.name().clone()))
+        };
+        let others: Vec<(ConnectionNumber, NodeName)> = self.peers.iter().filter_map(able).collect();
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        let Some(suspicion) = &mut peer.suspicion else { return };
+        let again = ANSWER_AFTER * 2;
+        if !suspicion.answers.is_empty() && now.saturating_duration_since(suspicion.asked) < again {
+            return;
+        }
+        suspicion.asked = now;
+        suspicion.answers.retain(|name, _| others.iter().any(|(_, other)| other == name));
+        for (other, name) in
+            others.iter().cycle().skip(self.next_asked % others.len().max(1)).take(ASKED.min(others.len()))
+        {
+            suspicion.answers.entry(name.clone()).or_default();
+            effects.push(Effect::Ask { peer: *other, suspect: peer.node.clone() });
+        }
+        self.next_asked = self.next_asked.wrapping_add(1);
+    }
+
+    /// Whether a suspect is to be given up.
+    fn judge(&mut self, number: ConnectionNumber, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(peer) = self.peers.get(&number) else { return };
+        let Some(suspicion) = &peer.suspicion else { return };
+        if self.is_planted("NeverDown") {
+            return;
+        }
+        let silent = now.saturating_duration_since(peer.heard);
+        // An answer counts for a while, since the next may be lost.
+        let hears = |opinion: &Opinion| opinion.hears.is_some_and(|at| now.saturating_duration_since(at) < BELIEVED);
+        let heard_by: Vec<&str> =
+            suspicion.answers.iter().filter(|(_, opinion)| hears(opinion)).map(|(name, _)| name.as_str()).collect();
+        let all_deny = suspicion.answers.values().all(|opinion| opinion.denies);
+        let ms = silent.as_millis();
+        let reason = if !heard_by.is_empty() {
+            let others = heard_by.join(", ");
+            let text = format!("out of reach from here: silent for {ms} ms, while {others} hears it");
+            (silent >= self.unreachable_after).then_some(text)
+        } else if peer.refused && all_deny && silent >= DOWN_AFTER_REFUSED {
+            Some(format!("its process has ended: nobody listens at its address, and it has been silent for {ms} ms"))
+        } else if silent >= DOWN_AFTER {
+            let asked = suspicion.answers.len();
+            let others = if asked == 0 { "nobody else is there to ask" } else { "others do not hear it either" };
+            Some(format!("silent for {ms} ms; {others}"))
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            self.peers.remove(&number);
+            effects.push(Effect::Down { number, reason });
+        }
+    }
+
+    /// Answers what others want to know, as soon as there is something to say.
+    fn answer(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let peers = &self.peers;
+        self.questions.retain(|question| {
+            let heard = peers.values().find(|peer| peer.node == question.suspect).map(|peer| peer.heard);
+            let due = match heard {
+                Some(heard) => heard > question.since || now.saturating_duration_since(question.since) >= ANSWER_AFTER,
+                None => true,
+            };
+            if due {
+                let ago = heard.map(|heard| now.saturating_duration_since(heard));
+                effects.push(Effect::Answer { peer: question.from, suspect: question.suspect.clone(), ago });
+            }
+            !due
+        });
+    }
+}
+
+impl Peer {
+    fn new(node: NodeId, arrived: u64, now: Instant) -> Self {
+        Self { node, arrived, heard: now, pinged: None, probed: false, refused: false, suspicion: None }
+    }
+
+    fn look(
+        &mut self,
+        number: ConnectionNumber,
+        arrived: u64,
+        now: Instant,
+        interval: Duration,
+        round_trip: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
+        if arrived != self.arrived {
+            (self.arrived, self.heard, self.pinged, self.probed, self.refused) = (arrived, now, None, false, false);
+            if self.suspicion.take().is_some() {
+                effects.push(Effect::Heard { node: self.node.clone() });
+            }
+            return;
+        }
+        let silent = now.saturating_duration_since(self.heard);
+        let Some(pinged) = self.pinged else {
+            if silent >= interval {
+                self.pinged = Some(now);
+                effects.push(Effect::Ping(number));
+            }
+            return;
+        };
+        let waited = now.saturating_duration_since(pinged);
+        if waited >= MISSED_AFTER.max(round_trip * 4) {
+            // One ping may have been lost.
+            self.pinged = Some(now);
+            effects.push(Effect::Ping(number));
+            if !self.probed {
+                self.probed = true;
+                effects.push(Effect::Probe(number));
+            }
+        }
+        if self.suspicion.is_none() && self.probed && (self.refused || silent >= SUSPECT_AFTER.max(round_trip * 8)) {
+            self.suspicion = Some(Suspicion { since: now, asked: now, answers: BTreeMap::new() });
+            effects.push(Effect::Suspected { node: self.node.clone(), silent });
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What the detector waits for, with the reasons. Relations are asserted at compile time.
+
+use std::time::Duration;
+
+/// How often the detector looks at its connections.
+pub(crate) const TICK: Duration = Duration::from_millis(50);
+
+/// A peer that has been silent for this long is pinged. Short, since a killed process is told from a silent one by it; a ping
+/// and its acknowledgement are two datagrams of 40 bytes.
+pub(crate) const PING_AFTER: Duration = Duration::from_millis(100);
+
+/// Pings that one node sends in a second at most: with more peers than a tenth of this each is pinged less often. Whoever
+/// pings the lost one first asks others, who ping it at once; so the time to notice does not grow with the cluster.
+pub(crate) const PINGS_PER_SECOND: u32 = 100;
+
+/// A ping that is not acknowledged for this long, or four round trips if these are longer, is missed: the peer's address is
+/// probed for a port that nobody listens on. An acknowledgement may be delayed for 25 ms (RFC 9000, 13.2.1).
+pub(crate) const MISSED_AFTER: Duration = Duration::from_millis(75);
+
+/// Silence from which on a peer that misses pings is suspected, and others are asked.
+pub(crate) const SUSPECT_AFTER: Duration = Duration::from_millis(600);
+
+/// How many others are asked. Three that share no link with us but this one.
+pub(crate) const ASKED: usize = 3;
+
+/// How long one who is asked waits to hear from the suspect, before it says that it does not.
+pub(crate) const ANSWER_AFTER: Duration = Duration::from_millis(150);
+
+/// For how long it counts that somebody hears a suspect: three rounds of asking, since on a path that loses a tenth of all
+/// packets one round in thirty says nothing.
+pub(crate) const BELIEVED: Duration = Duration::from_millis(1_000);
+
+/// Silence after which a suspect is down that nobody else hears. A node that is starved of CPU for less is not declared down.
+pub(crate) const DOWN_AFTER: Duration = Duration::from_millis(2_000);
+
+/// The same for one whose port is closed: its process has ended, but a network that lies is possible, so the others have to
+/// agree, or none be there to ask.
+pub(crate) const DOWN_AFTER_REFUSED: Duration = Duration::from_millis(200);
+
+/// How much of the connection's own idle timeout a suspect is kept that others still hear: it is not down, only out of reach
+/// from here. QUIC itself would end it at the whole of it, without words.
+pub(crate) const UNREACHABLE_PART: f64 = 0.9;
+
+/// Questions of others that wait for an answer; beyond it they are dropped, and asked again.
+pub(crate) const MAX_QUESTIONS: usize = 256;
+
+const _: () = assert!(TICK.as_millis() < PING_AFTER.as_millis());
+const _: () = assert!(PING_AFTER.as_millis() + MISSED_AFTER.as_millis() < SUSPECT_AFTER.as_millis());
+const _: () =
+    assert!(SUSPECT_AFTER.as_millis() + ANSWER_AFTER.as_millis() + 2 * TICK.as_millis() < DOWN_AFTER.as_millis());
