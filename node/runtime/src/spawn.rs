@@ -11,13 +11,7 @@ use thiserror::Error;
 use crate::{
     address::Address,
     message::Message,
-    process::{
-        AnyProcess,
-        context::Context,
-        current,
-        mailbox::{Parent, Process},
-        task::ProcessTask,
-    },
+    process::{AnyProcess, context::Context, current, mailbox::Process, task::ProcessTask},
     runtime::{RegisterError, Runtime},
 };
 
@@ -306,13 +300,7 @@ impl Runtime {
             return Err((SpawnError::ShuttingDown, f));
         }
         let label = options.label.unwrap_or_else(std::any::type_name::<M>);
-        let linked = options.link.is_some();
-        let parent = options
-            .link
-            .clone()
-            .or_else(|| options.parent.clone())
-            .or_else(current::pid)
-            .map(|pid| Parent { pid, linked });
+        let parent = options.link.clone().or_else(|| options.parent.clone()).or_else(current::pid);
         let made = self.table().insert(|serial| {
             let pid = Pid::new(self.node().clone(), serial);
             Arc::new(Process::<M>::new(pid, self.clone(), label, parent, &options))

@@ -16,7 +16,7 @@ use std::{
 use rookery_protocol::{
     Destination, ExitReason, Group, Pid, ProcessName, Ref, SignalBody, UnlinkId, request::RequestError,
 };
-use tokio::{task::coop::RestoreOnPending, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     address::Address,
@@ -41,9 +41,21 @@ use crate::{
 /// Everything here is for the process itself. To send, use an [`Address`], or the [`Runtime`] with a pid.
 pub struct Context<M: Message> {
     process: Arc<Process<M>>,
+    /// None before the first message, or timer: an idle process is small.
+    inbox: Option<Box<Inbox<M>>>,
+}
+
+/// What is a process's alone.
+struct Inbox<M> {
     /// What was taken from the mailbox and not received yet.
     taken: VecDeque<Item<M>>,
     timers: Option<Box<Timers<M>>>,
+}
+
+impl<M> Default for Inbox<M> {
+    fn default() -> Self {
+        Self { taken: VecDeque::new(), timers: None }
+    }
 }
 
 /// What comes out of a mailbox.
@@ -60,7 +72,7 @@ impl<M: Message> fmt::Debug for Context<M> {
 
 impl<M: Message> Context<M> {
     pub(crate) fn new(process: Arc<Process<M>>) -> Self {
-        Self { process, taken: VecDeque::new(), timers: None }
+        Self { process, inbox: None }
     }
 
     /// This process.
@@ -84,7 +96,11 @@ impl<M: Message> Context<M> {
     /// Who started this process with a link, if somebody did: the one whose exit a trapping server obeys.
     #[must_use]
     pub fn parent(&self) -> Option<&Pid> {
-        self.process.parent().filter(|parent| parent.linked).map(|parent| &parent.pid)
+        self.process.linked_parent()
+    }
+
+    fn timers(&mut self) -> &mut Timers<M> {
+        self.inbox.get_or_insert_default().timers.get_or_insert_default()
     }
 
     /// The next message or event, in the order of arrival. Waits until there is one.
@@ -118,9 +134,9 @@ impl<M: Message> Context<M> {
     fn poll_urgent(&mut self, cx: &mut task::Context<'_>) -> Poll<Incoming<M>> {
         let coop = std::task::ready!(tokio::task::coop::poll_proceed(cx));
         loop {
-            let process = &self.process;
-            let parent = process.parent().filter(|parent| parent.linked).map(|parent| &parent.pid);
-            let item = std::task::ready!(process.poll_urgent(cx, &mut self.taken, parent));
+            let Self { process, inbox } = self;
+            let taken = &mut inbox.get_or_insert_default().taken;
+            let item = std::task::ready!(process.poll_urgent(cx, taken, process.linked_parent()));
             if let Some(incoming) = self.open(item) {
                 coop.made_progress();
                 return Poll::Ready(incoming);
@@ -131,42 +147,57 @@ impl<M: Message> Context<M> {
     #[inline]
     fn poll_incoming(&mut self, cx: &mut task::Context<'_>) -> Poll<Incoming<M>> {
         // A process with a full mailbox yields now and then all the same: after 256 messages, of tokio's budget of 128.
-        let coop = match self.taken.len().is_multiple_of(2) {
+        let coop = match self.unreceived().is_multiple_of(2) {
             true => Some(std::task::ready!(tokio::task::coop::poll_proceed(cx))),
             false => None,
         };
+        let received = |context: &Self, incoming| {
+            coop.as_ref().inspect(|coop| coop.made_progress());
+            context.process.vitals().received(context.unreceived());
+            Poll::Ready(incoming)
+        };
         // Timers first: a mailbox that is never empty must not hold them up.
-        if let Some(timers) = &mut self.timers
+        if let Some(timers) = self.inbox.as_mut().and_then(|inbox| inbox.timers.as_mut())
             && let Poll::Ready(message) = timers.poll_due(cx)
         {
-            coop.inspect(RestoreOnPending::made_progress);
-            self.process.vitals().received(self.taken.len());
-            return Poll::Ready(Incoming::Received(Received::Message(message)));
+            return received(self, Incoming::Received(Received::Message(message)));
         }
         loop {
-            if let Some(item) = self.taken.pop_front() {
+            let Some(inbox) = &mut self.inbox else {
+                let mut taken = VecDeque::new();
+                std::task::ready!(self.process.poll_take(cx, &mut taken));
+                self.inbox = Some(Box::new(Inbox { taken, timers: None }));
+                continue;
+            };
+            if let Some(item) = inbox.taken.pop_front() {
                 if let Some(incoming) = self.open(item) {
-                    coop.inspect(RestoreOnPending::made_progress);
-                    self.process.vitals().received(self.taken.len());
-                    return Poll::Ready(incoming);
+                    return received(self, incoming);
                 }
                 continue;
             }
-            if self.taken.capacity() > KEPT_CAPACITY {
-                self.taken = VecDeque::new();
+            if inbox.taken.capacity() > KEPT_CAPACITY {
+                inbox.taken = VecDeque::new();
             }
-            std::task::ready!(self.process.poll_take(cx, &mut self.taken));
+            std::task::ready!(self.process.poll_take(cx, &mut inbox.taken));
         }
+    }
+
+    /// What was taken from the mailbox and not received yet.
+    fn unreceived(&self) -> usize {
+        self.inbox.as_ref().map_or(0, |inbox| inbox.taken.len())
     }
 
     /// Gives back the memory of the mailbox and the timers, as far as they are empty: for a process that has had many
     /// messages, and now waits for long. What else it holds is its own to give back. In Rust nothing else follows: there
     /// is no heap of the process that is collected, as with `erlang:hibernate/3`.
     pub fn hibernate(&mut self) {
-        if self.taken.is_empty() {
-            self.taken = VecDeque::new();
+        if let Some(inbox) = &mut self.inbox {
+            inbox.timers.take_if(|timers| timers.is_empty());
+            if inbox.taken.is_empty() {
+                inbox.taken = VecDeque::new();
+            }
         }
-        self.timers.take_if(|timers| timers.is_empty());
+        self.inbox.take_if(|inbox| inbox.taken.is_empty() && inbox.timers.is_none());
         self.process.shrink();
     }
 
@@ -232,7 +263,10 @@ impl<M: Message> Context<M> {
                     Ok((value, untaken)) => {
                         current::inherit(deadline);
                         if let Some(reply) = untaken {
-                            self.taken.push_front(Item::Other(Box::new(Other::Taken(reply))));
+                            self.inbox
+                                .get_or_insert_default()
+                                .taken
+                                .push_front(Item::Other(Box::new(Other::Taken(reply))));
                         }
                         message(value)
                     }
@@ -279,7 +313,8 @@ impl<M: Message> Context<M> {
     /// the mailbox (L4). Does not wait. As `erlang:unlink/1`.
     pub fn unlink(&mut self, to: &Pid) {
         let id = UnlinkId(self.runtime().next_number());
-        if self.process.unlink_to(to, id, &mut self.taken) {
+        let taken = &mut self.inbox.get_or_insert_default().taken;
+        if self.process.unlink_to(to, id, taken) {
             self.runtime().signal(signal(self.pid(), to, SignalBody::Unlink(id)));
         }
     }
@@ -298,7 +333,8 @@ impl<M: Message> Context<M> {
     /// Stops to monitor. When this returns, no `Down` of that reference arrives any more, and none is left in the
     /// mailbox (M3). Does not wait. As `erlang:demonitor(Ref, [flush])`.
     pub fn demonitor(&mut self, monitor: Ref) {
-        if let Some(target) = self.process.demonitor(monitor, &mut self.taken) {
+        let taken = &mut self.inbox.get_or_insert_default().taken;
+        if let Some(target) = self.process.demonitor(monitor, taken) {
             self.runtime().signal(signal(self.pid(), target, SignalBody::Demonitor(monitor)));
         }
     }
@@ -413,7 +449,7 @@ impl<M: Message> Context<M> {
     /// Sends this process `message` after `after`. The timer ends with the process. As `erlang:send_after/3` to self; to
     /// others: [`Address::send_after`].
     pub fn send_after(&mut self, after: Duration, message: M) -> TimerRef {
-        self.timers.get_or_insert_default().set(after, message)
+        self.timers().set(after, message)
     }
 
     /// Sends this process what `make` gives, again and again, first after `every`; of at least a millisecond. As
@@ -422,20 +458,22 @@ impl<M: Message> Context<M> {
     /// It does not drift: ticks are due at multiples of `every` from now. A process that is late gets one tick for all
     /// that it has missed, and the next one is due when it would have been.
     pub fn interval(&mut self, every: Duration, make: impl FnMut() -> M + Send + Sync + 'static) -> TimerRef {
-        self.timers.get_or_insert_default().set_interval(every, Box::new(make))
+        self.timers().set_interval(every, Box::new(make))
     }
 
     /// Cancels a timer; gives the time that was left, to the next tick if it is an interval, or `None` if it has fired.
     pub fn cancel_timer(&mut self, timer: TimerRef) -> Option<Duration> {
-        self.timers.as_mut()?.cancel(timer)
+        self.inbox.as_mut()?.timers.as_mut()?.cancel(timer)
     }
 }
 
 impl<M: Message> Drop for Context<M> {
     // What was taken and not received is drained with the mailbox, so that its callers learn why (A1).
     fn drop(&mut self) {
-        if !self.taken.is_empty() {
-            self.process.put_back(&mut self.taken);
+        if let Some(inbox) = &mut self.inbox
+            && !inbox.taken.is_empty()
+        {
+            self.process.put_back(&mut inbox.taken);
         }
     }
 }

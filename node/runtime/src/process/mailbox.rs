@@ -119,7 +119,9 @@ pub(crate) struct Process<M> {
     runtime: Runtime,
     label: &'static str,
     /// Who started it, if a process did.
-    parent: Option<Parent>,
+    parent: Option<Pid>,
+    /// With a link, which may be gone since.
+    linked: bool,
     vitals: Vitals,
     /// Out of reach of clients.
     members_only: bool,
@@ -136,50 +138,32 @@ pub(crate) struct Process<M> {
     bounded: Option<Box<Bounded>>,
 }
 
-/// Who started a process.
-pub(crate) struct Parent {
-    pub(crate) pid: Pid,
-    /// With a link, which may be gone since.
-    pub(crate) linked: bool,
-}
-
 struct State<M> {
     queue: VecDeque<Item<M>>,
-    /// Who waits for the queue to be filled.
-    receiver: Option<Waker>,
-    /// The process's task.
+    /// The process's task, once it has run.
     task: Option<Waker>,
+    /// The task waits for the queue to be filled.
+    waits: bool,
+    /// What else does: part of the task that is polled apart from it, as in a FuturesUnordered.
+    waits_apart: Option<Box<Waker>>,
     /// How many messages senders may queue before they wait; 0 is no limit.
     capacity: u32,
     traps_exits: bool,
     /// The receiver waits for what is urgent: messages do not wake it.
     quiet: bool,
     phase: Phase,
+    /// Why it ends, or has ended, if not with `Normal`.
+    reason: Option<Box<ExitReason>>,
     /// Ties to others; none for most processes.
     relations: Option<Box<Relations>>,
 }
 
+#[derive(PartialEq)]
 enum Phase {
     Running,
-    /// Has to end with this reason; its own code has not yet.
-    Ending(Reason),
-    Ended(Reason),
-}
-
-/// Why a process ends. `Normal`, the most frequent, takes no memory.
-#[derive(Clone)]
-struct Reason(Option<Box<ExitReason>>);
-
-impl From<ExitReason> for Reason {
-    fn from(reason: ExitReason) -> Self {
-        Self((reason != ExitReason::Normal).then(|| Box::new(reason)))
-    }
-}
-
-impl From<&Reason> for ExitReason {
-    fn from(reason: &Reason) -> Self {
-        reason.0.as_deref().cloned().unwrap_or(Self::Normal)
-    }
+    /// Has to end; its own code has not yet.
+    Ending,
+    Ended,
 }
 
 /// What became of a message that was to be queued.
@@ -193,7 +177,18 @@ pub(crate) enum Pushed<M> {
 
 impl<M> State<M> {
     fn ended(&self) -> bool {
-        matches!(self.phase, Phase::Ended(_))
+        self.phase == Phase::Ended
+    }
+
+    /// The reason in `phase`, unless it runs on.
+    fn why(&self) -> Option<ExitReason> {
+        (self.phase != Phase::Running).then(|| self.reason.as_deref().cloned().unwrap_or(ExitReason::Normal))
+    }
+
+    fn set_phase(&mut self, phase: Phase, reason: ExitReason) {
+        self.phase = phase;
+        // The most frequent takes no memory.
+        self.reason = (reason != ExitReason::Normal).then(|| Box::new(reason));
     }
 
     fn is_full(&self) -> bool {
@@ -207,7 +202,21 @@ impl<M> State<M> {
     fn push(&mut self, item: Item<M>) -> Option<Waker> {
         let wakes = !self.quiet || matches!(item, Item::Other(_));
         self.queue.push_back(item);
-        if wakes { self.receiver.take() } else { None }
+        if wakes { self.receiver() } else { None }
+    }
+
+    /// Who waits for the queue to be filled, and does not any more.
+    fn receiver(&mut self) -> Option<Waker> {
+        if std::mem::take(&mut self.waits) {
+            return self.task.clone();
+        }
+        self.waits_apart.take().map(|waker| *waker)
+    }
+
+    /// `waker` is to be woken when the queue is filled.
+    fn wait(&mut self, waker: &Waker) {
+        self.waits = self.task.as_ref().is_some_and(|task| task.will_wake(waker));
+        self.waits_apart = (!self.waits).then(|| Box::new(waker.clone()));
     }
 
     fn push_event(&mut self, event: Event) -> Option<Waker> {
@@ -216,10 +225,10 @@ impl<M> State<M> {
 
     /// Tells the process to end. The first reason counts.
     fn end_with(&mut self, reason: ExitReason, ending: &AtomicBool) -> Option<Waker> {
-        if !matches!(self.phase, Phase::Running) {
+        if self.phase != Phase::Running {
             return None;
         }
-        self.phase = Phase::Ending(reason.into());
+        self.set_phase(Phase::Ending, reason);
         ending.store(true, Ordering::Release);
         // The task's waker stays: it may have to be woken before it was first polled, and then finds `ending`.
         self.task.clone()
@@ -250,7 +259,7 @@ impl<M: Message> Process<M> {
         pid: Pid,
         runtime: Runtime,
         label: &'static str,
-        parent: Option<Parent>,
+        parent: Option<Pid>,
         options: &SpawnOptions,
     ) -> Self {
         let Kept { capacity, members_only, vital, sys } = options.of_process();
@@ -260,6 +269,7 @@ impl<M: Message> Process<M> {
             runtime,
             label,
             parent,
+            linked: options.parent().is_some(),
             members_only,
             vital,
             sys,
@@ -268,19 +278,22 @@ impl<M: Message> Process<M> {
             bounded: (capacity != 0).then(|| Box::new(Bounded::new(capacity))),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
-                receiver: None,
                 task: None,
+                waits: false,
+                waits_apart: None,
                 capacity,
                 traps_exits: false,
                 quiet: false,
                 phase: Phase::Running,
+                reason: None,
                 relations: None,
             }),
         }
     }
 
-    pub(crate) fn parent(&self) -> Option<&Parent> {
-        self.parent.as_ref()
+    /// Who started it with a link.
+    pub(crate) fn linked_parent(&self) -> Option<&Pid> {
+        self.parent.as_ref().filter(|_| self.linked)
     }
 
     /// Queues a message of a local sender, who waits for the answer until `deadline` if it is a call.
@@ -310,10 +323,7 @@ impl<M: Message> Process<M> {
         let mut state = lock(&self.state);
         self.vitals.left(state.queue.len());
         if state.queue.is_empty() {
-            match &state.receiver {
-                Some(waker) if waker.will_wake(cx.waker()) => {}
-                _ => state.receiver = Some(cx.waker().clone()),
-            }
+            state.wait(cx.waker());
             return Poll::Pending;
         }
         std::mem::swap(&mut state.queue, empty);
@@ -340,7 +350,7 @@ impl<M: Message> Process<M> {
         match urgent {
             Some(item) => Poll::Ready(item),
             None => {
-                state.receiver = Some(cx.waker().clone());
+                state.wait(cx.waker());
                 Poll::Pending
             }
         }
@@ -433,8 +443,8 @@ impl<M: Message> Process<M> {
     /// If the process has ended already they are failed here.
     pub(crate) fn put_back(&self, taken: &mut VecDeque<Item<M>>) {
         let mut state = lock(&self.state);
-        if let Phase::Ended(reason) = &state.phase {
-            let reason = reason.into();
+        if state.ended() {
+            let reason = state.why().unwrap_or(ExitReason::Normal);
             drop(state);
             return fail_all(taken.drain(..), &reason);
         }
@@ -712,10 +722,7 @@ impl<M: Message> AnyProcess for Process<M> {
         if !self.is_ending() {
             return None;
         }
-        match &lock(&self.state).phase {
-            Phase::Ending(reason) | Phase::Ended(reason) => Some(reason.into()),
-            Phase::Running => None,
-        }
+        lock(&self.state).why()
     }
 
     fn set_task(&self, waker: Waker) {
@@ -727,10 +734,10 @@ impl<M: Message> AnyProcess for Process<M> {
         if state.ended() {
             return End::Before;
         }
-        state.phase = Phase::Ended(reason.clone().into());
+        state.set_phase(Phase::Ended, reason.clone());
         self.ending.store(true, Ordering::Release);
         // Tasks that hold the process's address must not keep the task's memory.
-        (state.task, state.receiver) = (None, None);
+        (state.task, state.waits, state.waits_apart) = (None, false, None);
         let relations = state.relations.take();
         drop(state);
         if let Some(bounded) = &self.bounded {
@@ -814,14 +821,14 @@ impl<M: Message> Process<M> {
                 Phase::Running if self.vitals.is_running() => ProcessState::Running,
                 Phase::Running if self.is_suspended() => ProcessState::Suspended,
                 Phase::Running => ProcessState::Waiting,
-                Phase::Ending(_) | Phase::Ended(_) => ProcessState::Stopping,
+                Phase::Ending | Phase::Ended => ProcessState::Stopping,
             },
             mailbox: (state.queue.len() + self.vitals.unreceived()) as u64,
             handled: self.vitals.handled(),
             steps: self.vitals.steps(),
             memory_bytes: self.bytes(state) as u64,
             age_ms: self.vitals.age_us(now_us) / 1_000,
-            parent: self.parent.as_ref().map(|parent| parent.pid.clone()),
+            parent: self.parent.clone(),
             call,
             links: count(relations.map(|relations| relations.linked().count())),
             monitors: count(relations.map(|relations| relations.monitors.len())),

@@ -19,7 +19,7 @@ use crate::{
         AnyProcess,
         alarm::Alarm,
         context,
-        current::{self, Orphan, Step},
+        current::{self, Orphans},
         deadline::Deadline,
         relations::{End, Relations},
     },
@@ -52,7 +52,7 @@ pin_project! {
             let mut this = this.project();
             if let Some(process) = this.process.take() {
                 let reason = process.must_end().unwrap_or(ExitReason::Shutdown);
-                finish(&process, reason, Vec::new(), || this.code.set(Code::Done));
+                finish(&process, reason, None, || this.code.set(Code::Done));
             }
         }
     }
@@ -121,31 +121,34 @@ where
         if process.is_ending()
             && let Some(reason) = process.must_end()
         {
-            finish(&process, reason, Vec::new(), || this.code.set(Code::Done));
+            finish(&process, reason, None, || this.code.set(Code::Done));
             return Poll::Ready(());
         }
         process.vitals().step();
-        let step = Step::of(cx.waker(), *this.inherited);
-        let (outcome, process, left) =
-            current::run(process, step, || catch_unwind(AssertUnwindSafe(|| this.code.as_mut().poll(cx))));
+        let mut ended = None;
+        let (stepped, process, left) = current::step(process, Some(cx.waker()), *this.inherited, || {
+            catch_unwind(AssertUnwindSafe(|| match this.code.as_mut().poll(cx) {
+                Poll::Ready(reason) => ended = Some(reason),
+                Poll::Pending => {}
+            }))
+        });
         process.vitals().step();
-        let reason = match outcome {
-            Ok(Poll::Pending) => {
+        let reason = match (stepped, ended) {
+            (Ok(()), None) => {
                 *this.inherited = left.inherited;
                 if let Some(at) = left.alarm {
                     this.alarm.set(at, cx);
                 }
-                *this.process = Some(if left.orphans.is_empty() {
-                    process
-                } else {
+                *this.process = Some(match left.orphans {
+                    None => process,
                     // As this process: the answers come behind all that it sent (S1).
-                    current::run(process, Step::default(), || current::fail_dropped(left.orphans)).1
+                    Some(orphans) => current::run(process, || orphans.fail_dropped()).0,
                 });
                 return Poll::Pending;
             }
             // What it was told to end with counts, even if it came to its own end in the same step.
-            Ok(Poll::Ready(reason)) => process.must_end().unwrap_or(reason),
-            Err(panic) => ExitReason::Panic(text_of(&*panic)),
+            (Ok(()), Some(reason)) => process.must_end().unwrap_or(reason),
+            (Err(panic), _) => ExitReason::Panic(text_of(&*panic)),
         };
         finish(&process, reason, left.orphans, || this.code.set(Code::Done));
         Poll::Ready(())
@@ -153,7 +156,12 @@ where
 }
 
 /// Ends the process: nothing reaches it any more; its names go; then its own values; then whoever must know is told.
-fn finish(process: &Arc<dyn AnyProcess>, reason: ExitReason, orphans: Vec<Orphan>, drop_future: impl FnOnce()) {
+fn finish(
+    process: &Arc<dyn AnyProcess>,
+    reason: ExitReason,
+    orphans: Option<Box<Orphans>>,
+    drop_future: impl FnOnce(),
+) {
     let reason = reason.cut();
     let runtime = process.runtime();
     let End::Now(relations) = process.end(&reason) else { return };
@@ -171,13 +179,15 @@ fn finish(process: &Arc<dyn AnyProcess>, reason: ExitReason, orphans: Vec<Orphan
     runtime.forget(process.pid());
     let failed = dropping::Mode::Fail(CallFailure::Exited(reason.clone()));
     // As this process: what its destructors send, and the answers that it leaves undone, come behind all that it sent (S1).
-    let ((), running, left) = current::run(process.clone(), Step::default(), || {
-        current::fail_exited(orphans, &reason);
+    let (running, left) = current::run(process.clone(), || {
+        if let Some(orphans) = orphans {
+            orphans.fail_exited(&reason);
+        }
         dropping::within(failed, Deferred(Some(drop_future)));
         process.drain(&reason);
     });
-    if !left.orphans.is_empty() {
-        current::run(running, Step::default(), || current::fail_exited(left.orphans, &reason));
+    if let Some(orphans) = left {
+        current::run(running, || orphans.fail_exited(&reason));
     }
     if let Some(relations) = relations {
         tell(process, *relations, &reason);
