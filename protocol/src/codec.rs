@@ -34,6 +34,14 @@ pub fn append<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(),
     bincode::serde::encode_into_std_write(value, out, PAYLOAD).map(drop).map_err(|error| error.to_string())
 }
 
+/// As [`append`], to anything that can be written to.
+///
+/// # Errors
+/// As there, and when it cannot be written.
+pub fn write<T: Serialize + ?Sized>(value: &T, out: &mut impl std::io::Write) -> Result<(), String> {
+    bincode::serde::encode_into_std_write(value, out, PAYLOAD).map(drop).map_err(|error| error.to_string())
+}
+
 /// Decodes a message's payload.
 ///
 /// # Errors

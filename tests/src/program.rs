@@ -70,8 +70,14 @@ impl Program {
     /// Starts the program with what it logs in `log`.
     #[must_use]
     pub fn start(log: &Path, arguments: &[&str]) -> Self {
+        Self::start_of(&rookery(), log, arguments)
+    }
+
+    /// As [`start`](Self::start), another program.
+    #[must_use]
+    pub fn start_of(program: &Path, log: &Path, arguments: &[&str]) -> Self {
         let file = std::fs::File::create(log).unwrap();
-        let child = command(arguments).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        let child = command(program, arguments).stdout(Stdio::null()).stderr(file).spawn().unwrap();
         Self { child, log: log.to_owned() }
     }
 
@@ -127,8 +133,8 @@ impl Drop for Program {
     }
 }
 
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(rookery());
+fn command(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ROOKERY_") || name == "RUST_LOG" {
@@ -141,7 +147,7 @@ fn command(arguments: &[&str]) -> Command {
 /// Runs the program to its end.
 #[must_use]
 pub fn run(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
+    command(&rookery(), arguments).output().unwrap()
 }
 
 /// What clients of the nodes that [`node`] starts may do.

@@ -74,6 +74,44 @@ impl Elsewhere {
             _ => Cow::Borrowed(&self.to),
         }
     }
+
+    fn push<M: Message>(&self, message: M, deadline: Option<Deadline>) -> Result<(), Unsent<M>> {
+        let Self { runtime, to, way } = self;
+        // Known since the first send, and good until it is closed.
+        if let Some(connection) = way.get().filter(|connection| !connection.is_closed()) {
+            return runtime.send_over(connection, to, message, Codec::Bincode);
+        }
+        let to = &*self.resolved();
+        if runtime.is_own(to) {
+            return match runtime.recipient(&to.to) {
+                Some(process) => match process.clone().as_any().downcast::<Process<M>>() {
+                    Ok(process) => push(&process, message, deadline, false),
+                    Err(_) => Ok(runtime.send_as_bytes(&*process, message, Codec::Bincode)?),
+                },
+                None => match runtime.client_of(&to.to) {
+                    Some(pid) => runtime.send_remote(&pid.into(), message, Codec::Bincode),
+                    None => {
+                        runtime.undeliverable(to, message);
+                        Ok(())
+                    }
+                },
+            };
+        }
+        match runtime.connection(to) {
+            Some(connection) => {
+                let sent = runtime.send_over(&connection, to, message, Codec::Bincode);
+                // A name of the cluster may be held elsewhere next time.
+                if !matches!(self.to.to, Recipient::ClusterName(_)) && way.get().is_none() {
+                    drop(way.set(connection));
+                }
+                sent
+            }
+            None => {
+                runtime.undeliverable(to, message);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Why a message was not sent; it comes back. A receiver that does not live is no such error.
@@ -170,26 +208,42 @@ impl<M: Message> Address<M> {
 
     /// Sends a message. At most one copy arrives (S2), after everything that this process sent there before (S1).
     ///
-    /// Waits only while the receiver's bounded mailbox, or the buffer to its node, is full (S6). What is lost with a
-    /// connection is not told here: links, monitors and calls tell.
+    /// Waits only while the receiver's bounded mailbox, or the buffer to its node, is full (S6); while many messages wait for
+    /// a process of this node, it lets other processes run now and then. What is lost with a connection is not told
+    /// here: links, monitors and calls tell.
     ///
     /// # Errors
     /// The message is too large, or cannot be encoded; both only towards another node or client.
-    pub async fn send(&self, message: M) -> Result<(), SendError<M>> {
-        self.send_until(message, None).await
+    pub fn send(&self, message: M) -> impl Future<Output = Result<(), SendError<M>>> + Send {
+        self.send_until(message, None)
     }
 
     /// As [`send`](Self::send); beside the message lies until when its sender waits for the answer.
+    #[inline]
     pub(crate) async fn send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
-        let mut message = message;
+        match self.offer(message, deadline, true) {
+            Ok(()) => Ok(()),
+            // Boxed: it is rare, and nobody's future shall have room for it.
+            Err(Unsent { error: SendError::Full { message }, body_bytes }) => {
+                Box::pin(self.send_when_room(message, deadline, body_bytes)).await
+            }
+            Err(unsent) => Err(unsent.error),
+        }
+    }
+
+    async fn send_when_room(
+        &self,
+        mut message: M,
+        deadline: Option<Deadline>,
+        mut body_bytes: usize,
+    ) -> Result<(), SendError<M>> {
         loop {
-            let body_bytes;
+            self.room(body_bytes).await;
             (message, body_bytes) = match self.try_send_until(message, deadline) {
                 Ok(()) => return Ok(()),
                 Err(Unsent { error: SendError::Full { message }, body_bytes }) => (message, body_bytes),
                 Err(unsent) => return Err(unsent.error),
             };
-            self.room(body_bytes).await;
         }
     }
 
@@ -221,44 +275,15 @@ impl<M: Message> Address<M> {
 
     /// What goes as bytes has the deadline in its [`ReplyTo`].
     pub(crate) fn try_send_until(&self, message: M, deadline: Option<Deadline>) -> Result<(), Unsent<M>> {
-        let elsewhere = match &self.target {
-            Target::Local(process) => return Ok(push(process, message, deadline)?),
-            Target::Elsewhere(elsewhere) => &**elsewhere,
-        };
-        let Elsewhere { runtime, to, way } = elsewhere;
-        // Known since the first send, and good until it is closed.
-        if let Some(connection) = way.get().filter(|connection| !connection.is_closed()) {
-            return runtime.send_over(connection, to, message, Codec::Bincode);
-        }
-        let to = &*elsewhere.resolved();
-        if runtime.is_own(to) {
-            return match runtime.recipient(&to.to) {
-                Some(process) => match process.clone().as_any().downcast::<Process<M>>() {
-                    Ok(process) => Ok(push(&process, message, deadline)?),
-                    Err(_) => Ok(runtime.send_as_bytes(&*process, message, Codec::Bincode)?),
-                },
-                None => match runtime.client_of(&to.to) {
-                    Some(pid) => runtime.send_remote(&pid.into(), message, Codec::Bincode),
-                    None => {
-                        runtime.undeliverable(to, message);
-                        Ok(())
-                    }
-                },
-            };
-        }
-        match runtime.connection(to) {
-            Some(connection) => {
-                let sent = runtime.send_over(&connection, to, message, Codec::Bincode);
-                // A name of the cluster may be held elsewhere next time.
-                if !matches!(to.to, Recipient::ClusterName(_)) && way.get().is_none() {
-                    drop(way.set(connection));
-                }
-                sent
-            }
-            None => {
-                runtime.undeliverable(to, message);
-                Ok(())
-            }
+        self.offer(message, deadline, false)
+    }
+
+    /// As [`try_send`](Self::try_send); who can give way finds a crowded mailbox full at first.
+    #[inline]
+    fn offer(&self, message: M, deadline: Option<Deadline>, gives_way: bool) -> Result<(), Unsent<M>> {
+        match &self.target {
+            Target::Local(process) => push(process, message, deadline, gives_way),
+            Target::Elsewhere(elsewhere) => elsewhere.push(message, deadline),
         }
     }
 
@@ -317,10 +342,16 @@ impl<M: Message> Address<M> {
     }
 }
 
-fn push<M: Message>(process: &Arc<Process<M>>, message: M, deadline: Option<Deadline>) -> Result<(), SendError<M>> {
-    match process.push(message, deadline) {
+#[inline]
+fn push<M: Message>(
+    process: &Process<M>,
+    message: M,
+    deadline: Option<Deadline>,
+    gives_way: bool,
+) -> Result<(), Unsent<M>> {
+    match process.offer(message, deadline, gives_way) {
         Pushed::Queued => Ok(()),
-        Pushed::Full(message) => Err(SendError::Full { message }),
+        Pushed::Full(message) => Err(SendError::Full { message }.into()),
         Pushed::Ended(message) => {
             process.runtime().dead_letter(process.pid(), "the process has ended");
             dropping::within(dropping::Mode::Fail(CallFailure::NoProc), message);
@@ -377,5 +408,34 @@ impl<'de, M: Message> Deserialize<'de> for Address<M> {
             Some(runtime) => Ok(Self::new(runtime, pid.into())),
             None => Err(de::Error::custom("an address is decoded only as part of a message that arrives")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A test may stop where it fails.
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use crate::{Context, Runtime, RuntimeConfig};
+
+    /// Far more than a mailbox is crowded by.
+    const MANY: u64 = 100_000;
+
+    #[tokio::test]
+    async fn whoever_sends_in_a_loop_lets_the_receiver_run() {
+        let runtime = Runtime::new(RuntimeConfig::new("a.1".parse().unwrap())).unwrap();
+        let received = std::sync::Arc::new(AtomicU64::new(0));
+        let count = received.clone();
+        let receiver = runtime.spawn(async move |mut context: Context<u64>| {
+            while context.message().await.is_some() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let receiver = receiver.unwrap();
+        for number in 0..MANY {
+            receiver.send(number).await.unwrap();
+        }
+        let received = received.load(Ordering::Relaxed);
+        assert!(received > MANY / 2, "of {MANY} messages {received} were received while they were sent, by one thread");
     }
 }

@@ -1,16 +1,16 @@
-//! Bytes in a message that are not copied when it arrives.
+//! Bytes in a message that are copied neither when it goes nor when it arrives.
 
 use std::{fmt, ops::Deref};
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::message;
+use crate::{encoded::VIEWED_BYTES, message};
 
 /// Many bytes, as a file or a picture, in a message or an answer.
 ///
-/// When a message arrives, its blobs are views of what was received: nothing is copied, and cloning one copies nothing
-/// either. A view keeps all of its message's bytes. A `Vec<u8>` instead would be decoded number by number. In JSON it is
+/// A large one (64 KiB) goes to another node as it is, and in the message that arrives there it is a view of what was
+/// received: nothing is copied, and cloning it copies nothing either. A view keeps all of its message's bytes. A `Vec<u8>` instead would be decoded number by number. In JSON it is
 /// an array of numbers.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Blob(pub Bytes);
@@ -43,6 +43,9 @@ impl fmt::Debug for Blob {
 
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.len() >= VIEWED_BYTES {
+            message::while_encoding(|scope| scope.blobs.push(self.0.clone()));
+        }
         serializer.serialize_bytes(&self.0)
     }
 }
@@ -93,6 +96,24 @@ mod tests {
 
     #[derive(Serialize, Deserialize)]
     struct Picture(u8, Blob, u8);
+
+    #[tokio::test]
+    async fn a_large_blob_goes_out_as_it_is() {
+        let runtime = Runtime::new(RuntimeConfig::new("a.1".parse().unwrap())).unwrap();
+        let to = runtime.own_pid().into();
+        let (one, other) = (Blob::from(vec![1; 70_000]), Blob::from(vec![2; 80_000]));
+        let message = (3_u8, one.clone(), 4_u8, other.clone(), vec![Blob::from(vec![5; 10])], one.clone());
+        let parts =
+            message::encode(&message, Codec::Bincode, &runtime, &to, |encoded, _| encoded.take_parts()).unwrap();
+        let lent = [&one, &other, &one].map(|blob| blob.as_ptr());
+        let views: Vec<*const u8> = parts.iter().filter(|part| part.len() > 1_000).map(|part| part.as_ptr()).collect();
+        assert_eq!(views, lent);
+        let mut copied = Vec::new();
+        rookery_protocol::codec::append(&message, &mut copied).unwrap();
+        assert!(parts.concat() == copied, "the bytes are the same");
+        let whole = message::to_payload(&message, Codec::Bincode, &runtime, &to).unwrap();
+        assert!(whole.body == copied, "in one piece, too");
+    }
 
     #[tokio::test]
     async fn a_blob_is_a_view_of_what_arrived() {

@@ -8,6 +8,7 @@ mod behaviour;
 mod blob;
 mod calling;
 mod directory;
+mod encoded;
 mod group;
 mod listing;
 mod load;
@@ -32,6 +33,7 @@ pub use behaviour::{
     task::{Task, TaskError, TaskStartError, TaskSupervisor},
 };
 pub use blob::Blob;
+pub use encoded::Encoded;
 pub use group::GroupAddress;
 pub use listing::{GroupInfo, GroupList, MAX_LISTED, NameList, NameQuery, ProcessList, ProcessQuery, SortBy};
 pub use load::Load;

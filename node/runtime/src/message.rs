@@ -14,6 +14,7 @@ use serde::{
 };
 
 use crate::{
+    encoded::Encoded,
     process::deadline::Deadline,
     reply::{AnySlot, RemoteReply},
     runtime::Runtime,
@@ -48,7 +49,7 @@ thread_local! {
     static ENCODING: RefCell<Option<Encoding>> = const { RefCell::new(None) };
     static DECODING: RefCell<Decoding> =
         const { RefCell::new(Decoding { active: false, runtime: None, reply: None, body: None }) };
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Encoded> = RefCell::new(Encoded::default());
 }
 
 /// A message on its way out.
@@ -56,6 +57,14 @@ thread_local! {
 pub(crate) struct Encoding {
     /// The reply that it carries.
     pub(crate) reply: Option<Carrying>,
+    /// Large pieces of it that need not be copied.
+    pub(crate) blobs: Vec<Bytes>,
+}
+
+/// `piece`, if it is one that the message which is encoded on this thread lends.
+pub(crate) fn lent(piece: &[u8]) -> Option<Bytes> {
+    let same = |blob: &Bytes| blob.as_ptr() == piece.as_ptr() && blob.len() == piece.len();
+    while_encoding(|scope| scope.blobs.iter().position(same).map(|at| scope.blobs.swap_remove(at))).flatten()
 }
 
 /// A reply that is found in a message as it is encoded.
@@ -129,7 +138,7 @@ pub(crate) fn encode<T: Message, R>(
     codec: Codec,
     runtime: &Runtime,
     to: &Destination,
-    then: impl FnOnce(&mut Vec<u8>, Option<&Carried>) -> R,
+    then: impl FnOnce(&mut Encoded, Option<&Carried>) -> R,
 ) -> Result<R, CodecError> {
     let mut scratch = SCRATCH.take();
     scratch.clear();
@@ -165,13 +174,13 @@ pub(crate) fn to_payload<T: Message>(
 }
 
 /// The encoded bytes as a body: a small one is copied, so that the scratch space stays; a large one is taken.
-pub(crate) fn taken(bytes: &mut Vec<u8>) -> Bytes {
-    if bytes.len() <= SCRATCH_KEPT_BYTES { Bytes::copy_from_slice(bytes) } else { Bytes::from(std::mem::take(bytes)) }
+pub(crate) fn taken(encoded: &mut Encoded) -> Bytes {
+    if encoded.len() <= SCRATCH_KEPT_BYTES { Bytes::copy_from_slice(encoded.whole()) } else { encoded.take_whole() }
 }
 
-fn append<T: Serialize>(message: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+fn append<T: Serialize>(message: &T, codec: Codec, out: &mut Encoded) -> Result<(), CodecError> {
     match codec {
-        Codec::Bincode => codec::append(message, out),
+        Codec::Bincode => codec::write(message, out),
         Codec::Json => serde_json::to_writer(out, message).map_err(|error| error.to_string()),
         other => Err(format!("{other:?} payloads are passed on, not made, by this runtime")),
     }

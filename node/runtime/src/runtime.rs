@@ -43,7 +43,6 @@ use crate::{
         table::{Layout, Table},
     },
     reply::Calls,
-    sync::lock,
 };
 
 /// What leads out of a runtime.
@@ -408,10 +407,6 @@ impl Runtime {
     /// Removes an ended process from the table.
     pub(crate) fn forget(&self, pid: &Pid) {
         self.0.table.remove(pid.serial());
-        let mut watch = lock(&self.0.node_watch);
-        if !watch.watchers.is_empty() {
-            watch.watchers.remove(&pid.serial());
-        }
     }
 
     /// Notes on the connection to `other` that `own` has a tie with it; false if there is no connection.

@@ -219,6 +219,9 @@ pub struct Spawned<M: Message> {
     pub monitor: Option<Ref>,
 }
 
+/// A process that was started, and the monitor, if one was asked for.
+type Begun<M> = (Arc<Process<M>>, Option<Ref>);
+
 /// Why a process was not started here.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SpawnError {
@@ -270,7 +273,10 @@ impl Runtime {
         Fut: Future + Send + 'static,
         Fut::Output: IntoExit,
     {
-        self.spawn_with(SpawnOptions::new(), f).map(|spawned| spawned.address)
+        match self.try_spawn(SpawnOptions::new(), f) {
+            Ok((process, _)) => Ok(Address::local(process)),
+            Err((error, _)) => Err(error),
+        }
     }
 
     /// As [`spawn`](Self::spawn), with options; link, monitor and name hold before its first step. Does not wait.
@@ -284,11 +290,12 @@ impl Runtime {
         Fut: Future + Send + 'static,
         Fut::Output: IntoExit,
     {
-        self.try_spawn(options, f).map_err(|(error, _)| error)
+        let (process, monitor) = self.try_spawn(options, f).map_err(|(error, _)| error)?;
+        Ok(Spawned { pid: process.pid().clone(), address: Address::local(process), monitor })
     }
 
     /// As [`spawn_with`](Self::spawn_with); gives `f` back when there is no process to run it.
-    pub(crate) fn try_spawn<M, F, Fut>(&self, options: SpawnOptions, f: F) -> Result<Spawned<M>, (SpawnError, F)>
+    pub(crate) fn try_spawn<M, F, Fut>(&self, options: SpawnOptions, f: F) -> Result<Begun<M>, (SpawnError, F)>
     where
         M: Message,
         F: FnOnce(Context<M>) -> Fut + Send + 'static,
@@ -341,7 +348,7 @@ impl Runtime {
         let task = ProcessTask::new(process.clone(), f, context);
         process.vitals().set_task_bytes(size_of_val(&task));
         self.tokio().spawn(task);
-        Ok(Spawned { pid: process.pid().clone(), address: Address::local(process), monitor })
+        Ok((process, monitor))
     }
 
     /// Links a process that has not run yet with its parent; the child's end alone if it was asked for.

@@ -1,11 +1,11 @@
-//! Any bytes, cut anyhow, into a lane: no panic; and whatever comes out is encoded and decoded to the same signals.
+//! Any bytes, cut anyhow, into a lane: no panic; and whatever comes out is encoded and decoded to the same.
 //!
 //! First byte: the size of the chunks, 0 for one.
 #![no_main]
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use rookery_protocol::{LaneDecoder, LaneEncoder, NodeId, Signal};
+use rookery_protocol::{Arrival, LaneDecoder, LaneEncoder, NodeId};
 
 const LIMIT: usize = 4096;
 
@@ -13,38 +13,41 @@ fn ends() -> (NodeId, NodeId) {
     ("orders-0.18f3a2b4c5d".parse().unwrap(), "billing-1.2a".parse().unwrap())
 }
 
-fn decode(chunks: impl Iterator<Item = Bytes>) -> Vec<Signal> {
+fn decode(chunks: impl Iterator<Item = Bytes>) -> Vec<Arrival> {
     let (sender, receiver) = ends();
     let mut decoder = LaneDecoder::new(receiver, sender, LIMIT);
-    let mut signals = Vec::new();
+    let mut arrivals = Vec::new();
     for chunk in chunks {
         decoder.push(chunk);
         loop {
-            match decoder.next_signal() {
-                Ok(Some(signal)) => signals.push(signal),
+            match decoder.next_arrival() {
+                Ok(Some(arrival)) => arrivals.push(arrival),
                 Ok(None) => break,
                 Err(error) => {
-                    assert_eq!(decoder.next_signal(), Err(error.clone()));
+                    assert_eq!(decoder.next_arrival(), Err(error.clone()));
                     assert_eq!(decoder.finish(), Err(error));
-                    return signals;
+                    return arrivals;
                 }
             }
         }
     }
-    signals
+    arrivals
 }
 
 fuzz_target!(|data: &[u8]| {
     let Some((&size, stream)) = data.split_first() else { return };
     let size = if size == 0 { stream.len().max(1) } else { usize::from(size) };
-    let signals = decode(stream.chunks(size).map(Bytes::copy_from_slice));
+    let arrivals = decode(stream.chunks(size).map(Bytes::copy_from_slice));
 
     let (sender, receiver) = ends();
     let mut encoder = LaneEncoder::new(sender, receiver);
     let mut out = Vec::new();
     LaneEncoder::open(0, &mut out);
-    for signal in &signals {
-        encoder.signal(signal, &mut out).unwrap();
+    for arrival in &arrivals {
+        match arrival {
+            Arrival::Signal(signal) => encoder.signal(signal, &mut out).unwrap(),
+            Arrival::Ticketed(signal, ticket) => encoder.ticketed(signal, *ticket, &mut out).unwrap(),
+        }
     }
-    assert_eq!(decode(std::iter::once(Bytes::from(out))), signals);
+    assert_eq!(decode(std::iter::once(Bytes::from(out))), arrivals);
 });

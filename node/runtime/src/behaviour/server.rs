@@ -365,7 +365,7 @@ impl Runtime {
             }
         }
         .ok()
-        .map(|spawned| spawned.address)
+        .map(|(process, _)| Address::local(process))
     }
 
     /// Starts a server here and waits until its `init` is done. Named, linked or monitored as `options` say; a server

@@ -57,7 +57,8 @@ pub(crate) struct BulkQueue {
 
 #[derive(Debug, Default)]
 struct QueueState {
-    bodies: VecDeque<(TicketNumber, Bytes)>,
+    /// In pieces, so that nothing has to be copied together.
+    bodies: VecDeque<(TicketNumber, Vec<Bytes>)>,
     /// The writer, while it has nothing to write.
     writer: Option<Waker>,
     closed: bool,
@@ -87,8 +88,8 @@ impl BulkQueue {
         Ticket { number: TicketNumber(self.next_ticket.fetch_add(1, Ordering::Relaxed)), body_bytes }
     }
 
-    pub(crate) fn push(&self, number: TicketNumber, body: Bytes) {
-        self.queued.fetch_add(body.len(), Ordering::Relaxed);
+    pub(crate) fn push(&self, number: TicketNumber, body: Vec<Bytes>) {
+        self.queued.fetch_add(length(&body), Ordering::Relaxed);
         let mut state = lock(&self.state);
         state.bodies.push_back((number, body));
         let writer = state.writer.take();
@@ -109,7 +110,7 @@ impl BulkQueue {
         }
     }
 
-    fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<(TicketNumber, Bytes)>> {
+    fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<(TicketNumber, Vec<Bytes>)>> {
         let mut state = lock(&self.state);
         match state.bodies.pop_front() {
             Some(next) => Poll::Ready(Some(next)),
@@ -138,6 +139,17 @@ impl BulkQueue {
         }
         self.room.notify_one();
     }
+
+    /// What waits goes nowhere any more: the connection is lost.
+    pub(crate) fn discard(&self) {
+        let bodies = std::mem::take(&mut lock(&self.state).bodies);
+        self.queued.fetch_sub(bodies.iter().map(|(_, body)| length(body)).sum(), Ordering::Relaxed);
+        self.finish();
+    }
+}
+
+fn length(body: &[Bytes]) -> usize {
+    body.iter().map(Bytes::len).sum()
 }
 
 /// What of a body is handed to QUIC at once.
@@ -181,7 +193,7 @@ pub(crate) async fn write_bulk(connection: &Connection, outbound: &Arc<Outbound>
         let stream = connection.open_uni().await?;
         let outbound = outbound.clone();
         writing.spawn(async move {
-            let bytes = body.len();
+            let bytes = length(&body);
             let written = write_body(stream, number, body).await;
             if let Some(queue) = outbound.bulk() {
                 queue.written(bytes);
@@ -199,7 +211,7 @@ fn written(ended: Result<Result<(), ConnectionError>, tokio::task::JoinError>) -
     ended.unwrap_or(Err(ConnectionError::StreamClosed("bulk")))
 }
 
-async fn write_body(mut stream: SendStream, number: TicketNumber, body: Bytes) -> Result<(), ConnectionError> {
+async fn write_body(mut stream: SendStream, number: TicketNumber, body: Vec<Bytes>) -> Result<(), ConnectionError> {
     drop(stream.set_priority(PRIORITY));
     let mut opening = Vec::new();
     BulkOpening::encode(number, &mut opening);
@@ -208,11 +220,12 @@ async fn write_body(mut stream: SendStream, number: TicketNumber, body: Bytes) -
         _ => ConnectionError::StreamClosed("bulk"),
     };
     stream.write_chunk(Bytes::from(opening)).await.map_err(lost)?;
-    let mut rest = body;
-    while !rest.is_empty() {
-        let piece = rest.split_to(PIECE_BYTES.min(rest.len()));
-        stream.write_chunk(piece).await.map_err(lost)?;
-        breathe();
+    for mut rest in body {
+        while !rest.is_empty() {
+            let piece = rest.split_to(PIECE_BYTES.min(rest.len()));
+            stream.write_chunk(piece).await.map_err(lost)?;
+            breathe();
+        }
     }
     drop(stream.finish());
     Ok(())

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::{
+    encoded::Encoded,
     net::bulk::{BULK_BYTES, BulkQueue},
     sync::lock,
 };
@@ -114,27 +115,37 @@ struct LaneState {
 #[derive(Debug)]
 pub enum Body<'a> {
     /// Just encoded; a large one is taken.
-    Encoded(&'a mut Vec<u8>),
+    Encoded(&'a mut Encoded),
     /// Sent to others as well.
     Shared(&'a Bytes),
 }
 
 impl Body<'_> {
     fn len(&self) -> usize {
-        self.bytes().len()
+        match self {
+            Self::Encoded(body) => body.len(),
+            Self::Shared(body) => body.len(),
+        }
     }
 
-    fn bytes(&self) -> &[u8] {
+    fn append_to(&mut self, out: &mut Vec<u8>) {
         match self {
-            Self::Encoded(body) => body,
-            Self::Shared(body) => body,
+            Self::Encoded(body) => out.extend_from_slice(body.whole()),
+            Self::Shared(body) => out.extend_from_slice(body),
         }
     }
 
     fn take(&mut self) -> Bytes {
         match self {
-            Self::Encoded(body) => Bytes::from(std::mem::take(*body)),
+            Self::Encoded(body) => body.take_whole(),
             Self::Shared(body) => body.clone(),
+        }
+    }
+
+    fn take_parts(&mut self) -> Vec<Bytes> {
+        match self {
+            Self::Encoded(body) => body.take_parts(),
+            Self::Shared(body) => vec![body.clone()],
         }
     }
 }
@@ -301,7 +312,7 @@ impl Outbound {
             let ticket = queue.ticket(payload.body.len());
             match state.encoder.ticketed(&signal, ticket, &mut state.batch) {
                 Ok(()) => {
-                    queue.push(ticket.number, payload.body.clone());
+                    queue.push(ticket.number, vec![payload.body.clone()]);
                     self.queued_more(state, before, None);
                 }
                 Err(error) => self.give_up(state, before, error.into()),
@@ -357,7 +368,7 @@ impl Outbound {
             let ticket = queue.ticket(body_bytes);
             match state.encoder.message_ticket(head, ticket, &mut state.batch) {
                 Ok(()) => {
-                    queue.push(ticket.number, body.take());
+                    queue.push(ticket.number, body.take_parts());
                     self.queued_more(state, before, None);
                 }
                 Err(error) => self.give_up(state, before, error.into()),
@@ -368,7 +379,7 @@ impl Outbound {
             Ok(()) => {
                 let apart = (body_bytes >= APART_BYTES).then(|| body.take());
                 if apart.is_none() {
-                    state.batch.extend_from_slice(body.bytes());
+                    body.append_to(&mut state.batch);
                 }
                 self.queued_more(state, before, apart);
             }
@@ -514,9 +525,15 @@ impl Outbound {
         self.finish();
         let interested = lock(&self.interested).take().unwrap_or_default();
         self.closed.store(true, Ordering::Release);
-        self.lanes.iter().for_each(|lane| lane.room.notify_waiters());
+        for lane in &self.lanes {
+            // Addresses may hold this for long; what waits in it can go nowhere any more.
+            let mut state = lock(&lane.state);
+            (state.batch, state.apart, state.queued) = (Vec::new(), Vec::new(), 0);
+            drop(state);
+            lane.room.notify_waiters();
+        }
         if let Some(queue) = &self.bulk {
-            queue.finish();
+            queue.discard();
         }
         interested
     }

@@ -30,7 +30,7 @@ use crate::{
         deadline::Deadline,
         event::{Down, Event},
         info::{CallInfo, Callee, ProcessDetails, ProcessInfo, ProcessState, Vitals, some},
-        relations::{Lost, Relations},
+        relations::{End, Lost, Relations},
     },
     reply::{CallError, RemoteReply, dropping},
     runtime::Runtime,
@@ -108,6 +108,11 @@ const DECODED_ON_ARRIVAL_BYTES: usize = 1024;
 /// A mailbox that has held more than this gives its memory back when it is empty.
 pub(crate) const KEPT_CAPACITY: usize = 256;
 
+/// With each so many messages more in a mailbox, one sender that can wait lets others run: the receiver, if it shares the
+/// sender's thread, which receives as many in a turn. So a sender in a loop keeps nobody from running, and what it has
+/// sent is still in the processor's cache when it is received. At half of it the turns cost more than the messages.
+const CROWD: usize = 256;
+
 /// A process: what others reach of it. Its own half is [`crate::Context`].
 pub(crate) struct Process<M> {
     pid: Pid,
@@ -157,8 +162,24 @@ struct State<M> {
 enum Phase {
     Running,
     /// Has to end with this reason; its own code has not yet.
-    Ending(Box<ExitReason>),
-    Ended(Box<ExitReason>),
+    Ending(Reason),
+    Ended(Reason),
+}
+
+/// Why a process ends. `Normal`, the most frequent, takes no memory.
+#[derive(Clone)]
+struct Reason(Option<Box<ExitReason>>);
+
+impl From<ExitReason> for Reason {
+    fn from(reason: ExitReason) -> Self {
+        Self((reason != ExitReason::Normal).then(|| Box::new(reason)))
+    }
+}
+
+impl From<&Reason> for ExitReason {
+    fn from(reason: &Reason) -> Self {
+        reason.0.as_deref().cloned().unwrap_or(Self::Normal)
+    }
 }
 
 /// What became of a message that was to be queued.
@@ -194,7 +215,7 @@ impl<M> State<M> {
         if !matches!(self.phase, Phase::Running) {
             return None;
         }
-        self.phase = Phase::Ending(Box::new(reason));
+        self.phase = Phase::Ending(reason.into());
         ending.store(true, Ordering::Release);
         // The task's waker stays: it may have to be woken before it was first polled, and then finds `ending`.
         self.task.clone()
@@ -260,11 +281,20 @@ impl<M: Message> Process<M> {
 
     /// Queues a message of a local sender, who waits for the answer until `deadline` if it is a call.
     pub(crate) fn push(&self, message: M, deadline: Option<Deadline>) -> Pushed<M> {
+        self.offer(message, deadline, false)
+    }
+
+    /// As [`push`](Self::push); who can give way finds a crowded mailbox full at first.
+    #[inline]
+    pub(crate) fn offer(&self, message: M, deadline: Option<Deadline>, gives_way: bool) -> Pushed<M> {
         let mut state = lock(&self.state);
         if state.ended() {
             return Pushed::Ended(message);
         }
-        if state.capacity != 0 && state.queue.len() >= state.capacity as usize {
+        let waiting = state.queue.len();
+        if state.capacity != 0 && waiting >= state.capacity as usize
+            || gives_way && waiting != 0 && waiting.is_multiple_of(CROWD)
+        {
             return Pushed::Full(message);
         }
         let waker = state.push(Item::message(message, deadline));
@@ -327,9 +357,9 @@ impl<M: Message> Process<M> {
         }
     }
 
-    /// Waits until a bounded mailbox may have room, or its process has ended.
+    /// Waits until a bounded mailbox may have room, or its process has ended; gives way once if it has no limit.
     pub(crate) async fn room(&self) {
-        let Some(room) = &self.room else { return };
+        let Some(room) = &self.room else { return tokio::task::yield_now().await };
         let mut told = std::pin::pin!(room.notified());
         // Before looking, so that what happens in between is not missed.
         told.as_mut().enable();
@@ -386,7 +416,7 @@ impl<M: Message> Process<M> {
     pub(crate) fn put_back(&self, taken: &mut VecDeque<Item<M>>) {
         let mut state = lock(&self.state);
         if let Phase::Ended(reason) = &state.phase {
-            let reason = (**reason).clone();
+            let reason = reason.into();
             drop(state);
             return fail_all(taken.drain(..), &reason);
         }
@@ -570,6 +600,15 @@ impl<M: Message> AnyProcess for Process<M> {
         }
     }
 
+    fn watch_nodes(&self) -> bool {
+        let mut state = lock(&self.state);
+        if state.ended() {
+            return false;
+        }
+        state.relations().watches_nodes = true;
+        true
+    }
+
     fn enter_directory(&self) -> bool {
         let mut state = lock(&self.state);
         if state.ended() {
@@ -624,12 +663,16 @@ impl<M: Message> AnyProcess for Process<M> {
         wake(waker);
     }
 
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
     fn must_end(&self) -> Option<ExitReason> {
-        if !self.ending.load(Ordering::Acquire) {
+        if !self.is_ending() {
             return None;
         }
         match &lock(&self.state).phase {
-            Phase::Ending(reason) | Phase::Ended(reason) => Some((**reason).clone()),
+            Phase::Ending(reason) | Phase::Ended(reason) => Some(reason.into()),
             Phase::Running => None,
         }
     }
@@ -638,17 +681,17 @@ impl<M: Message> AnyProcess for Process<M> {
         lock(&self.state).task = Some(waker);
     }
 
-    fn end(&self, reason: &ExitReason) -> Option<Relations> {
+    fn end(&self, reason: &ExitReason) -> End {
         let mut state = lock(&self.state);
         if state.ended() {
-            return None;
+            return End::Before;
         }
-        state.phase = Phase::Ended(Box::new(reason.clone()));
+        state.phase = Phase::Ended(reason.clone().into());
         self.ending.store(true, Ordering::Release);
         // Tasks that hold the process's address must not keep the task's memory.
         (state.task, state.receiver) = (None, None);
         self.tell_room();
-        Some(state.relations.take().map(|relations| *relations).unwrap_or_default())
+        End::Now(state.relations.take())
     }
 
     fn drain(&self, reason: &ExitReason) {

@@ -26,7 +26,7 @@ use crate::{
     behaviour::system::SystemRequest,
     process::{
         info::{Callee, ProcessDetails, ProcessInfo, Vitals},
-        relations::{Lost, Relations},
+        relations::{End, Lost},
     },
     reply::{CallError, RemoteReply},
     runtime::Runtime,
@@ -78,6 +78,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     /// The process gets a name; false if it has ended.
     fn add_name(&self, name: &ProcessName) -> bool;
     fn remove_name(&self, name: &ProcessName);
+    /// Notes that it is told of nodes that come and go; false if it has ended.
+    fn watch_nodes(&self) -> bool;
     /// Notes that the cluster's directory is to be told of the end; false if it has ended.
     fn enter_directory(&self) -> bool;
     /// It has lost a cluster name to `holder`: an event if exits are trapped, the end otherwise (N2).
@@ -87,12 +89,14 @@ pub(crate) trait AnyProcess: Send + Sync {
 
     /// Ends it whatever it traps.
     fn end_now(&self, reason: ExitReason);
+    /// Whether it may have to end; looked at before each step, without a lock.
+    fn is_ending(&self) -> bool;
     /// Why it has to end, if it has to.
     fn must_end(&self) -> Option<ExitReason>;
     /// Who is woken when it has to end.
     fn set_task(&self, waker: Waker);
     /// Marks it ended and takes what has to be told. From now on nothing reaches it.
-    fn end(&self, reason: &ExitReason) -> Option<Relations>;
+    fn end(&self, reason: &ExitReason) -> End;
     /// Drops what is left in its mailbox.
     fn drain(&self, reason: &ExitReason);
     /// It begins to wait for an answer from `to`; false if it waits for another already.

@@ -25,6 +25,16 @@ pub(crate) struct Relations {
     pub(crate) tied_over_connection: bool,
     /// Whether the cluster's directory knows this process.
     pub(crate) in_directory: bool,
+    /// Whether it is told of nodes that come and go.
+    pub(crate) watches_nodes: bool,
+}
+
+/// What a process leaves when it ends.
+pub(crate) enum End {
+    /// Whom it was tied to, if it ever was.
+    Now(Option<Box<Relations>>),
+    /// It had ended already.
+    Before,
 }
 
 #[derive(Debug, Default)]

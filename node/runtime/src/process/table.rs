@@ -2,7 +2,7 @@
 //! comparison, and a serial is never given twice: a slot whose generations are used up is retired (P1).
 
 use std::sync::{
-    Arc, Mutex, RwLock,
+    Arc, RwLock,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -10,7 +10,7 @@ use rookery_protocol::{Serial, SessionId};
 
 use crate::{
     process::AnyProcess,
-    sync::{lock, read, write},
+    sync::{read, write},
 };
 
 /// Shards, so that threads that spawn and look up seldom wait for each other.
@@ -73,11 +73,13 @@ pub(crate) struct Table {
     limit: usize,
 }
 
+type Shard = RwLock<Slots>;
+
 #[derive(Default)]
-struct Shard {
-    slots: RwLock<Vec<Slot>>,
+struct Slots {
+    slots: Vec<Slot>,
     /// Slots that are free; the one freed last is used first, since it is warm.
-    free: Mutex<Vec<usize>>,
+    free: Vec<usize>,
 }
 
 struct Slot {
@@ -99,10 +101,9 @@ impl Table {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1) % SHARDS;
-        let shard = &self.shards[number];
-        let free = lock(&shard.free).pop();
-        let mut slots = write(&shard.slots);
-        let index = free.unwrap_or_else(|| {
+        let mut shard = write(&self.shards[number]);
+        let Slots { slots, free } = &mut *shard;
+        let index = free.pop().unwrap_or_else(|| {
             if number == 0 && slots.is_empty() {
                 // Slot 0 is the node, or the client, itself.
                 slots.push(Slot { generation: 0, process: None });
@@ -119,14 +120,14 @@ impl Table {
 
     pub(crate) fn get(&self, serial: Serial) -> Option<Arc<dyn AnyProcess>> {
         let (number, index, generation) = self.place(serial)?;
-        let slots = read(&self.shards[number].slots);
-        slots.get(index).filter(|slot| slot.generation == generation)?.process.clone()
+        let shard = read(&self.shards[number]);
+        shard.slots.get(index).filter(|slot| slot.generation == generation)?.process.clone()
     }
 
     pub(crate) fn remove(&self, serial: Serial) {
         let Some((number, index, generation)) = self.place(serial) else { return };
-        let shard = &self.shards[number];
-        let mut slots = write(&shard.slots);
+        let mut shard = write(&self.shards[number]);
+        let Slots { slots, free } = &mut *shard;
         let Some(slot) = slots.get_mut(index).filter(|slot| slot.generation == generation) else { return };
         let removed = slot.process.take();
         let worn_out = slot.generation >= ((1_u64 << self.layout.generation_bits) - 1) as u32;
@@ -134,12 +135,10 @@ impl Table {
             self.count.fetch_sub(1, Ordering::Relaxed);
             if !worn_out {
                 slot.generation += 1;
+                free.push(index);
             }
         }
-        drop(slots);
-        if removed.is_some() && !worn_out {
-            lock(&shard.free).push(index);
-        }
+        drop(shard);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -150,13 +149,13 @@ impl Table {
     pub(crate) fn all(&self) -> Vec<Arc<dyn AnyProcess>> {
         self.shards
             .iter()
-            .flat_map(|shard| read(&shard.slots).iter().filter_map(|slot| slot.process.clone()).collect::<Vec<_>>())
+            .flat_map(|shard| read(shard).slots.iter().filter_map(|slot| slot.process.clone()).collect::<Vec<_>>())
             .collect()
     }
 
     /// Adds the processes of the next `slots` slots from `cursor` on to `page`; gives where to go on, `None` at the end.
     pub(crate) fn page(&self, cursor: Cursor, slots: usize, page: &mut Vec<Arc<dyn AnyProcess>>) -> Option<Cursor> {
-        let shard = read(&self.shards.get(cursor.shard)?.slots);
+        let shard = &read(self.shards.get(cursor.shard)?).slots;
         let end = cursor.index.saturating_add(slots).min(shard.len());
         let some = shard.get(cursor.index..end).unwrap_or_default();
         page.extend(some.iter().filter_map(|slot| slot.process.clone()));

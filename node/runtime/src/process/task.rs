@@ -21,6 +21,7 @@ use crate::{
         context,
         current::{self, Orphan, Step},
         deadline::Deadline,
+        relations::{End, Relations},
     },
     reply::dropping,
     spawn::IntoExit,
@@ -117,7 +118,9 @@ where
         if matches!(*this.code, Code::New { .. }) {
             process.set_task(cx.waker().clone());
         }
-        if let Some(reason) = process.must_end() {
+        if process.is_ending()
+            && let Some(reason) = process.must_end()
+        {
             finish(&process, reason, Vec::new(), || this.code.set(Code::Done));
             return Poll::Ready(());
         }
@@ -152,13 +155,18 @@ where
 /// Ends the process: nothing reaches it any more; its names go; then its own values; then whoever must know is told.
 fn finish(process: &Arc<dyn AnyProcess>, reason: ExitReason, orphans: Vec<Orphan>, drop_future: impl FnOnce()) {
     let reason = reason.cut();
-    let runtime = process.runtime().clone();
-    let Some(relations) = process.end(&reason) else { return };
-    for name in &relations.names {
-        runtime.release_name(name, process.pid());
-    }
-    if relations.in_directory {
-        runtime.gone_from_directory(process.pid());
+    let runtime = process.runtime();
+    let End::Now(relations) = process.end(&reason) else { return };
+    if let Some(relations) = &relations {
+        for name in &relations.names {
+            runtime.release_name(name, process.pid());
+        }
+        if relations.in_directory {
+            runtime.gone_from_directory(process.pid());
+        }
+        if relations.watches_nodes {
+            runtime.monitor_nodes(process.pid(), false);
+        }
     }
     runtime.forget(process.pid());
     let failed = dropping::Mode::Fail(CallFailure::Exited(reason.clone()));
@@ -171,7 +179,20 @@ fn finish(process: &Arc<dyn AnyProcess>, reason: ExitReason, orphans: Vec<Orphan
     if !left.orphans.is_empty() {
         current::run(running, Step::default(), || current::fail_exited(left.orphans, &reason));
     }
-    let from = process.pid();
+    if let Some(relations) = relations {
+        tell(process, *relations, &reason);
+    }
+    match &reason {
+        ExitReason::Panic(text) => {
+            tracing::error!(pid = %process.pid(), behaviour = process.label(), panic = text.as_str(), "process panicked");
+        }
+        reason => tracing::trace!(pid = %process.pid(), %reason, "process ended"),
+    }
+}
+
+/// Tells of the end who has ties with it.
+fn tell(process: &Arc<dyn AnyProcess>, relations: Relations, reason: &ExitReason) {
+    let (runtime, from) = (process.runtime(), process.pid());
     for link in relations.linked() {
         let body = SignalBody::Exit { reason: reason.clone(), linked: true };
         runtime.signal(Signal { from: from.clone(), to: link.into(), body });
@@ -185,12 +206,6 @@ fn finish(process: &Arc<dyn AnyProcess>, reason: ExitReason, orphans: Vec<Orphan
     }
     if relations.tied_over_connection {
         runtime.untie(from.serial());
-    }
-    match &reason {
-        ExitReason::Panic(text) => {
-            tracing::error!(pid = %from, behaviour = process.label(), panic = text.as_str(), "process panicked");
-        }
-        reason => tracing::trace!(pid = %from, %reason, "process ended"),
     }
 }
 

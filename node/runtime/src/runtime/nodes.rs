@@ -19,8 +19,9 @@ impl Runtime {
         let mut watch = lock(&self.0.node_watch);
         if !tell {
             watch.watchers.remove(&pid.serial());
-        } else if watch.watchers.insert(pid.serial())
-            && let Some(process) = self.0.table.get(pid.serial())
+        } else if let Some(process) = self.0.table.get(pid.serial())
+            && process.watch_nodes()
+            && watch.watchers.insert(pid.serial())
         {
             for node in &watch.up {
                 process.event(Event::NodeUp(node.clone()));

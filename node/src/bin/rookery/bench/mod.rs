@@ -225,8 +225,8 @@ async fn measure(case: Case, plan: &Plan, samples: &mut Samples) -> Result<(), B
         Case::Fanout => directory::fanout(plan, samples).await,
         Case::Nodedown => cluster::nodedown(plan, samples).await,
         Case::Mesh => cluster::mesh(plan, samples).await,
-        Case::BareQuinn => bare::bare_quinn(plan, samples).await,
         Case::ClientRtt => client::rtt(plan, samples).await,
         Case::ClientThroughput => client::throughput(plan, samples).await,
+        Case::BareQuinn => bare::bare_quinn(plan, samples).await,
     }
 }

@@ -69,10 +69,6 @@ placement = "spread"
     config
 }
 
-/// After how long a silence a node is taken for lost: shorter than the default, since all are on one machine.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_millis(2_500);
-const KEEP_ALIVE: Duration = Duration::from_millis(500);
-
 /// One node's process.
 pub(super) struct NodeProcess {
     pub(super) name: String,
@@ -151,8 +147,6 @@ impl Cluster {
             .arg(self.root.join(&node.name))
             .arg("--config")
             .arg(self.root.join("rookery.toml"))
-            .args(["--keep-alive-ms", &KEEP_ALIVE.as_millis().to_string()])
-            .args(["--idle-timeout-ms", &IDLE_TIMEOUT.as_millis().to_string()])
             .args(["--worker-threads", "2", "--boot", "echo", "--log-format", "text", "--log-color", "never"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

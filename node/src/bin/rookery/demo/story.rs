@@ -13,12 +13,11 @@ use rookery_runtime::Destination;
 
 use super::{
     DemoArgs, Unexpected,
-    cluster::{Cluster, IDLE_TIMEOUT, SERVICE},
+    cluster::{Cluster, SERVICE},
     narrator::Narrator,
     observer::{Seen, observe},
     tree,
 };
-use crate::out;
 
 /// How long any one thing may take that is expected to happen.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
@@ -250,8 +249,7 @@ async fn lose_node(
     ))?;
     let killed = Instant::now();
     cluster.kill(victim).await?;
-    let limit = out::span(IDLE_TIMEOUT);
-    narrator.says(&format!("a killed process says no goodbye; the others take {limit} of silence for its end"))?;
+    narrator.says("a killed process says no goodbye; the others miss it, find its port closed, and ask each other")?;
     let (mut linked, mut monitored) = (None, None);
     while linked.is_none() || monitored.is_none() {
         match tokio::time::timeout(DEADLINE, seen.recv()).await {
