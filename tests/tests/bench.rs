@@ -16,7 +16,8 @@ use rookery_tests::program::{rookery, run};
 use serde_json::Value;
 
 /// Cases that are measured here, and some of what each promises to tell.
-const PROMISED: [(&str, &[&str]); 2] = [
+const PROMISED: [(&str, &[&str]); 3] = [
+    ("local-call", &["calls_per_s.1caller", "cpu_s_per_million.1caller"]),
     (
         "rtt",
         &[
@@ -33,23 +34,43 @@ const PROMISED: [(&str, &[&str]); 2] = [
     ),
 ];
 
+/// Every case, by the name that scripts know it by.
+const CASES: [&str; 22] = [
+    "local-send",
+    "local-call",
+    "local-pingpong",
+    "ring",
+    "spawn",
+    "idle-memory",
+    "restart",
+    "rtt",
+    "throughput",
+    "bulk",
+    "hol",
+    "remote-call",
+    "remote-spawn",
+    "monitor-down",
+    "names",
+    "groups",
+    "fanout",
+    "nodedown",
+    "mesh",
+    "client-rtt",
+    "client-throughput",
+    "bare-quinn",
+];
+
+/// The first words of the lines of a list.
+fn first_words(list: &str) -> BTreeSet<&str> {
+    list.lines().filter_map(|line| line.split_whitespace().next()).collect()
+}
+
 #[test]
-fn the_list_names_cases_and_says_what_they_are() {
+fn the_list_names_each_case_and_says_what_it_is() {
     let output = run(&["bench", "--list"]);
     assert!(output.status.success(), "{output:?}");
     let list = String::from_utf8(output.stdout).unwrap();
-    let cases: BTreeSet<&str> = list.lines().filter_map(|line| line.split_once(' ').map(|(case, _)| case)).collect();
-    for case in PROMISED.map(|(case, _)| case).iter().chain(&[
-        "bulk",
-        "hol",
-        "remote-call",
-        "remote-spawn",
-        "monitor-down",
-        "nodedown",
-        "mesh",
-    ]) {
-        assert!(cases.contains(case), "{case} is not in the list: {list}");
-    }
+    assert_eq!(first_words(&list), BTreeSet::from(CASES), "{list}");
     assert!(list.lines().all(|line| line.split_whitespace().count() > 3), "a case does not say what it is: {list}");
 }
 
@@ -176,6 +197,16 @@ echo 'ERROR something'
 echo "$2.rtt16_p50 $p50 us # min=1 max=2 n=3"
 echo "$2.pingpong.64pairs $rate roundtrips/s # min=1 max=2 n=3"
 "#;
+
+#[test]
+fn a_comparison_has_rows_of_cases_that_there_are() {
+    let Some(compare) = Comparison::new() else { return };
+    let (status, rows, said) = compare.run(&["--list"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(first_words(&rows).is_subset(&BTreeSet::from(CASES)), "{rows}");
+    let (status, _, said) = compare.run(&["no-such-case"]);
+    assert!(status == Some(2) && said.contains("throughput"), "{said}");
+}
 
 #[test]
 fn a_comparison_tells_each_figure_the_ratio_and_whether_it_is_what_it_must_be() {

@@ -151,7 +151,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), BenchError> {
         for case in all {
             let value = case.to_possible_value();
             let help = value.as_ref().and_then(|value| value.get_help()).map(ToString::to_string).unwrap_or_default();
-            super::out::line(&format!("{:16}{help}", name(*case)))?;
+            super::out::line(&format!("{:18}{help}", name(*case)))?;
         }
         return Ok(());
     }
