@@ -1,6 +1,6 @@
 //! Reassembly, with bodies that arrive in any order: every signal is delivered once, whole, in its pair's order (S1), and
 //! at once unless something of its own pair is still under way (S4).
-#![allow(clippy::unwrap_used)] // A test may stop where it fails.
+#![allow(clippy::unwrap_used, clippy::needless_range_loop)] // A test may stop where it fails; time is an index here.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! `rookery bench` as a program that others read: the names of its cases and metrics, well-formed lines, no process left
 //! behind; and `tests/bench/compare`, which makes a table of such lines, with stand-ins for what it measures. Figures are
 //! not judged here.
-#![allow(clippy::unwrap_used, missing_docs)] // A test may stop where it fails.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)] // A test may stop where it fails.
 
 use std::{
     collections::BTreeSet,
