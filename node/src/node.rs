@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use quinn::{Endpoint, EndpointConfig};
+use quinn::Endpoint;
 use rookery_protocol::{ClusterName, ExitReason, Incarnation, NodeId, NodeName, Pid};
 use rookery_runtime::{
     Behaviours, DEFAULT_MAX_PROCESSES, Runtime, RuntimeConfig,
@@ -177,7 +177,8 @@ impl Node {
         let listen = |error| StartError::Listen { address: config.listen, error };
         let endpoint = {
             let _entered = io.handle().enter();
-            socket::endpoint(config.listen, EndpointConfig::default(), Some(server_config)).map_err(listen)?
+            let endpoint_config = config.identity.quinn_endpoint_config();
+            socket::endpoint(config.listen, endpoint_config, Some(server_config)).map_err(listen)?
         };
         let address = endpoint.local_addr().map_err(listen)?;
         let runtime = Runtime::new(RuntimeConfig {

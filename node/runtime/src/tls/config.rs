@@ -109,6 +109,16 @@ impl Identity {
         Ok(config)
     }
 
+    /// An endpoint's settings, for accepting: by them a node's next life at the same address tells the peers of this one at
+    /// once that it is over.
+    #[must_use]
+    pub fn quinn_endpoint_config(&self) -> quinn::EndpointConfig {
+        match self.reset_key() {
+            Some(key) => key.endpoint(self.provider().clone()),
+            None => quinn::EndpointConfig::default(),
+        }
+    }
+
     /// [`Self::client_config`] for quinn.
     ///
     /// # Errors

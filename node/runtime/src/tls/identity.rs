@@ -14,6 +14,7 @@ use rustls::sign::CertifiedKey;
 use super::load;
 use super::load_error::LoadError;
 use super::peer::PeerIdentity;
+use super::reset::ResetKey;
 use super::verify::TrustAnchors;
 
 /// The own certificate chain, key and trusted CAs.
@@ -27,6 +28,8 @@ struct Inner {
     certified: Arc<CertifiedKey>,
     /// The CAs whose certificates are accepted; the own one leads to one of them.
     anchors: TrustAnchors,
+    /// For endpoints, derived from the key; none if that could not be done.
+    reset_key: Option<ResetKey>,
     /// What the own certificate says.
     own: PeerIdentity,
     /// The one provider of cryptography, passed on explicitly: no process-wide default is installed
@@ -70,15 +73,20 @@ impl Identity {
 
     pub(super) fn new(
         certified: CertifiedKey,
+        reset_key: Option<ResetKey>,
         anchors: TrustAnchors,
         own: PeerIdentity,
         provider: Arc<CryptoProvider>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { certified: Arc::new(certified), anchors, own, provider }) }
+        Self { inner: Arc::new(Inner { certified: Arc::new(certified), reset_key, anchors, own, provider }) }
     }
 
     pub(super) fn certified(&self) -> &Arc<CertifiedKey> {
         &self.inner.certified
+    }
+
+    pub(super) fn reset_key(&self) -> Option<&ResetKey> {
+        self.inner.reset_key.as_ref()
     }
 
     pub(super) fn anchors(&self) -> &TrustAnchors {

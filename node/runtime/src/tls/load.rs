@@ -17,6 +17,7 @@ use super::identity::Identity;
 use super::limits::PEM_FILE_MAX_BYTES;
 use super::load_error::{LoadError, Origin};
 use super::peer::{CertificateRole, IdentityError, PeerIdentity};
+use super::reset::ResetKey;
 use super::summary::CertificateSummary;
 use super::verify::{MemberVerifier, NodeVerifier, Refusal, TrustAnchors};
 
@@ -81,12 +82,13 @@ fn assemble(ca: Text, cert: Text, key: Text, now: UnixTime) -> Result<Identity, 
     let own =
         chain.first().map_or(Err(IdentityError::NoCertificate), |certificate| PeerIdentity::from_der(certificate));
     let own = own.map_err(|source| LoadError::Identity { origin: cert.0.clone(), source })?;
+    let reset_key = ResetKey::derive(key_der.secret_der());
     let key_provider = provider.key_provider.load_private_key(key_der);
     let signing_key = key_provider.map_err(|e| LoadError::BadKey { origin: key.0.clone(), reason: e.to_string() })?;
     let certified = CertifiedKey::new(chain, signing_key);
     certified.keys_match().map_err(|_| LoadError::KeyMismatch { key: key.0, cert: cert.0.clone() })?;
     check_as_a_peer_would(&certified, &own, (&ca.0, &anchors), &cert.0, &provider, now)?;
-    Ok(Identity::new(certified, anchors, own, provider))
+    Ok(Identity::new(certified, reset_key, anchors, own, provider))
 }
 
 /// Runs the verifiers of the other side on the own certificate: a node is both dialled and dials, a

@@ -29,6 +29,7 @@ mod load;
 mod load_error;
 mod name;
 mod peer;
+mod reset;
 mod summary;
 mod uri;
 mod verify;
