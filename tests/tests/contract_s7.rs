@@ -453,6 +453,7 @@ fn s7_what_a_lost_client_has_to_do_with_goes_on_without_it() {
     run(async {
         let nodes = mesh(2, |_| ()).await;
         let receiving = client("client", &[&nodes[1]]).await;
+        assert_eq!(receiving.runtime().whereis(&name("nobody")).await.unwrap(), None, "its session is open");
         let sleeper = Sleeper::new(&receiving.runtime(), SpawnOptions::new());
         let mut waiting = Vec::new();
         for node in &nodes {
