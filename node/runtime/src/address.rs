@@ -317,20 +317,20 @@ impl<M: Message> Address<M> {
         timeout: Duration,
         make: impl FnOnce(ReplyTo<T>) -> M,
     ) -> Result<T, CallError> {
-        let runtime = self.runtime().clone();
-        runtime
-            .call_slot(self.callee(), timeout, async |slot| {
-                let message = make(ReplyTo::local(slot.clone()));
-                match self.send_until(message, slot.deadline()).await {
-                    Ok(()) => Ok(()),
-                    Err(error) => {
-                        let text = error.to_string();
-                        dropping::within(dropping::Mode::Sent, error.into_message());
-                        Err(CallError::Refused(text))
-                    }
-                }
-            })
-            .await
+        let mut call = self.runtime().begin_call(timeout);
+        let (message, deadline) = (make(ReplyTo::local(call.slot().clone())), call.slot().deadline());
+        let sent = match self.offer(message, deadline, true) {
+            Err(Unsent { error: SendError::Full { message }, body_bytes }) => {
+                call.in_time(Box::pin(self.send_when_room(message, deadline, body_bytes))).await?
+            }
+            sent => sent.map_err(|unsent| unsent.error),
+        };
+        if let Err(error) = sent {
+            let text = error.to_string();
+            dropping::within(dropping::Mode::Sent, error.into_message());
+            return Err(CallError::Refused(text));
+        }
+        call.answer(self.callee()).await
     }
 
     fn callee(&self) -> Callee<'_> {

@@ -4,9 +4,15 @@
 //! (reply, failure, timeout, or the caller's own end), the slot is closed and its entry in the table of calls goes, so
 //! that a late reply finds nobody (A2).
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use rookery_protocol::{CreditNumber, Destination, Payload, Signal, SignalBody};
+use rookery_protocol::{CallFailure, CreditNumber, Destination, Payload, Signal, SignalBody};
 use tokio::time::Instant;
 
 use crate::{
@@ -19,11 +25,13 @@ use crate::{
 pub(crate) struct Waiting<'a, T: Send + 'static> {
     runtime: &'a Runtime,
     pub(crate) slot: Arc<Slot<T>>,
+    /// The outcome was taken, so the slot is closed.
+    taken: bool,
 }
 
 impl<'a, T: Send + 'static> Waiting<'a, T> {
     pub(crate) fn new(runtime: &'a Runtime, slot: Arc<Slot<T>>) -> Self {
-        Self { runtime, slot }
+        Self { runtime, slot, taken: false }
     }
 
     /// What comes into the slot; waits for it.
@@ -34,28 +42,67 @@ impl<'a, T: Send + 'static> Waiting<'a, T> {
 
 impl<T: Send + 'static> Drop for Waiting<'_, T> {
     fn drop(&mut self) {
-        if let Some(call) = self.slot.close() {
+        if !self.taken {
+            self.slot.close();
+        }
+        if let Some(call) = self.slot.call() {
             self.runtime.calls().remove(call);
         }
     }
 }
 
-/// Lets the calling process be asked whom it waits for, while it waits.
-struct Noted {
+/// A call under way: `slot` is to be put into the message, and then waited at.
+pub(crate) struct Call<'a, T: Send + 'static> {
+    waiting: Waiting<'a, T>,
+    since: Instant,
+    until: Instant,
+}
+
+impl<T: Send + 'static> Call<'_, T> {
+    pub(crate) fn slot(&self) -> &Arc<Slot<T>> {
+        &self.waiting.slot
+    }
+
+    /// Waits for what sending waits for, no longer than for the answer.
+    ///
+    /// # Errors
+    /// `Timeout`.
+    pub(crate) async fn in_time<R>(&self, sending: impl Future<Output = R>) -> Result<R, CallError> {
+        Until::new(self.until, sending).await.ok_or(CallError::Timeout)
+    }
+
+    /// Waits for what `to` answers.
+    pub(crate) async fn answer(&mut self, to: Callee<'_>) -> Result<T, CallError> {
+        let answer = Answer { slot: self.slot(), to, since: self.since, caller: None };
+        let outcome = Until::new(self.until, answer).await.ok_or(CallError::Timeout)?;
+        self.waiting.taken = true;
+        Ok(outcome?)
+    }
+}
+
+/// What comes into the slot. While it waits, the calling process can be asked whom it waits for.
+struct Answer<'a, T: Send + 'static> {
+    slot: &'a Slot<T>,
+    to: Callee<'a>,
     since: Instant,
     /// The process that has noted it.
     caller: Option<Arc<dyn AnyProcess>>,
 }
 
-impl Noted {
-    fn waits_for(&mut self, to: Callee<'_>) {
-        if self.caller.is_none() {
-            self.caller = current::process().filter(|process| process.begin_call(to, self.since.into_std()));
+impl<T: Send + 'static> Future for Answer<'_, T> {
+    type Output = Result<T, CallFailure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.slot.poll_take(cx);
+        if polled.is_pending() && self.caller.is_none() {
+            let (to, since) = (self.to, self.since.into_std());
+            self.caller = current::process().filter(|process| process.begin_call(to, since));
         }
+        polled
     }
 }
 
-impl Drop for Noted {
+impl<T: Send + 'static> Drop for Answer<'_, T> {
     fn drop(&mut self) {
         if let Some(caller) = &self.caller {
             caller.vitals().end_call();
@@ -64,29 +111,12 @@ impl Drop for Noted {
 }
 
 impl Runtime {
-    /// Sends by `send` and waits for what comes into the slot, from `to`.
-    pub(crate) async fn call_slot<T: Send + 'static>(
-        &self,
-        to: Callee<'_>,
-        timeout: Duration,
-        send: impl AsyncFnOnce(&Arc<Slot<T>>) -> Result<(), CallError>,
-    ) -> Result<T, CallError> {
+    /// Begins a call that waits for `timeout` at most.
+    pub(crate) fn begin_call<T: Send + 'static>(&self, timeout: Duration) -> Call<'_, T> {
         let since = Instant::now();
         let timeout = self.patience(timeout, since);
-        let waiting = Waiting::new(self, Slot::new(self.clock(), self.clock().deadline(since, timeout)));
-        let answered = async {
-            send(&waiting.slot).await?;
-            let mut noted = Noted { since, caller: None };
-            let answer = poll_fn(|cx| {
-                let polled = waiting.slot.poll_take(cx);
-                if polled.is_pending() {
-                    noted.waits_for(to);
-                }
-                polled
-            });
-            answer.await.map_err(CallError::from)
-        };
-        Until::new(since + timeout, answered).await.unwrap_or(Err(CallError::Timeout))
+        let slot = Slot::new(self.clock(), self.clock().deadline(since, timeout));
+        Call { waiting: Waiting::new(self, slot), since, until: since + timeout }
     }
 
     /// How long a call may wait from `now`: no longer than whoever this process works for (A4).
@@ -124,18 +154,14 @@ impl Runtime {
     ) -> Result<Payload, CallError> {
         let to = &self.resolved(to.clone());
         self.check_size(to, &payload)?;
+        let mut call: Call<'_, RawReply> = self.begin_call(timeout);
+        let credit = call.in_time(self.admitted(to, payload.body.len())).await?;
+        let reply = Some(Arc::new(RawSlot(call.slot().clone())).await_reply(self, to));
+        let deadline_ms = call.slot().deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
         let from = current::pid().unwrap_or_else(|| self.own_pid());
-        let reply = self
-            .call_slot(Callee::Other(to), timeout, async |slot: &Arc<Slot<RawReply>>| {
-                let credit = self.admitted(to, payload.body.len()).await;
-                let reply = Some(Arc::new(RawSlot(slot.clone())).await_reply(self, to));
-                let deadline_ms = slot.deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
-                let body = SignalBody::Message { payload, reply, deadline_ms, credit };
-                self.signal(Signal { from: from.clone(), to: to.clone(), body });
-                Ok(())
-            })
-            .await?;
-        Ok(reply.0)
+        let body = SignalBody::Message { payload, reply, deadline_ms, credit };
+        self.signal(Signal { from, to: to.clone(), body });
+        Ok(call.answer(Callee::Other(to)).await?.0)
     }
 
     fn check_size(&self, to: &Destination, payload: &Payload) -> Result<(), CallError> {

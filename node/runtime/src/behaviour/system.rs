@@ -5,13 +5,13 @@
 //! the mailbox; all else waits in order. Servers that do not opt in ([`Server::SYS`](crate::Server::SYS)), and processes
 //! that are no servers, refuse.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use rookery_protocol::Pid;
 
 use crate::{
     process::info::Callee,
-    reply::{CallError, ReplyTo, Slot},
+    reply::{CallError, ReplyTo},
     runtime::Runtime,
 };
 
@@ -55,10 +55,9 @@ impl Runtime {
     /// # Errors
     /// As [`Address::call`](crate::Address::call); `Refused` also when the server tells none.
     pub async fn state_here(&self, server: &Pid, timeout: Duration) -> Result<String, CallError> {
-        self.call_slot(Callee::Own(server.serial()), timeout, async |slot: &Arc<Slot<String>>| {
-            self.system_request(server, SystemRequest::State(ReplyTo::local(slot.clone())))
-        })
-        .await
+        let mut call = self.begin_call(timeout);
+        self.system_request(server, SystemRequest::State(ReplyTo::local(call.slot().clone())))?;
+        call.answer(Callee::Own(server.serial())).await
     }
 
     fn system_request(&self, server: &Pid, request: SystemRequest) -> Result<(), CallError> {

@@ -100,16 +100,16 @@ impl<T: Send + 'static> Slot<T> {
     }
 
     /// The number that this call has in [`Calls`](super::Calls), once it has left this node.
-    fn call(&self) -> Option<CallId> {
+    pub(crate) fn call(&self) -> Option<CallId> {
         match self.call.load(Ordering::Acquire) {
             0 => None,
             call => Some(CallId(call)),
         }
     }
 
-    pub(crate) fn close(&self) -> Option<CallId> {
+    /// The caller waits no more; what comes is dropped.
+    pub(crate) fn close(&self) {
         *lock(&self.state) = SlotState::Closed;
-        self.call()
     }
 
     pub(super) fn is_awaited(&self) -> bool {
