@@ -154,8 +154,11 @@ impl SpawnOptions {
         self
     }
 
-    /// At most so many messages of local senders wait in its mailbox; then `send` waits and `try_send` is refused (S6).
+    /// At most so many messages wait in its mailbox; then `send` waits and `try_send` is refused, wherever the sender is (S7).
     /// 0 is no limit.
+    ///
+    /// Senders elsewhere are held back by credit, which is given out apart: beside what waits of senders here there may be as
+    /// many messages of all others, but at least one of each node and client, and the first 64 of each.
     #[must_use]
     pub fn mailbox(mut self, messages: u32) -> Self {
         self.mailbox = messages;
@@ -192,7 +195,7 @@ impl SpawnOptions {
 /// What a process keeps of the options that it was started with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kept {
-    /// How many messages local senders may queue; 0 is no limit.
+    /// How many messages senders may queue; 0 is no limit.
     pub(crate) capacity: u32,
     /// Out of reach of clients.
     pub(crate) members_only: bool,

@@ -122,23 +122,25 @@ impl Relations {
 pub(crate) enum Lost {
     /// A node's, its clients' included.
     Node(NodeId),
-    /// Those of a client of this node.
-    Session(SessionId),
+    /// Those of a client of that node, which is this one. Other nodes number their clients' sessions alike.
+    Session(NodeId, SessionId),
 }
 
 impl Lost {
     pub(crate) fn has(&self, pid: &Pid) -> bool {
         match self {
             Self::Node(node) => pid.node() == node,
-            Self::Session(session) => pid.serial().session() == Some(*session),
+            Self::Session(node, session) => pid.serial().session() == Some(*session) && pid.node() == node,
         }
     }
 
     pub(crate) fn reaches(&self, target: &Destination) -> bool {
         match (self, &target.to) {
             (Self::Node(node), _) => target.node == *node,
-            (Self::Session(session), Recipient::Serial(serial)) => serial.session() == Some(*session),
-            (Self::Session(_), _) => false,
+            (Self::Session(node, session), Recipient::Serial(serial)) => {
+                serial.session() == Some(*session) && target.node == *node
+            }
+            (Self::Session(..), _) => false,
         }
     }
 }
@@ -146,6 +148,8 @@ impl Lost {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // A test may stop where it fails.
+    use rookery_protocol::Serial;
+
     use super::*;
 
     fn pid() -> Pid {
@@ -176,6 +180,19 @@ mod tests {
         assert_eq!(relations.links.len(), 1);
         relations.unlink_ack(&pid(), UnlinkId(2));
         assert!(relations.links.is_empty());
+    }
+
+    #[test]
+    fn the_loss_of_a_client_leaves_ties_to_clients_of_other_nodes() {
+        let session = SessionId::new(1).unwrap();
+        let client = |node: &str| Pid::new(node.parse().unwrap(), Serial::of_client(session, 7));
+        let mut relations = Relations::default();
+        for (number, node) in ["a.1", "b.1"].into_iter().enumerate() {
+            relations.link(&client(node));
+            relations.monitors.insert(Ref(number as u64), client(node).into());
+        }
+        let (links, monitors) = relations.lost(&Lost::Session("a.1".parse().unwrap(), session));
+        assert_eq!((links, monitors), (vec![client("a.1")], vec![Ref(0)]));
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Runtime {
     pub fn client_lost(&self, session: SessionId, tied: impl IntoIterator<Item = Serial>) {
         write(&self.0.names).retain(|_, pid| pid.serial().session() != Some(session));
         self.session_gone_from_directory(session);
-        self.lost(&Lost::Session(session), tied);
+        self.lost(&Lost::Session(self.node().clone(), session), tied);
     }
 
     fn lost(&self, lost: &Lost, tied: impl IntoIterator<Item = Serial>) {
