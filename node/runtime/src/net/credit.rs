@@ -123,10 +123,12 @@ impl Credits {
     }
 
     /// A message is to be sent; `None`: there is no room.
+    #[inline]
     pub(crate) fn take(&self, credit: &Arc<Credit>) -> Option<Taken> {
-        if credit.unlimited.load(Ordering::Acquire) {
-            return Some(Taken::Nothing);
-        }
+        if credit.unlimited.load(Ordering::Acquire) { Some(Taken::Nothing) } else { self.take_counted(credit) }
+    }
+
+    fn take_counted(&self, credit: &Arc<Credit>) -> Option<Taken> {
         let mut state = lock(&credit.state);
         let taken = state.take(|| {
             let number = CreditNumber(self.next_number.fetch_add(1, Ordering::Relaxed));
