@@ -16,14 +16,14 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
 use rookery_protocol::{Arrival, BulkOpening, Destination, LaneDecoder, NodeId, Pid, Reassembly, Signal, WireError};
 use tokio::task::JoinSet;
 
 use crate::{
     net::{
         arriving,
-        bulk::{Bodies, LaneBodies, next_chunk, write_bulk},
+        bulk::{Bodies, LaneBodies, MAX_BULK_STREAMS, next_chunk, write_bulk},
         control::ConnectionError,
         outbound::{Outbound, Traffic},
     },
@@ -114,6 +114,9 @@ pub struct Incoming {
 /// # Errors
 /// The connection is lost, or the peer broke the protocol.
 pub async fn read<I: Inbox>(connection: &Connection, incoming: Incoming, inbox: Arc<I>) -> Result<(), ConnectionError> {
+    let bulk = if incoming.bulk { MAX_BULK_STREAMS } else { 0 };
+    let streams = u32::from(incoming.lanes) + u32::try_from(bulk).unwrap_or_default();
+    connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams));
     let mut lanes_left = incoming.lanes;
     let reading = Arc::new(Reading { incoming, inbox, opened: AtomicUsize::new(0), bodies: Bodies::default() });
     let mut readers = JoinSet::new();

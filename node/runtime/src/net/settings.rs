@@ -54,6 +54,10 @@ const CONNECTION_WINDOW_BYTES: u32 = (4 + 2 + MAX_BULK_STREAMS as u32) * STREAM_
 /// and is not taken for congestion.
 const MTU_UPPER_BOUND: u16 = 6_500;
 
+/// Streams that a stranger may open; `lanes.rs` allows what was agreed on, which bounds how many bodies one peer can have us
+/// hold.
+const STREAMS_BEFORE_HANDSHAKE: u32 = 4;
+
 /// What is kept of datagrams that arrive.
 const PING_BUFFER_BYTES: usize = 64;
 
@@ -80,7 +84,7 @@ impl ConnectionSettings {
             .send_window(u64::from(CONNECTION_WINDOW_BYTES))
             // One control stream; whatever else a stranger opens is refused by QUIC itself.
             .max_concurrent_bidi_streams(VarInt::from_u32(1))
-            .max_concurrent_uni_streams(VarInt::from_u32((limits::MAX_LANES + MAX_BULK_STREAMS) as u32))
+            .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_BEFORE_HANDSHAKE))
             // Pings of one byte, which are acknowledged and not read: the last ones stay, and are dropped for later ones.
             .datagram_receive_buffer_size(Some(PING_BUFFER_BYTES));
         Arc::new(transport)
