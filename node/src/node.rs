@@ -1,12 +1,12 @@
 //! A node: a runtime of processes, its mesh, and the sessions of its clients, started and ended as one.
 //!
 //! What can be wrong with a configuration is an error of the start; what can be wrong outside (DNS, peers, the network)
-//! never is. Sockets and timers of the network live on the node's I/O thread, processes on the tokio runtime of the
-//! caller. The incarnation is the wall clock at the start.
+//! never is. Processes and the network share the node's own threads. The incarnation is the wall clock at the start.
 
 use std::{
     fmt, io,
     net::{Ipv6Addr, SocketAddr},
+    num::NonZero,
     ops::Deref,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -16,7 +16,8 @@ use quinn::Endpoint;
 use rookery_protocol::{ClusterName, ExitReason, Incarnation, NodeId, NodeName, Pid};
 use rookery_runtime::{
     Behaviours, DEFAULT_MAX_PROCESSES, Runtime, RuntimeConfig,
-    net::{io_thread::IoThread, settings::ConnectionSettings, socket},
+    net::{settings::ConnectionSettings, socket},
+    scheduler::{Scheduler, SchedulerError},
     tls::{ConfigError, Identity},
 };
 use thiserror::Error;
@@ -69,6 +70,8 @@ pub struct NodeConfig {
     pub max_processes: usize,
     /// How long its processes have to end when it shuts down.
     pub drain_timeout: Duration,
+    /// How many of its processes may run at once.
+    pub worker_threads: usize,
 }
 
 impl NodeConfig {
@@ -89,6 +92,7 @@ impl NodeConfig {
             max_clients: 10_000,
             max_processes: DEFAULT_MAX_PROCESSES,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            worker_threads: std::thread::available_parallelism().map_or(1, NonZero::get),
         }
     }
 
@@ -130,9 +134,9 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
-    /// The system gives no thread.
-    #[error("cannot start the I/O thread: {0}")]
-    Thread(io::Error),
+    /// The threads that run processes and I/O.
+    #[error("cannot start the node's threads: {0}")]
+    Threads(#[from] SchedulerError),
     /// The identity.
     #[error(transparent)]
     Identity(#[from] ConfigError),
@@ -157,12 +161,13 @@ pub struct Node {
     address: SocketAddr,
     drain_timeout: Duration,
     // Last: what runs on it goes first.
-    io: IoThread,
+    scheduler: Scheduler,
 }
 
 impl Node {
     /// Starts a node. Does not wait for others: a node without peers is a cluster of one, and they are looked for in the
-    /// background for ever (D1). Processes run on the tokio runtime of the caller.
+    /// background for ever (D1). Processes run on threads of the node, within the tokio runtime of the caller: what they start
+    /// there, and their sockets and timers, are that runtime's.
     ///
     /// # Errors
     /// The settings cannot work, or the address cannot be listened on.
@@ -173,10 +178,11 @@ impl Node {
         let cluster = config.identity.own().cluster.clone();
         let id = NodeId::new(config.name, new_incarnation());
         let client_config = config.identity.quinn_client_config(transport)?;
-        let io = IoThread::start("rookery-io").map_err(StartError::Thread)?;
+        let scheduler = Scheduler::start(config.worker_threads)?;
+        let io = scheduler.io();
         let listen = |error| StartError::Listen { address: config.listen, error };
         let endpoint = {
-            let _entered = io.handle().enter();
+            let _entered = io.enter();
             let endpoint_config = config.identity.quinn_endpoint_config();
             socket::endpoint(config.listen, endpoint_config, Some(server_config)).map_err(listen)?
         };
@@ -185,6 +191,7 @@ impl Node {
             max_processes: config.max_processes,
             max_message_bytes: config.connections.max_message_bytes,
             behaviours: config.behaviours,
+            scheduler: Some(scheduler.handle()),
             ..RuntimeConfig::new(id.clone())
         })?;
         let peers = Arc::new(Peers::new(id.clone()));
@@ -209,7 +216,7 @@ impl Node {
         let (found, discovered) = mpsc::channel(64);
         let seed = id.incarnation().0;
         let discovery = {
-            let _entered = io.handle().enter();
+            let _entered = io.enter();
             Discovery::start(config.discovery, seed, found)?
         };
         // Before there are peers, which tell these processes of themselves as soon as they are connected.
@@ -220,15 +227,15 @@ impl Node {
             mesh: Arc::downgrade(&mesh),
             labels: config.labels.clone(),
         })?;
-        io.handle().spawn(mesh.clone().accept_all(endpoint.clone()));
-        io.handle().spawn(membership::driver::run(mesh.clone(), seed, told));
+        io.spawn(mesh.clone().accept_all(endpoint.clone()));
+        io.spawn(membership::driver::run(mesh.clone(), seed, told));
         let dialling = mesh.clone();
-        io.handle().spawn(async move {
+        io.spawn(async move {
             dialler::run(dialling, seed, discovered, hinted).await;
             drop(discovery);
         });
         tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
-        Ok(Self { runtime, mesh, labels: config.labels, endpoint, address, drain_timeout: config.drain_timeout, io })
+        Ok(Self { runtime, mesh, labels: config.labels, endpoint, address, drain_timeout: config.drain_timeout, scheduler })
     }
 
     /// Its processes.
@@ -287,7 +294,7 @@ impl Node {
         }
         self.endpoint.close(rookery_runtime::net::control::close_code::GOODBYE, reason.as_bytes());
         let endpoint = self.endpoint.clone();
-        let idle = self.io.handle().spawn(async move { endpoint.wait_idle().await });
+        let idle = self.scheduler.io().spawn(async move { endpoint.wait_idle().await });
         drop(tokio::time::timeout(Duration::from_millis(500), idle).await);
     }
 }

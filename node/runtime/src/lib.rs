@@ -20,6 +20,7 @@ mod reply;
 mod requests;
 mod routing;
 mod runtime;
+pub mod scheduler;
 mod spawn;
 mod sync;
 pub mod tls;

@@ -1,7 +1,7 @@
 //! How busy this is: the threads that run processes, and the program in the operating system's eyes. Counters, so that
 //! whoever asks twice knows what happened in between.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,13 +33,11 @@ impl Runtime {
     /// How busy this node or client is. Reads two small files of `/proc`.
     #[must_use]
     pub fn load(&self) -> Load {
-        let metrics = self.tokio().metrics();
-        let workers = metrics.num_workers();
-        let busy: Duration = (0..workers).map(|worker| metrics.worker_total_busy_duration(worker)).sum();
+        let (workers, busy_us, queued) = self.executor().load();
         Load {
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
-            busy_us: u64::try_from(busy.as_micros()).unwrap_or(u64::MAX),
-            queued: metrics.global_queue_depth() as u64,
+            busy_us,
+            queued: queued as u64,
             cpu_ms: fs::read_to_string("/proc/self/stat").ok().and_then(|stat| cpu_ms(&stat)),
             memory_bytes: fs::read_to_string("/proc/self/statm").ok().and_then(|statm| memory_bytes(&statm)),
         }

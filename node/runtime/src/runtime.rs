@@ -43,6 +43,7 @@ use crate::{
         table::{Layout, Table},
     },
     reply::Calls,
+    scheduler::{Executor, SchedulerHandle},
 };
 
 /// What leads out of a runtime.
@@ -68,6 +69,8 @@ pub struct RuntimeConfig {
     pub max_message_bytes: usize,
     /// What can be started by name.
     pub behaviours: Behaviours,
+    /// What runs the processes; if none, the tokio runtime of who makes it.
+    pub scheduler: Option<SchedulerHandle>,
 }
 
 impl RuntimeConfig {
@@ -80,6 +83,7 @@ impl RuntimeConfig {
             max_processes: DEFAULT_MAX_PROCESSES,
             max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
             behaviours: Behaviours::default(),
+            scheduler: None,
         }
     }
 }
@@ -121,7 +125,7 @@ struct Inner {
     closed: AtomicBool,
     /// Takes no new processes for others (R2).
     draining: AtomicBool,
-    tokio: Handle,
+    executor: Executor,
     /// What deadlines are relative to.
     clock: Clock,
 }
@@ -147,11 +151,15 @@ pub(crate) struct PendingRequest {
 pub struct RegisterError(#[from] pub RequestError);
 
 impl Runtime {
-    /// A runtime whose processes run on the tokio runtime of the caller.
+    /// A runtime whose processes run on its scheduler, or, if it has none, on the tokio runtime of the caller.
     ///
     /// # Errors
-    /// When the caller is in no tokio runtime.
+    /// When there is no scheduler, and the caller is in no tokio runtime.
     pub fn new(config: RuntimeConfig) -> Result<Self, tokio::runtime::TryCurrentError> {
+        let executor = match config.scheduler {
+            Some(scheduler) => Executor::Scheduler(scheduler),
+            None => Executor::Tokio(Handle::try_current()?),
+        };
         let layout = config.session.map_or(Layout::NODE, Layout::session);
         Ok(Self(Arc::new(Inner {
             table: Table::new(layout, config.max_processes),
@@ -174,7 +182,7 @@ impl Runtime {
             refused_to_clients: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
-            tokio: Handle::try_current()?,
+            executor,
             clock: Clock::start(),
         })))
     }
@@ -324,8 +332,12 @@ impl Runtime {
         &self.0.requests
     }
 
+    pub(crate) fn executor(&self) -> &Executor {
+        &self.0.executor
+    }
+
     pub(crate) fn tokio(&self) -> &Handle {
-        &self.0.tokio
+        self.0.executor.tokio()
     }
 
     pub(crate) fn clock(&self) -> Clock {

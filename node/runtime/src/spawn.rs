@@ -338,7 +338,7 @@ impl Runtime {
         let context = Context::new(process.clone());
         let task = ProcessTask::new(process.clone(), f, context);
         process.vitals().set_task_bytes(size_of_val(&task));
-        self.tokio().spawn(task);
+        self.executor().spawn(task);
         Ok((process, monitor))
     }
 

@@ -50,11 +50,8 @@ pub(crate) enum RunError {
 
 /// Runs the node that `settings` describe. Returns when it has left in good order.
 pub(crate) fn run(settings: Settings) -> Result<(), RunError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(settings.worker_threads)
-        .thread_name("rookery-process")
-        .enable_all()
-        .build()?;
+    // For signals of the operating system, and the timers of processes: the node has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(run_until_stopped(settings));
     // What does not end by itself, as a blocking call of a process, is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(500));
@@ -175,6 +172,7 @@ pub(crate) fn node_config(settings: Settings) -> Result<NodeConfig, RunError> {
     config.policies = settings.clients.iter().map(policy).collect();
     config.max_clients = settings.max_clients;
     config.drain_timeout = settings.drain_timeout;
+    config.worker_threads = settings.worker_threads;
     Ok(config)
 }
 
