@@ -19,5 +19,5 @@ pub mod supervise;
 pub mod system;
 
 pub use mesh::PeerInfo;
-pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, Insight, Node, NodeConfig, StartError};
+pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, Insight, MIN_WORKER_THREADS, Node, NodeConfig, StartError};
 pub use rookery_runtime::{net::settings::ConnectionSettings, *};

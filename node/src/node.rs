@@ -38,6 +38,9 @@ use crate::{
 /// The port that a node listens on unless told.
 pub const DEFAULT_PORT: u16 = 4370;
 
+/// So that a message whose decoding takes long, on the thread that has read it, keeps no process from running.
+pub const MIN_WORKER_THREADS: usize = 2;
+
 /// How long processes have to end when a node shuts down, unless told.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -70,7 +73,7 @@ pub struct NodeConfig {
     pub max_processes: usize,
     /// How long its processes have to end when it shuts down.
     pub drain_timeout: Duration,
-    /// How many of its processes may run at once.
+    /// How many of its processes may run at once; at least [`MIN_WORKER_THREADS`].
     pub worker_threads: usize,
 }
 
@@ -178,7 +181,7 @@ impl Node {
         let cluster = config.identity.own().cluster.clone();
         let id = NodeId::new(config.name, new_incarnation());
         let client_config = config.identity.quinn_client_config(transport)?;
-        let scheduler = Scheduler::start(config.worker_threads)?;
+        let scheduler = Scheduler::start(config.worker_threads.max(MIN_WORKER_THREADS))?;
         let io = scheduler.io();
         let listen = |error| StartError::Listen { address: config.listen, error };
         let endpoint = {

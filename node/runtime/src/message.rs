@@ -7,7 +7,7 @@
 use std::{cell::RefCell, fmt, sync::Arc};
 
 use bytes::Bytes;
-use rookery_protocol::{Codec, Destination, Payload, ReplyRoute, Tag, codec};
+use rookery_protocol::{Codec, Destination, Payload, PlainMessage, ReplyRoute, Tag, codec};
 use serde::{
     Deserializer, Serialize,
     de::{self, DeserializeOwned, Visitor},
@@ -219,12 +219,7 @@ fn decode_here<T: Message>(
         let body = if large { Some(payload.body.clone()) } else { None };
         (std::mem::replace(&mut scope.active, true), outer_reply, std::mem::replace(&mut scope.body, body))
     });
-    // Deserialize is the user's code: should it panic, what it was decoding is at fault, not the thread's owner.
-    let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match payload.codec {
-        Codec::Bincode => codec::decode_payload(&payload.body),
-        Codec::Json => serde_json::from_slice(&payload.body).map_err(|error| error.to_string()),
-        other => Err(format!("{other:?} payloads are not understood by this process")),
-    }));
+    let decoded = decode_bytes(payload.codec, &payload.body);
     let reply = DECODING.with_borrow_mut(|scope| {
         scope.active = outer_active;
         scope.body = outer_body;
@@ -235,6 +230,30 @@ fn decode_here<T: Message>(
         reply
     });
     (decoded, reply)
+}
+
+fn decode_bytes<T: Message>(codec: Codec, body: &[u8]) -> std::thread::Result<Result<T, CodecError>> {
+    // Deserialize is the user's code: should it panic, what it was decoding is at fault, not the thread's owner.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match codec {
+        Codec::Bincode => codec::decode_payload(body),
+        Codec::Json => serde_json::from_slice(body).map_err(|error| error.to_string()),
+        other => Err(format!("{other:?} payloads are not understood by this process")),
+    }))
+}
+
+/// Decodes a message that carries no reply, in the scope of a batch of its runtime. `None` if there is no such scope, or
+/// whenever it does not succeed: then [`decode`] says why.
+pub(crate) fn decode_plain<T: Message>(message: &PlainMessage, runtime: &Runtime) -> Option<T> {
+    let in_scope = DECODING.with_borrow(|scope| {
+        !scope.active && scope.reply.is_none() && scope.runtime.as_ref().is_some_and(|known| known.is(runtime))
+    });
+    if !in_scope {
+        return None;
+    }
+    DECODING.with_borrow_mut(|scope| scope.active = true);
+    let decoded = decode_bytes(message.codec(), message.body());
+    DECODING.with_borrow_mut(|scope| scope.active = false);
+    decoded.ok()?.ok()
 }
 
 /// Runs `f` in the scope of the message that is being encoded on this thread, if one is.

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rookery_protocol::{
-    CallFailure, Codec, CreditChange, Destination, ExitReason, NodeId, Payload, Pid, Recipient, Serial, Signal,
+    CallFailure, Codec, CreditChange, Destination, ExitReason, NodeId, Payload, Pid, PlainMessage, Recipient, Serial, Signal,
     SignalBody, Tag,
     credit::Taken,
     lane::MessageHead,
@@ -15,7 +15,10 @@ use tokio::time::Instant;
 use crate::{
     address::{SendError, Unsent, Way},
     message::{self, Message, tag_of},
-    net::outbound::{Body, NotTaken, Outbound},
+    net::{
+        arriving,
+        outbound::{Body, NotTaken, Outbound},
+    },
     process::{AnyProcess, bounded::Admission, current, event::Event},
     reply::{RemoteReply, dropping},
     runtime::Runtime,
@@ -205,6 +208,16 @@ impl Runtime {
             // For a client's driver, which keeps the list of nodes; not for a process.
             SignalBody::NodeUp(_) | SignalBody::NodeDown { .. } => {}
         }
+    }
+
+    /// Takes a message from where it lies, if it is for a process that lives here and understands it. If not it does
+    /// nothing: [`receive`](Self::receive) takes it then, and tells its sender what has to be told.
+    #[must_use]
+    pub fn receive_plain(&self, message: &PlainMessage) -> bool {
+        arriving::with_receiver(self, message.to(), |process| {
+            let refused = process.members_only() && message.from().session().is_some();
+            !refused && process.deliver_plain(message)
+        })
     }
 
     fn receive_message(&self, signal: Signal, via: Option<&Arc<Outbound>>) {

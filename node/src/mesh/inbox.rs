@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rookery_protocol::{Recipient, Signal, SignalBody, WireError};
+use rookery_protocol::{PlainMessage, Recipient, Signal, SignalBody, WireError};
 use rookery_runtime::{
     Runtime,
     net::{lanes::Inbox, outbound::Traffic},
@@ -53,6 +53,11 @@ impl Inbox for PeerInbox {
             self.runtime.signal(signal);
         }
         Ok(None)
+    }
+
+    fn take_plain(&self, message: &PlainMessage) -> bool {
+        // By their form such messages are of the peer's own processes, for own ones of this node.
+        !self.peer.outbound.is_closed() && self.runtime.receive_plain(message)
     }
 
     fn arrived(&self, more: Traffic) {

@@ -5,12 +5,20 @@
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use rookery_protocol::{Arrival, LaneDecoder, LaneEncoder, NodeId};
+use rookery_protocol::{Arrival, LaneDecoder, LaneEncoder, NodeId, WireError};
 
 const LIMIT: usize = 4096;
 
 fn ends() -> (NodeId, NodeId) {
     ("orders-0.18f3a2b4c5d".parse().unwrap(), "billing-1.2a".parse().unwrap())
+}
+
+/// What comes out next; a message that lies as it came as the signal that it is.
+fn next(decoder: &mut LaneDecoder) -> Result<Option<Arrival>, WireError> {
+    match decoder.next_arrival()? {
+        Some(Arrival::Plain(message)) => decoder.signal_of(message).map(|signal| Some(Arrival::Signal(signal))),
+        other => Ok(other),
+    }
 }
 
 fn decode(chunks: impl Iterator<Item = Bytes>) -> Vec<Arrival> {
@@ -20,7 +28,7 @@ fn decode(chunks: impl Iterator<Item = Bytes>) -> Vec<Arrival> {
     for chunk in chunks {
         decoder.push(chunk);
         loop {
-            match decoder.next_arrival() {
+            match next(&mut decoder) {
                 Ok(Some(arrival)) => arrivals.push(arrival),
                 Ok(None) => break,
                 Err(error) => {
@@ -45,6 +53,7 @@ fuzz_target!(|data: &[u8]| {
     LaneEncoder::open(0, &mut out);
     for arrival in &arrivals {
         match arrival {
+            Arrival::Plain(_) => unreachable!("made a signal above"),
             Arrival::Signal(signal) => encoder.signal(signal, &mut out).unwrap(),
             Arrival::Ticketed(signal, ticket) => encoder.ticketed(signal, *ticket, &mut out).unwrap(),
         }

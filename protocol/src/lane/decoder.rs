@@ -11,7 +11,7 @@ use crate::{
     group::Group,
     id::{CallId, NodeId, Pid, ProcessName, Ref, Serial, UnlinkId},
     lane::{
-        BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, LINKED, Ticket, fields::Fields,
+        BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, LINKED, PlainMessage, Ticket, fields::Fields,
     },
     limits::{MAX_INTERNED_NODES, MAX_LANES, MAX_SIGNAL_OVERHEAD_BYTES},
     payload::Payload,
@@ -23,6 +23,8 @@ use crate::{
 pub enum Arrival {
     /// A signal as it is.
     Signal(Signal),
+    /// A message that may be delivered from where it lies, and is a signal as well ([`LaneDecoder::signal_of`]).
+    Plain(PlainMessage),
     /// A signal whose payload's body, empty here, comes on a stream of its own.
     Ticketed(Signal, Ticket),
 }
@@ -84,12 +86,25 @@ impl LaneDecoder {
         match self.next_arrival()? {
             None => Ok(None),
             Some(Arrival::Signal(signal)) => Ok(Some(signal)),
+            Some(Arrival::Plain(message)) => self.signal_of(message).map(Some),
             Some(Arrival::Ticketed(..)) => {
                 let error = WireError::Unexpected { kind: "ticket", detail: "bulk streams were not agreed on" };
                 self.fail(&error);
                 Err(error)
             }
         }
+    }
+
+    /// A message of this lane as the signal that it is.
+    ///
+    /// # Errors
+    /// As [`next_arrival`](Self::next_arrival): what nobody had to look at so far breaks the protocol.
+    pub fn signal_of(&mut self, message: PlainMessage) -> Result<Signal, WireError> {
+        let decoded = self.signal(message.into_frame());
+        if let Err(error) = &decoded {
+            self.fail(error);
+        }
+        decoded.map(|(signal, _)| signal)
     }
 
     fn fail(&mut self, error: &WireError) {
@@ -107,7 +122,16 @@ impl LaneDecoder {
                     return Err(WireError::Unexpected { kind: frame.kind.name(), detail });
                 }
                 FrameKind::NodeDef => self.define(frame)?,
-                _ => return self.signal(frame).map(Some),
+                _ => {
+                    let frame = match PlainMessage::of(frame, self.max_message_bytes) {
+                        Ok(message) => return Ok(Some(Arrival::Plain(message))),
+                        Err(frame) => frame,
+                    };
+                    return Ok(Some(match self.signal(frame)? {
+                        (signal, Some(ticket)) => Arrival::Ticketed(signal, ticket),
+                        (signal, None) => Arrival::Signal(signal),
+                    }));
+                }
             }
         }
         Ok(None)
@@ -161,7 +185,7 @@ impl LaneDecoder {
         }
     }
 
-    fn signal(&self, frame: Frame) -> Result<Arrival, WireError> {
+    fn signal(&self, frame: Frame) -> Result<(Signal, Option<Ticket>), WireError> {
         let (kind, flags) = (frame.kind, frame.flags);
         let mut fields = Fields::new(frame);
         let unknown = flags & !known_flags(kind);
@@ -195,11 +219,7 @@ impl LaneDecoder {
             _ => (self.body(kind, flags, &mut fields)?, None),
         };
         fields.end()?;
-        let signal = Signal { from, to, body };
-        Ok(match ticket {
-            Some(ticket) => Arrival::Ticketed(signal, ticket),
-            None => Arrival::Signal(signal),
-        })
+        Ok((Signal { from, to, body }, ticket))
     }
 
     /// What stands before a message's payload.

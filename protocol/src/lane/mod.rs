@@ -14,6 +14,7 @@ mod bulk;
 mod decoder;
 mod encoder;
 mod fields;
+mod plain;
 mod reassembly;
 
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
 pub use bulk::{BulkOpening, Ticket, TicketNumber};
 pub use decoder::{Arrival, LaneDecoder};
 pub use encoder::LaneEncoder;
+pub use plain::PlainMessage;
 pub use reassembly::Reassembly;
 
 /// The recipient is given by name.

@@ -146,7 +146,7 @@ fn v7_a_tree_of_the_cluster_is_changed_and_removed_from_anywhere() {
         // Longer than those who do not know it would wait to run it again.
         eventually("some time is over", || stopping.elapsed() > Duration::from_millis(1_500)).await;
         assert!(nodes.iter().all(|node| node.holder_of_cluster_name(&name()).is_none()));
-        assert!(journal.rest().is_empty());
+        assert_eq!(journal.rest(), Vec::<String>::new());
     });
 }
 

@@ -17,7 +17,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use rookery_protocol::{Arrival, BulkOpening, Destination, LaneDecoder, NodeId, Pid, Reassembly, Signal, WireError};
+use rookery_protocol::{Arrival, BulkOpening, Destination, LaneDecoder, NodeId, Pid, PlainMessage, Reassembly, Signal, WireError};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -43,6 +43,11 @@ pub trait Inbox: Send + Sync + 'static {
     /// # Errors
     /// The peer may not send this: the connection is to be closed.
     fn take(&self, signal: Signal) -> Result<Option<Signal>, WireError>;
+    /// Takes a message from where it lies, if nothing speaks against it. Otherwise false: it comes again by
+    /// [`take`](Self::take).
+    fn take_plain(&self, _message: &PlainMessage) -> bool {
+        false
+    }
     /// Takes one that was given back, once it has waited.
     fn wait(&self, _signal: Signal) -> impl Future<Output = ()> + Send {
         async {}
@@ -230,7 +235,13 @@ impl<I: Inbox> Reading<I> {
             };
             let Some(arrival) = arrival else { return Ok(Step::Done) };
             *signals += 1;
+            let arrival = match arrival {
+                Arrival::Plain(message) if lane.reassembly.is_empty() && self.inbox.take_plain(&message) => continue,
+                Arrival::Plain(message) => Arrival::Signal(lane.decoder.signal_of(message)?),
+                other => other,
+            };
             let taken = match arrival {
+                Arrival::Plain(_) => None,
                 Arrival::Signal(signal) if lane.reassembly.is_empty() => self.inbox.take(signal)?,
                 Arrival::Signal(signal) => {
                     let receiver = self.inbox.receiver(&signal.to);

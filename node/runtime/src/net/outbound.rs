@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use crate::{
     encoded::Encoded,
     net::bulk::{BULK_BYTES, BulkQueue},
+    scheduler::wake_io,
     sync::lock,
 };
 
@@ -35,6 +36,9 @@ const LIMIT_BUDGETS: usize = 32;
 
 /// What a lane's buffer starts with.
 const BATCH_BYTES: usize = 4 * 1024;
+
+/// A batch of at most so many bytes is copied, so that the lane keeps its buffer.
+const SMALL_BATCH_BYTES: usize = 512;
 
 /// The sending side of one connection.
 pub struct Outbound {
@@ -109,6 +113,19 @@ struct LaneState {
     closed: bool,
     /// The lane cannot name one more node: the connection has to be made anew.
     broken: Option<GiveUp>,
+}
+
+impl LaneState {
+    /// The frames that are queued, which are some.
+    fn take_batch(&mut self) -> Bytes {
+        if self.batch.len() <= SMALL_BATCH_BYTES {
+            let batch = Bytes::copy_from_slice(&self.batch);
+            self.batch.clear();
+            return batch;
+        }
+        let capacity = self.batch.len().clamp(BATCH_BYTES, 16 * BATCH_BYTES);
+        Bytes::from(std::mem::replace(&mut self.batch, Vec::with_capacity(capacity)))
+    }
 }
 
 /// The body of a message that is queued.
@@ -419,7 +436,7 @@ impl Outbound {
         state.sent.bytes += more as u64;
         state.queued += more;
         if let Some(writer) = state.writer.take() {
-            writer.wake();
+            wake_io(writer);
         }
     }
 
@@ -489,8 +506,7 @@ impl Outbound {
         }
         let mut chunks = std::mem::take(&mut state.apart);
         if !state.batch.is_empty() {
-            let capacity = state.batch.len().clamp(BATCH_BYTES, 16 * BATCH_BYTES);
-            chunks.push(Bytes::from(std::mem::replace(&mut state.batch, Vec::with_capacity(capacity))));
+            chunks.push(state.take_batch());
         }
         drop(state);
         Poll::Ready(Ok(Some(chunks)))

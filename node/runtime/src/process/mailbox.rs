@@ -34,7 +34,7 @@ use crate::{
     sync::lock,
 };
 use rookery_protocol::{
-    CallFailure, CreditChange, CreditNumber, Destination, ExitReason, Payload, Pid, ProcessName, Ref, Signal,
+    CallFailure, CreditChange, CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref, Signal,
     SignalBody, UnlinkId,
 };
 
@@ -529,6 +529,23 @@ impl<M: Message> AnyProcess for Process<M> {
             arriving::wake(waker);
         }
         self.tell(told)
+    }
+
+    fn deliver_plain(&self, message: &PlainMessage) -> bool {
+        if message.tag_bytes() != message::tag_of::<M>().as_bytes() || message.body().len() > DECODED_ON_ARRIVAL_BYTES {
+            return false;
+        }
+        let Some(message) = message::decode_plain::<M>(message, &self.runtime) else { return false };
+        let mut state = lock(&self.state);
+        if state.ended() {
+            return false;
+        }
+        let waker = state.push(Item::Message(message));
+        drop(state);
+        if let Some(waker) = waker {
+            arriving::wake(waker);
+        }
+        true
     }
 
     fn forget_credit(&self, asker: &Pid, number: CreditNumber) {

@@ -21,7 +21,7 @@ pub(crate) mod timers;
 
 use std::{any::Any, sync::Arc, task::Waker, time::Instant};
 
-use rookery_protocol::{CreditNumber, Destination, ExitReason, Payload, Pid, ProcessName, Ref, UnlinkId};
+use rookery_protocol::{CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref, UnlinkId};
 
 use crate::{
     behaviour::system::SystemRequest,
@@ -50,6 +50,8 @@ pub(crate) trait AnyProcess: Send + Sync {
 
     /// A message that comes as bytes. Tells whether there is an account now of who asks, to be forgotten when that is lost.
     fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool;
+    /// A message from where it lies. False, and nothing is done, if it is not understood, is large, or the process has ended.
+    fn deliver_plain(&self, message: &PlainMessage) -> bool;
     /// That asker sends no more under this number.
     fn forget_credit(&self, asker: &Pid, number: CreditNumber);
     /// An exit signal that was sent by `exit`.

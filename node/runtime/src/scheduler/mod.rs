@@ -42,6 +42,7 @@ use tokio::runtime::{Handle, TryCurrentError};
 pub(crate) use shared::Shared;
 use thiserror::Error;
 use worker::Worker;
+pub(crate) use worker::wake_io;
 
 /// How long the end waits for threads whose processes do not yield. They end when those do.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
@@ -77,7 +78,10 @@ impl Scheduler {
     /// The caller is in no tokio runtime, or the system gives no thread or event queue.
     pub fn start(workers: usize) -> Result<Self, SchedulerError> {
         let tokio = Handle::try_current()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .on_thread_unpark(Worker::has_waited)
+            .enable_all()
+            .build()?;
         let io = runtime.handle().clone();
         let queues: Vec<_> = (0..workers.max(1)).map(|_| crossbeam_deque::Worker::new_fifo()).collect();
         let stealers = queues.iter().map(crossbeam_deque::Worker::stealer).collect();

@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     lead: Mutex<Option<Runtime>>,
     /// Wakes the leader out of its turn.
     leader: OnceLock<Waker>,
+    /// Somebody drives the I/O.
+    led: AtomicBool,
     /// A worker leads and waits for something to run.
     waits: AtomicBool,
     /// The leader is to look for work in others' queues.
@@ -59,6 +61,8 @@ pub(super) struct Seat {
     pub(super) steps: AtomicU64,
     /// For how long it has run processes, in microseconds.
     pub(super) busy_us: AtomicU64,
+    /// Tasks of the I/O that its processes have woken while nobody led, for its own next turn.
+    deferred: Mutex<Vec<Waker>>,
 }
 
 impl Shared {
@@ -70,12 +74,14 @@ impl Shared {
                 woken: AtomicBool::new(false),
                 steps: AtomicU64::new(0),
                 busy_us: AtomicU64::new(0),
+                deferred: Mutex::default(),
             })
         };
         Self {
             tokio,
             lead: Mutex::new(Some(io)),
             leader: OnceLock::new(),
+            led: AtomicBool::new(false),
             waits: AtomicBool::new(false),
             called: AtomicBool::new(false),
             watcher_leads: AtomicBool::new(false),
@@ -158,6 +164,8 @@ impl Shared {
             self.drop_injected();
         } else if self.waits.load(Ordering::SeqCst) {
             self.wake_leader();
+            // Should the leader not be waiting at all, but held up by what came last.
+            self.rouse_watcher();
         } else if !self.wake_sleeper() {
             self.rouse_watcher();
         }
@@ -201,6 +209,15 @@ impl Shared {
         if self.leader.get().is_none() {
             drop(self.leader.set(waker.clone()));
         }
+    }
+
+    /// Somebody drives the I/O from now on, or nobody does.
+    pub(super) fn set_led(&self, led: bool) {
+        self.led.store(led, Ordering::Release);
+    }
+
+    pub(super) fn is_led(&self) -> bool {
+        self.led.load(Ordering::Acquire)
     }
 
     /// The leader begins to wait, or looks again.
@@ -316,6 +333,16 @@ impl Seat {
 
     pub(super) fn has_queued(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    pub(super) fn defer(&self, waker: Waker) {
+        lock(&self.deferred).push(waker);
+    }
+
+    /// Wakes what was deferred. Within a turn, that costs no system call.
+    pub(super) fn wake_deferred(&self) {
+        let mut deferred = lock(&self.deferred);
+        deferred.drain(..).for_each(Waker::wake);
     }
 }
 

@@ -23,10 +23,14 @@ pub(super) fn run(shared: &Arc<Shared>) {
     shared.watch();
     let mut seen = vec![0; shared.workers()];
     let mut quiet = 0;
+    // Whether something has waited for a worker at the last look.
+    let mut waited = false;
     while !shared.is_stopping() {
         thread::park_timeout(TICK);
-        let Seen { stuck, held_up, moved } = look(shared, &mut seen);
-        quiet = if stuck || moved { 0 } else { quiet + 1 };
+        let Seen { stuck, mut held_up, moved } = look(shared, &mut seen);
+        let waits = shared.has_injected();
+        held_up |= std::mem::replace(&mut waited, waits) && waits;
+        quiet = if stuck || moved || waits || held_up { 0 } else { quiet + 1 };
         if held_up || stuck && shared.is_leaderless() {
             // Whoever wakes takes what waits, and leads if nobody does.
             if !shared.call_for_help() {
@@ -44,7 +48,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
 struct Seen {
     /// A worker is in the same step as before.
     stuck: bool,
-    /// And processes wait behind it.
+    /// Processes wait behind one that does not get on, be it with a process or with I/O.
     held_up: bool,
     /// A worker has gone on.
     moved: bool,
@@ -56,11 +60,13 @@ fn look(shared: &Shared, seen: &mut [u64]) -> Seen {
         let steps = seat.steps();
         let stuck = steps == *seen && steps % 2 == 1;
         all.stuck |= stuck;
-        all.held_up |= stuck && seat.has_queued();
+        if stuck {
+            seat.wake_deferred();
+        }
+        all.held_up |= steps == *seen && seat.has_queued();
         all.moved |= steps != *seen;
         *seen = steps;
     }
-    all.held_up |= all.stuck && shared.has_injected();
     all
 }
 
@@ -87,6 +93,7 @@ fn lead(shared: &Shared) {
 fn drive(shared: &Shared, io: &Runtime) {
     let mut begun = false;
     shared.watcher_leads.store(true, Ordering::SeqCst);
+    shared.set_led(true);
     io.block_on(poll_fn(|cx| {
         // By nobody but a worker, and the end.
         if std::mem::replace(&mut begun, true) {
@@ -95,5 +102,6 @@ fn drive(shared: &Shared, io: &Runtime) {
         shared.leader_wakes_by(cx.waker());
         Poll::Pending
     }));
+    shared.set_led(false);
     shared.watcher_leads.store(false, Ordering::SeqCst);
 }

@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    task::Poll,
+    task::{Poll, Waker},
 };
 
 use async_task::Runnable;
@@ -25,7 +25,8 @@ const ROUND_US: u64 = 100;
 /// The clock is looked at after so many steps.
 const STEPS_BY_CLOCK: u32 = 8;
 
-/// A queue that has not been empty for so long calls for help.
+/// A queue that has not been empty for so long calls for help, and so does I/O that has taken so long in one turn: another
+/// worker can go on with it while this one runs what it has brought.
 const PATIENCE_US: u64 = 100;
 
 /// After so many processes of its own queue a worker looks for those that came from outside.
@@ -52,6 +53,24 @@ pub(super) fn schedule(shared: &Arc<Shared>, runnable: Runnable) {
     }
 }
 
+/// Wakes a task of the I/O. On a worker that will drive the I/O itself, if nobody does: then the task need not be told from
+/// outside, and finds all that is sent until then.
+pub(crate) fn wake_io(waker: Waker) {
+    let mut waker = Some(waker);
+    let _ = WORKER.try_with(|worker| {
+        if let Some(worker) = worker.get()
+            && !worker.shared.is_led()
+            && let Some(seat) = worker.shared.seat(worker.index)
+            && let Some(waker) = waker.take()
+        {
+            seat.defer(waker);
+        }
+    });
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
 pub(super) struct Worker {
     shared: Arc<Shared>,
     index: usize,
@@ -59,19 +78,33 @@ pub(super) struct Worker {
     /// It drives the I/O, and has not been told yet to stop for a process.
     waits: Cell<bool>,
     taken: Cell<u32>,
+    /// When its turn had something to do, in microseconds; none outside of turns.
+    io_since: Cell<Option<u64>>,
+    /// It was woken to help, and looks at the network before it waits for it.
+    helps: Cell<bool>,
     /// Since when its queue has not been empty, in microseconds; none if it was.
     crowded_since: Cell<Option<u64>>,
 }
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, index: usize, queue: Queue<Runnable>) -> Rc<Self> {
-        let (waits, taken, crowded_since) = (Cell::new(false), Cell::new(0), Cell::new(None));
-        Rc::new(Self { shared, index, queue, waits, taken, crowded_since })
+        let (waits, helps, taken) = (Cell::new(false), Cell::new(false), Cell::new(0));
+        let (io_since, crowded_since) = (Cell::new(None), Cell::new(None));
+        Rc::new(Self { shared, index, queue, waits, taken, io_since, helps, crowded_since })
     }
 
     /// Whether the caller is a worker of `shared`.
     pub(super) fn is_on_this_thread(shared: &Arc<Shared>) -> bool {
         WORKER.try_with(|worker| worker.get().is_some_and(|worker| shared::is_same(&worker.shared, shared))).unwrap_or(false)
+    }
+
+    /// The I/O, driven by this thread, has waited for the network: what it does from now on is work.
+    pub(super) fn has_waited() {
+        let _ = WORKER.try_with(|worker| {
+            if let Some(worker) = worker.get() {
+                worker.io_since.set(Some(worker.shared.now_us()));
+            }
+        });
     }
 
     /// Runs until the scheduler stops, and then what is queued.
@@ -81,7 +114,7 @@ impl Worker {
         let Some(seat) = self.shared.seat(self.index) else { return };
         while !self.shared.is_stopping() {
             let more = self.round(seat);
-            self.turn(more);
+            self.turn(seat, more);
         }
         while self.round(seat) || self.find() {}
         self.shared.worker_ended();
@@ -98,6 +131,9 @@ impl Worker {
     fn round(&self, seat: &Seat) -> bool {
         let Some(first) = self.next() else { return self.crowded(false, 0) };
         let began = self.shared.now_us();
+        if self.io_since.take().is_some_and(|since| began.saturating_sub(since) >= PATIENCE_US) {
+            self.shared.call_for_help();
+        }
         let (mut first, mut steps, mut now) = (Some(first), 0, began);
         // Before the watcher's sleep is looked at: it looks at the steps after it has said that it sleeps.
         let mut count = seat.steps.load(Ordering::Relaxed);
@@ -158,49 +194,68 @@ impl Worker {
     }
 
     /// Gives the network its turn, if nobody else does. Without `more` to run, it waits until there is something.
-    fn turn(&self, more: bool) {
-        if !more && self.find() {
-            return;
+    fn turn(&self, seat: &Seat, more: bool) {
+        let helps = self.helps.take();
+        if !more && !helps && self.find() {
+            return seat.wake_deferred();
         }
         let lead = self.shared.try_lead();
         match lead.as_deref() {
-            Some(Some(io)) if more => glance(io),
-            Some(Some(io)) => self.wait(io),
-            _ if more => {}
+            Some(Some(io)) if more || helps => self.glance(seat, io),
+            Some(Some(io)) => self.wait(seat, io),
             _ => {
-                if self.shared.watcher_leads.load(Ordering::SeqCst) {
-                    self.shared.wake_leader();
-                }
                 drop(lead);
-                self.shared.sleep(self.index);
+                seat.wake_deferred();
+                if !more && !self.find() {
+                    self.sleep();
+                }
             }
         }
     }
 
+    fn sleep(&self) {
+        if self.shared.watcher_leads.load(Ordering::SeqCst) {
+            self.shared.wake_leader();
+        }
+        self.shared.sleep(self.index);
+        self.helps.set(true);
+    }
+
+    fn was_called(&self) -> bool {
+        let called = self.shared.was_called();
+        self.helps.set(called);
+        called
+    }
+
+    /// What the network has just now: what can be done is done, and what has come is read.
+    fn glance(&self, seat: &Seat, io: &Runtime) {
+        self.io_since.set(Some(self.shared.now_us()));
+        self.shared.set_led(true);
+        io.block_on(async {
+            seat.wake_deferred();
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+        });
+        self.shared.set_led(false);
+    }
+
     /// Drives the I/O until there is something to run.
-    fn wait(&self, io: &Runtime) {
+    fn wait(&self, seat: &Seat, io: &Runtime) {
+        self.shared.set_led(true);
         io.block_on(poll_fn(|cx| {
+            seat.wake_deferred();
             // Each time: another worker may have taken what it was woken for.
             self.waits.set(true);
             self.shared.leader_wakes_by(cx.waker());
             self.shared.leader_waits();
-            let goes_on = !self.queue.is_empty()
-                || self.shared.has_injected()
-                || self.shared.was_called()
-                || self.shared.is_stopping();
+            let goes_on =
+                !self.queue.is_empty() || self.shared.has_injected() || self.was_called() || self.shared.is_stopping();
             if goes_on { Poll::Ready(()) } else { Poll::Pending }
         }));
         self.waits.set(false);
         self.shared.leader_goes_on();
+        self.shared.set_led(false);
     }
-}
-
-/// What the network has just now: what can be done is done, and what has come is read.
-fn glance(io: &Runtime) {
-    io.block_on(async {
-        tokio::task::yield_now().await;
-        tokio::task::yield_now().await;
-    });
 }
 
 fn run(runnable: Runnable) {
