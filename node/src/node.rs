@@ -238,7 +238,15 @@ impl Node {
             drop(discovery);
         });
         tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
-        Ok(Self { runtime, mesh, labels: config.labels, endpoint, address, drain_timeout: config.drain_timeout, scheduler })
+        Ok(Self {
+            runtime,
+            mesh,
+            labels: config.labels,
+            endpoint,
+            address,
+            drain_timeout: config.drain_timeout,
+            scheduler,
+        })
     }
 
     /// Its processes.

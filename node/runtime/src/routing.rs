@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rookery_protocol::{
-    CallFailure, Codec, CreditChange, Destination, ExitReason, NodeId, Payload, Pid, PlainMessage, Recipient, Serial, Signal,
-    SignalBody, Tag,
+    CallFailure, Codec, CreditChange, Destination, ExitReason, NodeId, Payload, Pid, PlainMessage, Recipient, Serial,
+    Signal, SignalBody, Tag,
     credit::Taken,
     lane::MessageHead,
     request::{RequestError, ResponseBody},

@@ -35,7 +35,9 @@ pub(crate) fn batch<R>(runtime: &Runtime, f: impl FnOnce() -> R) -> R {
 pub(crate) fn with_receiver(runtime: &Runtime, serial: Serial, f: impl FnOnce(&dyn AnyProcess) -> bool) -> bool {
     // Taken, as what is done with it may come here again.
     let last = LAST.take().filter(|last| last.serial == serial && last.process.runtime().is(runtime));
-    let Some(last) = last.or_else(|| Some(Last { serial, process: runtime.table().get(serial)? })) else { return false };
+    let Some(last) = last.or_else(|| Some(Last { serial, process: runtime.table().get(serial)? })) else {
+        return false;
+    };
     let done = f(&*last.process);
     if WAKERS.with_borrow(Option::is_some) {
         LAST.set(Some(last));

@@ -17,7 +17,9 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use rookery_protocol::{Arrival, BulkOpening, Destination, LaneDecoder, NodeId, Pid, PlainMessage, Reassembly, Signal, WireError};
+use rookery_protocol::{
+    Arrival, BulkOpening, Destination, LaneDecoder, NodeId, Pid, PlainMessage, Reassembly, Signal, WireError,
+};
 use tokio::task::JoinSet;
 
 use crate::{

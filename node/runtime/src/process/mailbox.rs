@@ -34,8 +34,8 @@ use crate::{
     sync::lock,
 };
 use rookery_protocol::{
-    CallFailure, CreditChange, CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref, Signal,
-    SignalBody, UnlinkId,
+    CallFailure, CreditChange, CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref,
+    Signal, SignalBody, UnlinkId,
 };
 
 /// One thing in a mailbox. Hardly larger than a message of the process: a deadline takes the room beside the variant.
@@ -538,7 +538,10 @@ impl<M: Message> AnyProcess for Process<M> {
         let Some(message) = message::decode_plain::<M>(message, &self.runtime) else { return false };
         let mut state = lock(&self.state);
         if state.ended() {
-            return false;
+            drop(state);
+            self.runtime.dead_letter(&self.pid, "the process has ended");
+            Item::Message(message).fail(&CallFailure::NoProc);
+            return true;
         }
         let waker = state.push(Item::Message(message));
         drop(state);

@@ -50,7 +50,7 @@ pub(crate) trait AnyProcess: Send + Sync {
 
     /// A message that comes as bytes. Tells whether there is an account now of who asks, to be forgotten when that is lost.
     fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool;
-    /// A message from where it lies. False, and nothing is done, if it is not understood, is large, or the process has ended.
+    /// A message from where it lies. False, and nothing is done, if it is not understood or large.
     fn deliver_plain(&self, message: &PlainMessage) -> bool;
     /// That asker sends no more under this number.
     fn forget_credit(&self, asker: &Pid, number: CreditNumber);

@@ -78,10 +78,8 @@ impl Scheduler {
     /// The caller is in no tokio runtime, or the system gives no thread or event queue.
     pub fn start(workers: usize) -> Result<Self, SchedulerError> {
         let tokio = Handle::try_current()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .on_thread_unpark(Worker::has_waited)
-            .enable_all()
-            .build()?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().on_thread_unpark(Worker::has_waited).enable_all().build()?;
         let io = runtime.handle().clone();
         let queues: Vec<_> = (0..workers.max(1)).map(|_| crossbeam_deque::Worker::new_fifo()).collect();
         let stealers = queues.iter().map(crossbeam_deque::Worker::stealer).collect();
@@ -142,7 +140,8 @@ impl Executor {
             Self::Tokio(tokio) => drop(tokio.spawn(process)),
             Self::Scheduler(SchedulerHandle(shared)) => {
                 let scheduler = shared.clone();
-                let (runnable, task) = async_task::spawn(process, move |runnable| worker::schedule(&scheduler, runnable));
+                let (runnable, task) =
+                    async_task::spawn(process, move |runnable| worker::schedule(&scheduler, runnable));
                 task.detach();
                 runnable.schedule();
             }

@@ -95,7 +95,9 @@ impl Worker {
 
     /// Whether the caller is a worker of `shared`.
     pub(super) fn is_on_this_thread(shared: &Arc<Shared>) -> bool {
-        WORKER.try_with(|worker| worker.get().is_some_and(|worker| shared::is_same(&worker.shared, shared))).unwrap_or(false)
+        WORKER
+            .try_with(|worker| worker.get().is_some_and(|worker| shared::is_same(&worker.shared, shared)))
+            .unwrap_or(false)
     }
 
     /// The I/O, driven by this thread, has waited for the network: what it does from now on is work.
