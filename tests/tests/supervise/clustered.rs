@@ -101,11 +101,13 @@ fn v7_a_node_that_joins_later_knows_the_tree() {
         meshed(&[&nodes[0], &b]).await;
         let both = [nodes, vec![b]].into_iter().flatten().collect::<Vec<_>>();
         assert_eq!(holder(&both, None).await, first, "who comes later takes nothing away");
+        let contends = |node: &Node| node.processes().iter().any(|info| info.behaviour == "rookery:contender");
+        eventually("b has been told of the tree", || contends(&both[1])).await;
         // It leaves in good order.
         let mut both = both.into_iter();
-        let (a, b) = (both.next().unwrap(), both.next().unwrap());
+        let (a, b) = (both.next().unwrap(), [both.next().unwrap()]);
         a.shut_down("enough").await;
-        let second = holder(&[b], Some(&first)).await;
+        let second = holder(&b, Some(&first)).await;
         assert_eq!(second.node().name().as_str(), "b");
         journal.expect(&["told x: shutdown", "end x", "start x"]).await;
     });
