@@ -1,4 +1,5 @@
-//! The thread that does the network: a tokio runtime of one thread, apart from the one that runs the processes.
+//! The thread that does the network of a client: a tokio runtime of one thread, apart from the one that runs the processes,
+//! which is the program's. On a node both share threads (`scheduler`).
 //!
 //! Measured, a QUIC endpoint on a shared multi-thread runtime loses its batching: its driver runs before the other tasks
 //! have written, and 64 streams run four times slower at seven times the CPU.

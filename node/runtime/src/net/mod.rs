@@ -4,7 +4,7 @@
 //! senders ─▶ Outbound (lanes, bulk, budgets) ─▶ write ─▶ QUIC ─▶ read ─▶ Inbox
 //!            control: handshake, addresses, goodbye ─▶ QUIC ─▶ control
 //! ```
-//! Everything but the filling of `Outbound` runs on the I/O thread. Who is dialled, and which connection is kept, is
+//! Everything but the filling of `Outbound` runs on the thread that drives the I/O just then. Who is dialled, and which connection is kept, is
 //! decided elsewhere.
 
 pub(crate) mod arriving;
