@@ -95,9 +95,9 @@ impl Drop for Running {
     }
 }
 
-/// A soak that has begun, and its second node.
-fn running() -> (Running, BufReader<std::process::ChildStdout>, u32) {
-    let mut child = soak(&["--nodes", "3", "--minutes", "0.15", "--burners", "0", "--callers", "1"]).spawn().unwrap();
+/// A soak of so many minutes that has begun, and its second node.
+fn running(minutes: &str) -> (Running, BufReader<std::process::ChildStdout>, u32) {
+    let mut child = soak(&["--nodes", "3", "--minutes", minutes, "--burners", "0", "--callers", "1"]).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let running = Running(child);
     let mut lines = String::new();
@@ -114,7 +114,7 @@ fn running() -> (Running, BufReader<std::process::ChildStdout>, u32) {
 #[test]
 fn a_soak_in_which_a_node_hangs_is_no_success() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let (mut running, mut out, node) = running();
+    let (mut running, mut out, node) = running("0.15");
     signal(node, "STOP");
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
@@ -129,7 +129,7 @@ fn a_soak_in_which_a_node_hangs_is_no_success() {
 #[test]
 fn a_soak_in_which_a_node_ends_is_no_success_and_says_which() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let (mut running, mut out, node) = running();
+    let (mut running, mut out, node) = running("0.15");
     signal(node, "KILL");
     let mut table = String::new();
     out.read_to_string(&mut table).unwrap();
@@ -141,7 +141,7 @@ fn a_soak_in_which_a_node_ends_is_no_success_and_says_which() {
 #[test]
 fn a_soak_that_is_killed_leaves_no_process_behind() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let (running, _out, _) = running();
+    let (running, _out, _) = running("5");
     let own = descendants(running.0.id());
     assert!(own.len() > 4, "three nodes, and who has started them: {own:?}");
     if !fs::read_to_string(format!("/proc/{}/cmdline", running.0.id())).unwrap().starts_with("unshare\0") {
