@@ -19,9 +19,12 @@ use std::{
 
 use rookery_protocol::{NodeId, NodeName};
 
-use super::limits::{
-    ANSWER_AFTER, ASKED, BELIEVED, DOWN_AFTER, DOWN_AFTER_REFUSED, MAX_QUESTIONS, MISSED_AFTER, PING_AFTER,
-    PINGS_PER_SECOND, SUSPECT_AFTER, TICK,
+use super::{
+    DetectorSettings,
+    limits::{
+        ANSWER_AFTER, ASKED, BELIEVED, DOWN_AFTER_REFUSED, MAX_QUESTIONS, MISSED_AFTER, PING_AFTER, PINGS_PER_SECOND,
+        TICK, UNREACHABLE_PART,
+    },
 };
 use crate::mesh::arbiter::ConnectionNumber;
 
@@ -50,8 +53,9 @@ pub(crate) struct Detector {
     /// What others want to know.
     questions: Vec<Question>,
     last_tick: Instant,
-    /// When a suspect is given up that others hear.
-    unreachable_after: Duration,
+    times: DetectorSettings,
+    /// After how long a silence QUIC gives a connection up.
+    idle_timeout: Duration,
     /// Where asking goes on, so that not always the same are asked.
     next_asked: usize,
     /// A mistake that the simulation has to find.
@@ -118,13 +122,25 @@ impl Detector {
             peers: BTreeMap::new(),
             questions: Vec::new(),
             last_tick: now,
-            unreachable_after: idle_timeout.mul_f64(super::limits::UNREACHABLE_PART).max(DOWN_AFTER),
+            times: DetectorSettings::default(),
+            idle_timeout,
             // Only where to begin.
             #[allow(clippy::cast_possible_truncation)]
             next_asked: seed as usize,
             #[cfg(test)]
             planted: None,
         }
+    }
+
+    /// As patient as that.
+    pub(crate) fn with(mut self, times: DetectorSettings) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// When a suspect is given up that others hear.
+    fn unreachable_after(&self) -> Duration {
+        self.idle_timeout.mul_f64(UNREACHABLE_PART).max(self.times.down_after)
     }
 
     /// These connections stand, no others: what each has brought so far, and its round trip.
@@ -144,7 +160,7 @@ impl Detector {
         let mut suspects = Vec::new();
         for (number, node, arrived, round_trip) in connections {
             let peer = self.peers.entry(*number).or_insert_with(|| Peer::new(node.clone(), *arrived, now));
-            peer.look(*number, *arrived, now, interval, *round_trip, &mut effects);
+            peer.look(*number, *arrived, now, interval, *round_trip, self.times.suspect_after, &mut effects);
             if peer.suspicion.is_some() {
                 suspects.push(*number);
             }
@@ -263,10 +279,10 @@ impl Detector {
         let reason = if !heard_by.is_empty() {
             let others = heard_by.join(", ");
             let text = format!("out of reach from here: silent for {ms} ms, while {others} hears it");
-            (silent >= self.unreachable_after).then_some(text)
+            (silent >= self.unreachable_after()).then_some(text)
         } else if peer.refused && all_deny && silent >= DOWN_AFTER_REFUSED {
             Some(format!("its process has ended: nobody listens at its address, and it has been silent for {ms} ms"))
-        } else if silent >= DOWN_AFTER {
+        } else if silent >= self.times.down_after {
             let asked = suspicion.answers.len();
             let others = if asked == 0 { "nobody else is there to ask" } else { "others do not hear it either" };
             Some(format!("silent for {ms} ms; {others}"))
@@ -309,6 +325,7 @@ impl Peer {
         now: Instant,
         interval: Duration,
         round_trip: Duration,
+        suspect_after: Duration,
         effects: &mut Vec<Effect>,
     ) {
         if arrived != self.arrived {
@@ -336,7 +353,7 @@ impl Peer {
                 effects.push(Effect::Probe(number));
             }
         }
-        if self.suspicion.is_none() && self.probed && (self.refused || silent >= SUSPECT_AFTER.max(round_trip * 8)) {
+        if self.suspicion.is_none() && self.probed && (self.refused || silent >= suspect_after.max(round_trip * 8)) {
             self.suspicion = Some(Suspicion { since: now, asked: now, answers: BTreeMap::new() });
             effects.push(Effect::Suspected { node: self.node.clone(), silent });
         }

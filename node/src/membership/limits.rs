@@ -17,7 +17,7 @@ pub(crate) const PINGS_PER_SECOND: u32 = 100;
 /// probed for a port that nobody listens on. An acknowledgement may be delayed for 25 ms (RFC 9000, 13.2.1).
 pub(crate) const MISSED_AFTER: Duration = Duration::from_millis(75);
 
-/// Silence from which on a peer that misses pings is suspected, and others are asked.
+/// Silence from which on a peer that misses pings is suspected, and others are asked, unless told.
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_millis(600);
 
 /// How many others are asked. Three that share no link with us but this one.
@@ -30,8 +30,17 @@ pub(crate) const ANSWER_AFTER: Duration = Duration::from_millis(150);
 /// packets one round in thirty says nothing.
 pub(crate) const BELIEVED: Duration = Duration::from_millis(1_000);
 
-/// Silence after which a suspect is down that nobody else hears. A node that is starved of CPU for less is not declared down.
+/// The least that can be told: a ping, another one because the first may be lost, and what both may take.
+pub(crate) const MIN_SUSPECT_AFTER: Duration = Duration::from_millis(300);
+
+/// Silence after which a suspect is down that nobody else hears, unless told. A node that is starved of CPU for less is not declared down.
 pub(crate) const DOWN_AFTER: Duration = Duration::from_millis(2_000);
+
+/// The most that can be told.
+pub(crate) const MAX_DOWN_AFTER: Duration = Duration::from_secs(600);
+
+/// How many times what makes a suspect must pass until it is down: others have to be asked meanwhile, and to answer.
+pub(crate) const SUSPICIONS_PER_DOWN: u32 = 2;
 
 /// The same for one whose port is closed: its process has ended, but a network that lies is possible, so the others have to
 /// agree, or none be there to ask.
@@ -46,5 +55,11 @@ pub(crate) const MAX_QUESTIONS: usize = 256;
 
 const _: () = assert!(TICK.as_millis() < PING_AFTER.as_millis());
 const _: () = assert!(PING_AFTER.as_millis() + MISSED_AFTER.as_millis() < SUSPECT_AFTER.as_millis());
-const _: () =
-    assert!(SUSPECT_AFTER.as_millis() + ANSWER_AFTER.as_millis() + 2 * TICK.as_millis() < DOWN_AFTER.as_millis());
+const _: () = assert!(PING_AFTER.as_millis() + 2 * MISSED_AFTER.as_millis() < MIN_SUSPECT_AFTER.as_millis());
+const _: () = assert!(MIN_SUSPECT_AFTER.as_millis() <= SUSPECT_AFTER.as_millis());
+// Also with the least: a question, and its answer.
+const _: () = assert!(
+    ANSWER_AFTER.as_millis() + 2 * TICK.as_millis() < MIN_SUSPECT_AFTER.as_millis() * (SUSPICIONS_PER_DOWN as u128 - 1)
+);
+const _: () = assert!(SUSPECT_AFTER.as_millis() * SUSPICIONS_PER_DOWN as u128 <= DOWN_AFTER.as_millis());
+const _: () = assert!(DOWN_AFTER.as_millis() <= MAX_DOWN_AFTER.as_millis());
