@@ -13,9 +13,16 @@ pub(crate) const PING_AFTER: Duration = Duration::from_millis(100);
 /// pings the lost one first asks others, who ping it at once; so the time to notice does not grow with the cluster.
 pub(crate) const PINGS_PER_SECOND: u32 = 100;
 
-/// A ping that is not acknowledged for this long, or four round trips if these are longer, is missed: the peer's address is
+/// A ping that is not acknowledged for this long, or for some round trips (see below), is missed: the peer's address is
 /// probed for a port that nobody listens on. An acknowledgement may be delayed for 25 ms (RFC 9000, 13.2.1).
 pub(crate) const MISSED_AFTER: Duration = Duration::from_millis(75);
+
+/// Where this many round trips are longer than what a ping's acknowledgement, or an answer about a suspect, is waited for, they
+/// are waited for: on a machine that has no time round trips are long, for others as well.
+pub(crate) const ROUND_TRIPS_PER_ANSWER: u32 = 4;
+
+/// The same for what makes a suspect: two pings that are missed.
+pub(crate) const ROUND_TRIPS_PER_SUSPICION: u32 = 8;
 
 /// Silence from which on a peer that misses pings is suspected, and others are asked, unless told.
 pub(crate) const SUSPECT_AFTER: Duration = Duration::from_millis(600);
