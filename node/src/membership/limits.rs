@@ -54,7 +54,7 @@ pub(crate) const SUSPICIONS_PER_DOWN: u32 = 2;
 pub(crate) const DOWN_AFTER_REFUSED: Duration = Duration::from_millis(200);
 
 /// How much of the connection's own idle timeout a suspect is kept that others still hear: it is not down, only out of reach
-/// from here. QUIC itself would end it at the whole of it, without words.
+/// from here, and what is cut may heal. QUIC itself would end it at the whole of it, without words.
 pub(crate) const UNREACHABLE_PART: f64 = 0.9;
 
 /// Questions of others that wait for an answer; beyond it they are dropped, and asked again.

@@ -127,8 +127,8 @@ pub(crate) const OPTIONS: &[OptionSpec] = options! {
     "keep_alive_ms" "keep-alive-ms" "ROOKERY_KEEP_ALIVE_MS" "TIME" one MESH Text("1000");
         "Time between two keep-alives on a connection that is otherwise silent";
         "milliseconds or a time such as 500ms or 2s, from 50ms to 1m"
-    "idle_timeout_ms" "idle-timeout-ms" "ROOKERY_IDLE_TIMEOUT_MS" "TIME" one MESH Text("5000");
-        "Silence after which a connection is lost; at least three times the keep-alive";
+    "idle_timeout_ms" "idle-timeout-ms" "ROOKERY_IDLE_TIMEOUT_MS" "TIME" one MESH Text("15000");
+        "Silence after which a connection ends, though others hear the node; at least three times the keep-alive";
         "milliseconds or a time such as 500ms or 5s, from 150ms to 10m, and at least 3 times keep_alive_ms"
     "suspect_after_ms" "suspect-after-ms" "ROOKERY_SUSPECT_AFTER_MS" "TIME" one MESH Text("600");
         "Silence after which a node is suspected to be lost, and others are asked about it";

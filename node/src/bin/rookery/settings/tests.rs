@@ -192,7 +192,12 @@ fn unknown_key_suggests_the_nearest() {
 
 #[test]
 fn idle_timeout_holds_three_keep_alives_and_polls_are_in_order() {
-    one_problem(&["--keep-alive-ms", "2s"], &[], "", &["idle_timeout_ms:", "`5000`", "3 times keep_alive_ms, 6000 ms"]);
+    one_problem(
+        &["--keep-alive-ms", "6s"],
+        &[],
+        "",
+        &["idle_timeout_ms:", "`15000`", "3 times keep_alive_ms, 18000 ms"],
+    );
     one_problem(&["--poll-max-ms", "900"], &[], "", &["poll_max_ms:", "below poll_min_ms, 1000 ms"]);
     let settings = settings_of(&["--keep-alive-ms", "2s", "--idle-timeout-ms", "6s"], &[], "");
     assert_eq!(settings.idle_timeout, 3 * settings.keep_alive);
