@@ -13,6 +13,7 @@
 
 mod load;
 mod report;
+mod stalls;
 
 use std::{
     error::Error,
@@ -31,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use load::Load;
 use report::{Report, Usage};
+use stalls::Stalls;
 
 /// What test harnesses and `.ci/run` take for "not done here".
 const SKIPPED: u8 = 77;
@@ -133,6 +135,7 @@ fn run(args: &SoakArgs) -> Result<bool, Box<dyn Error>> {
 
 async fn soak(args: &SoakArgs) -> Result<bool, Box<dyn Error>> {
     let nodes = usize::from(args.nodes);
+    let stalls = Stalls::watch()?;
     let mut fleet = Fleet::prepare(nodes);
     fleet.start(nodes)?;
     let (formed, told) = fleet.meshed().await?;
@@ -178,6 +181,7 @@ async fn soak(args: &SoakArgs) -> Result<bool, Box<dyn Error>> {
     report.network = Loopback::now().since(network);
     report.lost = isolation::lost();
     report.take(fleet.news());
+    report.stall = stalls.longest();
     say(&report.table(args.loss, burners))?;
     Ok(report.is_good())
 }

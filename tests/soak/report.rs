@@ -10,6 +10,9 @@ use rookery_tests::{
 
 use super::load::{Carried, Outcome};
 
+/// Losses that are told one by one.
+const MAX_LINES: usize = 40;
+
 /// Seconds of CPU so far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
@@ -49,6 +52,8 @@ pub(crate) struct Report {
     pub(crate) network: Loopback,
     /// Datagrams that were made to be lost.
     pub(crate) lost: u64,
+    /// The longest time for which the machine stood still.
+    pub(crate) stall: Duration,
     up: usize,
     suspected: usize,
     heard: usize,
@@ -79,7 +84,9 @@ impl Report {
                 News::Heard => self.heard += 1,
                 News::Down(reason) => {
                     let line = format!("{at} {by} says that {of} is DOWN: {reason}");
-                    lines.push(line.clone());
+                    if self.downs.len() < MAX_LINES {
+                        lines.push(line.clone());
+                    }
                     self.downs.push(line);
                 }
             }
@@ -141,6 +148,7 @@ impl Report {
         row("nodes that ended by themselves (must be 0)", self.ended.len().to_string());
         row("suspected; of them cleared", format!("{}; {}", self.suspected, self.heard));
         row("connections; made again", format!("{}; {}", expected / 2, self.up.saturating_sub(expected)));
+        row("longest time that the machine stood still, ms", self.stall.as_millis().to_string());
         row("calls answered; failed", format!("{}; {}", self.calls, self.failed));
         let at = |part: usize| {
             let last = self.latencies_us.len().saturating_sub(1);
@@ -161,7 +169,7 @@ impl Report {
             format!("{sent}; {} ({part:.1} %); {overflowed}", self.lost),
         );
         for (what, lines) in [("down", &self.downs), ("ended", &self.ended), ("failed", &self.failures)] {
-            for line in lines {
+            for line in lines.iter().take(MAX_LINES) {
                 table += &format!("\n{what}: {line}");
             }
         }
