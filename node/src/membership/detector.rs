@@ -169,7 +169,8 @@ impl Detector {
         let mut suspects = Vec::new();
         for (number, node, arrived, round_trip) in connections {
             let peer = self.peers.entry(*number).or_insert_with(|| Peer::new(node.clone(), *arrived, now));
-            peer.look(*number, *arrived, now, interval, *round_trip, self.times.suspect_after, &mut effects);
+            peer.round_trip = *round_trip;
+            peer.look(*number, *arrived, now, interval, self.times.suspect_after, &mut effects);
             if peer.suspicion.is_some() {
                 suspects.push(*number);
             }
@@ -339,11 +340,10 @@ impl Peer {
         arrived: u64,
         now: Instant,
         interval: Duration,
-        round_trip: Duration,
         suspect_after: Duration,
         effects: &mut Vec<Effect>,
     ) {
-        self.round_trip = round_trip;
+        let round_trip = self.round_trip;
         if arrived != self.arrived {
             (self.arrived, self.heard, self.pinged, self.probed, self.refused) = (arrived, now, None, false, false);
             if self.suspicion.take().is_some() {
