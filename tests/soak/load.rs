@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,7 +21,7 @@ use rookery_node::{
     tls::Identity,
 };
 use rookery_tests::fleet::Fleet;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 /// Counted for each call.
 const SENDS_PER_CALL: u64 = 8;
@@ -75,8 +75,8 @@ pub(crate) struct Load {
     clients: Vec<Client>,
     nodes: Vec<NodeId>,
     callers: JoinSet<Vec<u32>>,
-    stop: Arc<AtomicBool>,
-    _burners: Vec<Burner>,
+    stop: watch::Sender<bool>,
+    burners: Vec<Burner>,
 }
 
 /// What a load has come to.
@@ -95,8 +95,8 @@ impl Load {
             clients: Vec::new(),
             nodes: fleet.members.iter().filter_map(|member| member.id.clone()).collect(),
             callers: JoinSet::new(),
-            stop: Arc::default(),
-            _burners: Vec::new(),
+            stop: watch::Sender::new(false),
+            burners: Vec::new(),
         };
         for member in &fleet.members {
             let identity = Identity::from_dir(&fleet.client(&format!("at-{}", member.name)))?;
@@ -110,11 +110,11 @@ impl Load {
     }
 
     fn watch(&self, client: &Client) {
-        let (mut state, carried, stop) = (client.state(), self.carried.clone(), self.stop.clone());
+        let (mut state, carried, stop) = (client.state(), self.carried.clone(), self.stop.subscribe());
         tokio::spawn(async move {
             while state.changed().await.is_ok() {
                 let lost = matches!(&*state.borrow_and_update(), ClientState::Connecting { .. });
-                if lost && !stop.load(Ordering::Relaxed) {
+                if lost && !*stop.borrow() {
                     carried.sessions_lost.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -132,19 +132,19 @@ impl Load {
                     others: others.clone(),
                     next: number + caller,
                     carried: self.carried.clone(),
-                    stop: self.stop.clone(),
+                    stop: self.stop.subscribe(),
                 };
                 self.callers.spawn(caller.run());
             }
         }
-        self._burners = (0..burners).map(|_| Burner::start()).collect::<Result<_, _>>()?;
+        self.burners = (0..burners).map(|_| Burner::start()).collect::<Result<_, _>>()?;
         Ok(())
     }
 
     /// Ends it, waits for what is under way, and asks each node how much has arrived.
     pub(crate) async fn end(mut self) -> Outcome {
-        self._burners.clear();
-        self.stop.store(true, Ordering::Relaxed);
+        self.burners.clear();
+        self.stop.send_replace(true);
         let mut latencies_us: Vec<u32> = Vec::new();
         while let Some(ended) = self.callers.join_next().await {
             latencies_us.extend(ended.unwrap_or_default());
@@ -177,26 +177,34 @@ struct Caller {
     /// Whose turn it is.
     next: usize,
     carried: Arc<Carried>,
-    stop: Arc<AtomicBool>,
+    stop: watch::Receiver<bool>,
 }
 
 impl Caller {
     /// Until it is stopped. Gives how long its calls took, in microseconds.
     async fn run(mut self) -> Vec<u32> {
         let mut latencies = Vec::new();
-        // Waits for another session when one is lost.
-        while let Ok(runtime) = self.client.connected().await {
+        loop {
+            // Waits for another session when one is lost.
+            let runtime = tokio::select! {
+                connected = self.client.connected() => connected,
+                _ = self.stop.wait_for(|stop| *stop) => return latencies,
+            };
+            let Ok(runtime) = runtime else { return latencies };
             let there: Vec<_> =
                 self.others.iter().filter_map(|node| counter(&runtime, node).zip(echo(&runtime, node))).collect();
             loop {
-                if self.stop.load(Ordering::Relaxed) || there.is_empty() {
+                if *self.stop.borrow() || there.is_empty() {
                     return latencies;
                 }
                 self.next = self.next.wrapping_add(1);
                 let (counter, echo) = &there[self.next % there.len()];
                 for _ in 0..SENDS_PER_CALL {
-                    if counter.send(Counter::Add(1)).await.is_ok() {
-                        self.carried.sent.fetch_add(1, Ordering::Relaxed);
+                    match timeout(PATIENCE, counter.send(Counter::Add(1))).await {
+                        Ok(Ok(())) => drop(self.carried.sent.fetch_add(1, Ordering::Relaxed)),
+                        // Nobody is there; the call tells why.
+                        Ok(Err(_)) => {}
+                        Err(_) => self.carried.failed("a message waited in vain for room"),
                     }
                 }
                 let large = (latencies.len() as u64).is_multiple_of(LARGE_EVERY);
@@ -214,7 +222,6 @@ impl Caller {
                 }
             }
         }
-        latencies
     }
 }
 
