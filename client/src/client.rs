@@ -37,6 +37,10 @@ const DIAL_ALONE: Duration = Duration::from_millis(500);
 /// The longest wait between rounds.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
+/// After how long a silence a node is taken for lost, and another one is looked for: five missed keep-alives. A client has
+/// nobody to ask about it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How a client is set up.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
@@ -58,7 +62,7 @@ impl ClientConfig {
         Self {
             identity,
             servers: servers.into_iter().collect(),
-            connections: ConnectionSettings { lanes: 1, ..ConnectionSettings::default() },
+            connections: ConnectionSettings { lanes: 1, idle_timeout: IDLE_TIMEOUT, ..ConnectionSettings::default() },
             behaviours: Behaviours::new(),
             connect_timeout: Duration::from_secs(10),
         }

@@ -18,6 +18,7 @@ pub mod stock;
 pub mod supervise;
 pub mod system;
 
+pub use membership::{BadDetectorSettings, DetectorSettings};
 pub use mesh::PeerInfo;
 pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, Insight, MIN_WORKER_THREADS, Node, NodeConfig, StartError};
 pub use rookery_runtime::{net::settings::ConnectionSettings, *};

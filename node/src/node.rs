@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     discovery::{Discovery, DiscoveryConfig, DiscoveryError},
-    membership,
+    membership::{self, BadDetectorSettings, DetectorSettings},
     mesh::{
         PeerInfo, dialler,
         driver::{Mesh, MeshParts},
@@ -59,6 +59,8 @@ pub struct NodeConfig {
     pub discovery: DiscoveryConfig,
     /// Its connections.
     pub connections: ConnectionSettings,
+    /// How patient it is with peers that are silent.
+    pub detector: DetectorSettings,
     /// What it is, for placements by label (V7).
     pub labels: Labels,
     /// What can be started on it by name.
@@ -88,6 +90,7 @@ impl NodeConfig {
             advertise: Vec::new(),
             discovery: DiscoveryConfig::new(DEFAULT_PORT),
             connections: ConnectionSettings::default(),
+            detector: DetectorSettings::default(),
             labels: Labels::new(),
             behaviours: Behaviours::new(),
             policies: Vec::new(),
@@ -99,13 +102,15 @@ impl NodeConfig {
         }
     }
 
-    /// Whether a node of this name may be started with this identity. Touches no network; [`Node::start`] begins with it.
+    /// Whether a node of this name may be started with this identity and these settings. Touches no network; [`Node::start`]
+    /// begins with it.
     ///
     /// # Errors
-    /// The identity is a client's, or of a node of another name.
+    /// The identity is a client's, or of a node of another name; or the detector's times cannot work.
     pub fn check(&self) -> Result<(), StartError> {
         // First: a client's certificate has no names that the next complaint could list.
         self.identity.server_config()?;
+        self.detector.check()?;
         let own = self.identity.own();
         if own.may_be_node(self.name.as_str()) {
             return Ok(());
@@ -143,6 +148,9 @@ pub enum StartError {
     /// The identity.
     #[error(transparent)]
     Identity(#[from] ConfigError),
+    /// The detector's times.
+    #[error(transparent)]
+    Detector(#[from] BadDetectorSettings),
     /// Discovery's settings.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
@@ -231,7 +239,7 @@ impl Node {
             labels: config.labels.clone(),
         })?;
         io.spawn(mesh.clone().accept_all(endpoint.clone()));
-        io.spawn(membership::driver::run(mesh.clone(), seed, told));
+        io.spawn(membership::driver::run(mesh.clone(), config.detector, seed, told));
         let dialling = mesh.clone();
         io.spawn(async move {
             dialler::run(dialling, seed, discovered, hinted).await;

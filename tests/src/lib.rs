@@ -8,6 +8,9 @@
 pub mod behaviours;
 pub mod cluster;
 pub mod fence;
+pub mod fleet;
+pub mod isolation;
+pub mod machine;
 pub mod patience;
 pub mod placement;
 pub mod program;

@@ -9,14 +9,16 @@ use std::{
 use rookery_node::tls::{Authority, ClusterName, Overwrite};
 
 /// Where cargo has put the program: beside the tests, whenever the whole workspace is tested, since the program's own
-/// package has an integration test.
+/// package has an integration test; and beside the programs of this package.
 ///
 /// # Panics
 /// When it is not there, with what to do.
 #[must_use]
 pub fn rookery() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(Path::parent).unwrap().join("rookery");
+    let own = std::env::current_exe().unwrap();
+    let dir = own.parent().unwrap();
+    let dir = if dir.ends_with("deps") { dir.parent().unwrap() } else { dir };
+    let program = dir.join("rookery");
     assert!(program.exists(), "{} is missing: `cargo build -p rookery-node` makes it", program.display());
     program
 }
@@ -92,6 +94,20 @@ impl Program {
         })
         .await;
         address
+    }
+
+    /// The number that the operating system gave it.
+    #[must_use]
+    pub fn os_pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it has ended, if it has.
+    ///
+    /// # Panics
+    /// When the operating system does not say.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// What it has logged.

@@ -74,7 +74,7 @@ impl Cluster {
                 &["start", "--name", name, "--listen", "127.0.0.1:0", "--boot", "none"][..],
                 &["--identity", identity.to_str().unwrap(), "--config", config.to_str().unwrap()],
                 &["--service", SERVICE, "--dns-server", &dns, "--poll-min-ms", "100", "--poll-max-ms", "200"],
-                &["--keep-alive-ms", "200", "--idle-timeout-ms", "1500"],
+                &["--keep-alive-ms", "200", "--idle-timeout-ms", "1500", "--down-after-ms", "1200"],
                 &["--worker-threads", "1", "--log-format", "text", "--log-color", "never"],
             ]
             .concat(),

@@ -8,14 +8,15 @@
 
 use std::time::{Duration, Instant};
 
-use rookery_node::{Node, NodeConfig, NodeName, tls::Identity};
+use rookery_node::{ConnectionSettings, Node, NodeConfig, NodeId, NodeName, tls::Identity};
 use rookery_runtime::{Context, Event, ExitReason, Received};
 use rookery_tests::{
     Note, Puppet,
-    cluster::{impatient, mesh},
+    cluster::{impatient, mesh, meshed, node_config},
     eventually,
     placement::run,
     program::{Certificates, Program, node_of},
+    relay::Relay,
     within,
 };
 use tokio::sync::mpsc;
@@ -136,6 +137,70 @@ fn d3_a_hung_node_is_known_to_be_down_within_four_seconds_and_comes_back() {
         cluster.programs[0].signal("CONT");
         let (event, _) = cluster.told().await;
         assert!(matches!(event, Event::NodeUp(node) if node.name().as_str() == "there-0"));
+    });
+}
+
+/// Three nodes, of which the first two have only a relay between them, the relay, and who is lost to the first, and why.
+async fn parted(idle_timeout: Option<Duration>) -> (Vec<Node>, Relay, mpsc::UnboundedReceiver<(NodeId, String)>) {
+    let relay = Relay::start().await;
+    let mut nodes: Vec<Node> = Vec::new();
+    for name in ["near", "far", "third"] {
+        let peers = match nodes.as_slice() {
+            [] => Vec::new(),
+            [near] => {
+                relay.lead_to(near.listen_address());
+                vec![relay.address()]
+            }
+            others => others.iter().map(Node::listen_address).collect(),
+        };
+        let mut config = node_config(name, &peers);
+        config.connections.idle_timeout = idle_timeout.unwrap_or(ConnectionSettings::default().idle_timeout);
+        nodes.push(Node::start(config).await.unwrap());
+        meshed(&nodes.iter().collect::<Vec<_>>()).await;
+    }
+    let (tell, told) = mpsc::unbounded_channel();
+    nodes[0]
+        .spawn(async move |mut context: Context<Note>| {
+            context.monitor_nodes(true);
+            loop {
+                if let Received::Event(Event::NodeDown { node, reason }) = context.receive().await {
+                    drop(tell.send((node, reason)));
+                }
+            }
+        })
+        .unwrap();
+    (nodes, relay, told)
+}
+
+/// For how long the second node has been silent to the first, in milliseconds.
+fn silent_ms(nodes: &[Node]) -> Option<u64> {
+    let peers = nodes[0].peers();
+    let far = peers.iter().find(|peer| peer.node == *nodes[1].node());
+    far.unwrap_or_else(|| panic!("it was declared down")).silent_ms
+}
+
+#[test]
+fn d3_a_link_that_is_cut_for_some_seconds_costs_nothing_while_others_hear_both_ends() {
+    run(async {
+        let (nodes, relay, mut told) = parted(None).await;
+        relay.cut();
+        eventually("six seconds of silence", || silent_ms(&nodes) > Some(6_000)).await;
+        relay.lead_to(nodes[0].listen_address());
+        eventually("it is heard again", || silent_ms(&nodes).is_none()).await;
+        assert!(told.try_recv().is_err(), "nobody was declared down");
+    });
+}
+
+#[test]
+fn d3_a_node_that_is_out_of_reach_from_one_is_told_as_that_and_not_as_dead() {
+    run(async {
+        let (nodes, relay, mut told) = parted(Some(Duration::from_secs(4))).await;
+        relay.cut();
+        let (node, reason) = within("the loss", told.recv()).await.unwrap();
+        assert_eq!(node, *nodes[1].node());
+        // By whichever end has told first.
+        assert!(reason.contains("out of reach from here") && reason.contains("third hears it"), "{reason}");
+        assert_eq!(nodes[2].nodes().len(), 3, "the third has lost nobody");
     });
 }
 

@@ -13,5 +13,7 @@ mod insiders;
 mod raw;
 #[path = "hostile/strangers.rs"]
 mod strangers;
+#[path = "hostile/streams.rs"]
+mod streams;
 #[path = "hostile/town.rs"]
 mod town;

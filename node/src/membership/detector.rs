@@ -4,7 +4,7 @@
 //! heard ──silence──▶ pinged ──missed──▶ probed ──silence, or a closed port──▶ suspected ──▶ others are asked
 //!   ▲                                                                            │
 //!   └──────────────────────────── anything that arrives ◀────────────────────────┤
-//!                                                   nobody hears it: down  ◀─────┤
+//!                                           others do not hear it either: down ◀─┤
 //!                              others do: kept, and at last "out of reach" ◀─────┘
 //! ```
 //! A killed process's kernel sends no goodbye over UDP, and a broken link between two nodes is not a dead node (D3). What is
@@ -19,9 +19,12 @@ use std::{
 
 use rookery_protocol::{NodeId, NodeName};
 
-use super::limits::{
-    ANSWER_AFTER, ASKED, BELIEVED, DOWN_AFTER, DOWN_AFTER_REFUSED, MAX_QUESTIONS, MISSED_AFTER, PING_AFTER,
-    PINGS_PER_SECOND, SUSPECT_AFTER, TICK,
+use super::{
+    DetectorSettings,
+    limits::{
+        ANSWER_AFTER, ASKED, BELIEVED, DOWN_AFTER_REFUSED, MAX_QUESTIONS, MISSED_AFTER, PING_AFTER, PINGS_PER_SECOND,
+        ROUND_TRIPS_PER_ANSWER, ROUND_TRIPS_PER_SUSPICION, TICK, UNREACHABLE_PART,
+    },
 };
 use crate::mesh::arbiter::ConnectionNumber;
 
@@ -50,8 +53,9 @@ pub(crate) struct Detector {
     /// What others want to know.
     questions: Vec<Question>,
     last_tick: Instant,
-    /// When a suspect is given up that others hear.
-    unreachable_after: Duration,
+    times: DetectorSettings,
+    /// After how long a silence QUIC gives a connection up.
+    idle_timeout: Duration,
     /// Where asking goes on, so that not always the same are asked.
     next_asked: usize,
     /// A mistake that the simulation has to find.
@@ -78,8 +82,10 @@ struct Peer {
     arrived: u64,
     /// When something was seen to have arrived last. Shifted by the time in which this node did not run.
     heard: Instant,
-    /// When it was pinged last since then.
-    pinged: Option<Instant>,
+    /// When it was pinged first, and last, since then.
+    pinged: Option<(Instant, Instant)>,
+    /// The round trip, as QUIC measures it: on a machine that has no time it is long.
+    round_trip: Duration,
     /// Its address has been probed since then.
     probed: bool,
     /// Nobody listens at its address.
@@ -118,13 +124,32 @@ impl Detector {
             peers: BTreeMap::new(),
             questions: Vec::new(),
             last_tick: now,
-            unreachable_after: idle_timeout.mul_f64(super::limits::UNREACHABLE_PART).max(DOWN_AFTER),
+            times: DetectorSettings::default(),
+            idle_timeout,
             // Only where to begin.
             #[allow(clippy::cast_possible_truncation)]
             next_asked: seed as usize,
             #[cfg(test)]
             planted: None,
         }
+    }
+
+    /// As patient as that.
+    pub(crate) fn with(mut self, times: DetectorSettings) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// When a suspect is given up that others hear.
+    fn unreachable_after(&self) -> Duration {
+        self.idle_timeout.mul_f64(UNREACHABLE_PART).max(self.times.down_after)
+    }
+
+    /// When a suspect is down that nobody hears. Where round trips are so long that it becomes a suspect later, others have as
+    /// much time to answer.
+    fn down_after(&self, round_trip: Duration) -> Duration {
+        let asking = self.times.down_after.saturating_sub(self.times.suspect_after);
+        self.times.down_after.max(round_trip * ROUND_TRIPS_PER_SUSPICION + asking)
     }
 
     /// These connections stand, no others: what each has brought so far, and its round trip.
@@ -144,7 +169,8 @@ impl Detector {
         let mut suspects = Vec::new();
         for (number, node, arrived, round_trip) in connections {
             let peer = self.peers.entry(*number).or_insert_with(|| Peer::new(node.clone(), *arrived, now));
-            peer.look(*number, *arrived, now, interval, *round_trip, &mut effects);
+            peer.round_trip = *round_trip;
+            peer.look(*number, *arrived, now, interval, self.times.suspect_after, &mut effects);
             if peer.suspicion.is_some() {
                 suspects.push(*number);
             }
@@ -172,7 +198,7 @@ impl Detector {
     fn starved(&mut self, late: Duration) {
         for peer in self.peers.values_mut() {
             peer.heard += late;
-            peer.pinged = peer.pinged.map(|at| at + late);
+            peer.pinged = peer.pinged.map(|(first, last)| (first + late, last + late));
             if let Some(suspicion) = &mut peer.suspicion {
                 suspicion.since += late;
             }
@@ -197,7 +223,7 @@ impl Detector {
         if self.questions.len() >= MAX_QUESTIONS {
             return Vec::new();
         }
-        peer.pinged.get_or_insert(now);
+        peer.pinged.get_or_insert((now, now));
         self.questions.push(Question { from, suspect, since: now });
         vec![Effect::Ping(number)]
     }
@@ -210,12 +236,11 @@ impl Detector {
         if let Some(suspicion) = suspicion
             && let Some(opinion) = suspicion.answers.get_mut(&name)
         {
-            // Only what it has heard since it was asked: before, the suspect may have lived.
-            let hears = ago.and_then(|ago| now.checked_sub(ago)).is_some_and(|heard| heard >= suspicion.asked);
-            opinion.denies = !hears;
-            if hears {
-                opinion.hears = Some(now);
-            }
+            // Only what it has heard since it was a suspect: before, it may have lived. The answer may be one to an earlier
+            // question than the last.
+            let heard = ago.and_then(|ago| now.checked_sub(ago)).filter(|heard| *heard >= suspicion.since);
+            opinion.denies = heard.is_none();
+            opinion.hears = opinion.hears.max(heard);
         }
     }
 
@@ -231,7 +256,7 @@ impl Detector {
         let others: Vec<(ConnectionNumber, NodeName)> = self.peers.iter().filter_map(able).collect();
         let Some(peer) = self.peers.get_mut(&number) else { return };
         let Some(suspicion) = &mut peer.suspicion else { return };
-        let again = ANSWER_AFTER * 2;
+        let again = (ANSWER_AFTER * 2).max(peer.round_trip * ROUND_TRIPS_PER_ANSWER);
         if !suspicion.answers.is_empty() && now.saturating_duration_since(suspicion.asked) < again {
             return;
         }
@@ -259,16 +284,22 @@ impl Detector {
         let heard_by: Vec<&str> =
             suspicion.answers.iter().filter(|(_, opinion)| hears(opinion)).map(|(name, _)| name.as_str()).collect();
         let all_deny = suspicion.answers.values().all(|opinion| opinion.denies);
+        let nobody_answers = !suspicion.answers.is_empty() && !suspicion.answers.values().any(|opinion| opinion.denies);
+        let down_after = self.down_after(peer.round_trip);
         let ms = silent.as_millis();
         let reason = if !heard_by.is_empty() {
             let others = heard_by.join(", ");
             let text = format!("out of reach from here: silent for {ms} ms, while {others} hears it");
-            (silent >= self.unreachable_after).then_some(text)
+            (silent >= self.unreachable_after()).then_some(text)
         } else if peer.refused && all_deny && silent >= DOWN_AFTER_REFUSED {
             Some(format!("its process has ended: nobody listens at its address, and it has been silent for {ms} ms"))
-        } else if silent >= DOWN_AFTER {
-            let asked = suspicion.answers.len();
-            let others = if asked == 0 { "nobody else is there to ask" } else { "others do not hear it either" };
+        } else if nobody_answers {
+            // Silence of all says something about the way to them, or about this node.
+            let text = format!("silent for {ms} ms; nobody who was asked about it has answered");
+            (silent >= down_after * 2).then_some(text)
+        } else if silent >= down_after {
+            let nobody_there = suspicion.answers.is_empty();
+            let others = if nobody_there { "nobody else is there to ask" } else { "others do not hear it either" };
             Some(format!("silent for {ms} ms; {others}"))
         } else {
             None
@@ -283,13 +314,13 @@ impl Detector {
     fn answer(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let peers = &self.peers;
         self.questions.retain(|question| {
-            let heard = peers.values().find(|peer| peer.node == question.suspect).map(|peer| peer.heard);
-            let due = match heard {
-                Some(heard) => heard > question.since || now.saturating_duration_since(question.since) >= ANSWER_AFTER,
-                None => true,
-            };
+            let suspect = peers.values().find(|peer| peer.node == question.suspect);
+            let due = suspect.is_none_or(|peer| {
+                let patience = ANSWER_AFTER.max(peer.round_trip * ROUND_TRIPS_PER_ANSWER);
+                peer.heard > question.since || now.saturating_duration_since(question.since) >= patience
+            });
             if due {
-                let ago = heard.map(|heard| now.saturating_duration_since(heard));
+                let ago = suspect.map(|peer| now.saturating_duration_since(peer.heard));
                 effects.push(Effect::Answer { peer: question.from, suspect: question.suspect.clone(), ago });
             }
             !due
@@ -299,7 +330,8 @@ impl Detector {
 
 impl Peer {
     fn new(node: NodeId, arrived: u64, now: Instant) -> Self {
-        Self { node, arrived, heard: now, pinged: None, probed: false, refused: false, suspicion: None }
+        let round_trip = Duration::ZERO;
+        Self { node, arrived, heard: now, pinged: None, round_trip, probed: false, refused: false, suspicion: None }
     }
 
     fn look(
@@ -308,9 +340,10 @@ impl Peer {
         arrived: u64,
         now: Instant,
         interval: Duration,
-        round_trip: Duration,
+        suspect_after: Duration,
         effects: &mut Vec<Effect>,
     ) {
+        let round_trip = self.round_trip;
         if arrived != self.arrived {
             (self.arrived, self.heard, self.pinged, self.probed, self.refused) = (arrived, now, None, false, false);
             if self.suspicion.take().is_some() {
@@ -319,24 +352,27 @@ impl Peer {
             return;
         }
         let silent = now.saturating_duration_since(self.heard);
-        let Some(pinged) = self.pinged else {
+        let Some((first, last)) = self.pinged else {
             if silent >= interval {
-                self.pinged = Some(now);
+                self.pinged = Some((now, now));
                 effects.push(Effect::Ping(number));
             }
             return;
         };
-        let waited = now.saturating_duration_since(pinged);
-        if waited >= MISSED_AFTER.max(round_trip * 4) {
-            // One ping may have been lost.
-            self.pinged = Some(now);
+        if now.saturating_duration_since(last) >= MISSED_AFTER.max(round_trip) {
+            // One ping may have been lost, so it gets several where round trips are long, too.
+            self.pinged = Some((first, now));
             effects.push(Effect::Ping(number));
-            if !self.probed {
-                self.probed = true;
-                effects.push(Effect::Probe(number));
-            }
         }
-        if self.suspicion.is_none() && self.probed && (self.refused || silent >= SUSPECT_AFTER.max(round_trip * 8)) {
+        if !self.probed && now.saturating_duration_since(first) >= MISSED_AFTER.max(round_trip * ROUND_TRIPS_PER_ANSWER)
+        {
+            self.probed = true;
+            effects.push(Effect::Probe(number));
+        }
+        if self.suspicion.is_none()
+            && self.probed
+            && (self.refused || silent >= suspect_after.max(round_trip * ROUND_TRIPS_PER_SUSPICION))
+        {
             self.suspicion = Some(Suspicion { since: now, asked: now, answers: BTreeMap::new() });
             effects.push(Effect::Suspected { node: self.node.clone(), silent });
         }

@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use super::{
+    DetectorSettings,
     detector::{Detector, Effect},
     limits::{ANSWER_AFTER, TICK},
 };
@@ -29,8 +30,8 @@ pub(crate) enum News {
 pub(crate) const MAX_NEWS: usize = 256;
 
 /// Looks after the peers until the node leaves, or is dropped.
-pub(crate) async fn run(mesh: Arc<Mesh>, seed: u64, mut news: mpsc::Receiver<News>) {
-    let mut detector = Detector::new(Instant::now().into_std(), mesh.settings.idle_timeout, seed);
+pub(crate) async fn run(mesh: Arc<Mesh>, times: DetectorSettings, seed: u64, mut news: mpsc::Receiver<News>) {
+    let mut detector = Detector::new(Instant::now().into_std(), mesh.settings.idle_timeout, seed).with(times);
     let mut probes: JoinSet<(ConnectionNumber, bool)> = JoinSet::new();
     let mut leaving = mesh.leaving.subscribe();
     let mut ticks = interval(TICK);
@@ -91,8 +92,18 @@ fn carry_out(mesh: &Arc<Mesh>, effect: Effect, probes: &mut JoinSet<(ConnectionN
             let ms_ago = ago.map(|ago| u32::try_from(ago.as_millis()).unwrap_or(u32::MAX));
             tell(peer(number), ControlFrame::Heard(Heard { node: suspect, ms_ago }));
         }
-        Effect::Suspected { node, silent } => tracing::info!(%node, silent_ms = silent.as_millis(), "node suspected"),
-        Effect::Heard { node } => tracing::info!(%node, "node heard again"),
+        Effect::Suspected { node, silent } => {
+            tracing::info!(%node, silent_ms = silent.as_millis(), "node suspected");
+            if let Some(peer) = mesh.peers.all().into_iter().find(|peer| peer.node == node) {
+                peer.silence.begin(silent);
+            }
+        }
+        Effect::Heard { node } => {
+            tracing::info!(%node, "node heard again");
+            if let Some(peer) = mesh.peers.all().into_iter().find(|peer| peer.node == node) {
+                peer.silence.end();
+            }
+        }
         Effect::Down { number, reason } => {
             if let Some(peer) = peer(number) {
                 mesh.lost(&peer, &reason);

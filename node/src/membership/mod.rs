@@ -5,3 +5,6 @@ pub(crate) mod driver;
 pub(crate) mod limits;
 #[cfg(test)]
 mod simulation;
+mod times;
+
+pub use times::{BadDetectorSettings, DetectorSettings};

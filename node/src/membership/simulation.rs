@@ -104,6 +104,8 @@ struct World {
     order: u64,
     /// Percent of packets that are lost.
     loss: u64,
+    /// A round trip, as the nodes know it.
+    round_trip: Duration,
     /// Links that carry nothing, from and to, since when.
     cut: BTreeMap<(usize, usize), Instant>,
     /// Ports of killed nodes answer that they are closed.
@@ -132,7 +134,8 @@ impl World {
         });
         let nodes = nodes.collect();
         let (flying, cut) = (BinaryHeap::new(), BTreeMap::new());
-        Self { chance, start, now: start, nodes, flying, order: 0, loss, cut, hosts_answer, ticks: 0 }
+        let round_trip = Duration::from_millis(2);
+        Self { chance, start, now: start, nodes, flying, order: 0, loss, round_trip, cut, hosts_answer, ticks: 0 }
     }
 
     fn send(&mut self, from: usize, to: usize, packet: Packet) {
@@ -141,8 +144,10 @@ impl World {
         }
         let copies = if self.chance.percent(2) { 2 } else { 1 };
         for _ in 0..copies {
-            // Mostly 0.2 to 2 ms, now and then much more: so packets overtake each other.
-            let micros = if self.chance.percent(3) { 20_000 } else { 200 + self.chance.below(1_800) };
+            // Mostly up to a round trip, now and then much more: so packets overtake each other.
+            let usual = self.round_trip.as_micros() as u64;
+            let micros =
+                if self.chance.percent(3) { usual * 10 } else { usual / 10 + self.chance.below(usual * 9 / 10) };
             self.order += 1;
             let at = self.now + Duration::from_micros(micros);
             self.flying.push(Flying { at, order: self.order, from, to, packet: packet.clone() });
@@ -217,7 +222,7 @@ impl World {
             .filter(|peer| *peer != number && !self.nodes[number].down.contains_key(peer))
             .map(|peer| {
                 let arrived = self.nodes[number].arrived.get(&peer).copied().unwrap_or_default();
-                (ConnectionNumber(peer as u64), self.nodes[peer].id.clone(), arrived, Duration::from_millis(2))
+                (ConnectionNumber(peer as u64), self.nodes[peer].id.clone(), arrived, self.round_trip)
             })
             .collect();
         let now = self.now;
@@ -372,6 +377,18 @@ fn d3_what_is_alive_is_kept_and_what_is_gone_is_noticed_in_any_story() {
                 "seed {seed}: {text}\nplay it again: ROOKERY_SEED={seed} cargo test -p rookery-node --lib \
                  membership::simulation"
             );
+        }
+    }
+}
+
+/// A machine that has no time: what takes milliseconds elsewhere takes a quarter of a second here, and more.
+#[test]
+fn d3_nobody_is_lost_where_round_trips_are_long_and_a_tenth_of_all_packets_is_lost() {
+    for seed in 0..seeds() / 50 {
+        let mut world = World::new(seed, 3 + seed as usize % 4, 10, true, None);
+        world.round_trip = Duration::from_millis(250);
+        if let Err(text) = world.run_until(Duration::from_secs(30)) {
+            panic!("seed {seed}: {text}");
         }
     }
 }

@@ -23,7 +23,7 @@ use super::{
     driver::{FAREWELL, Mesh, told},
     handshakes::Established,
     inbox::PeerInbox,
-    peers::{Arrivals, Peer},
+    peers::{Arrivals, Peer, Silence},
 };
 
 /// Frames that wait for one peer's control stream. What finds no room is asked, or told, again.
@@ -87,6 +87,7 @@ impl Mesh {
             addresses,
             since: Instant::now(),
             received: Arrivals::default(),
+            silence: Silence::default(),
             control: understands.then_some(control_out),
         });
         if agreement.features.has(Features::DIRECTORY) {

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rookery_protocol::{ControlFrame, Destination, NodeId, NodeName, Recipient, SessionId};
@@ -32,6 +32,7 @@ pub(crate) struct Peer {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) since: Instant,
     pub(crate) received: Arrivals,
+    pub(crate) silence: Silence,
     /// What goes out on its control stream; none to a peer that does not understand more than the handshake.
     pub(crate) control: Option<mpsc::Sender<ControlFrame>>,
 }
@@ -54,6 +55,30 @@ impl Arrivals {
     }
 }
 
+/// Since when a peer has been silent, while it is suspected to be lost.
+#[derive(Default)]
+pub(crate) struct Silence(Mutex<Option<Instant>>);
+
+impl Silence {
+    /// It is suspected, and has been silent for so long.
+    pub(crate) fn begin(&self, silent: Duration) {
+        *self.since() = Instant::now().checked_sub(silent);
+    }
+
+    /// It is heard again.
+    pub(crate) fn end(&self) {
+        *self.since() = None;
+    }
+
+    fn so_far(&self) -> Option<Duration> {
+        self.since().map(|since| since.elapsed())
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What can be told about a connected node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeerInfo {
@@ -63,6 +88,8 @@ pub struct PeerInfo {
     pub addresses: Vec<SocketAddr>,
     /// The round trip, as QUIC measures it, in microseconds.
     pub rtt_us: u64,
+    /// For how long nothing has come from it, in milliseconds, if it is suspected to be lost for that. None of one that is up.
+    pub silent_ms: Option<u64>,
     /// For how long it has been connected, in milliseconds.
     pub connected_ms: u64,
     /// Bytes that wait to be sent to it.
@@ -93,11 +120,13 @@ impl PeerInfo {
 impl Peer {
     fn info(&self) -> PeerInfo {
         let path = self.connection.stats().path;
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         PeerInfo {
             node: self.node.clone(),
             addresses: self.addresses.clone(),
             rtt_us: u64::try_from(path.rtt.as_micros()).unwrap_or(u64::MAX),
-            connected_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            silent_ms: self.silence.so_far().map(ms),
+            connected_ms: ms(self.since.elapsed()),
             queued_bytes: self.outbound.queued_bytes() as u64,
             lanes: self.outbound.lane_infos(),
             received: self.received.so_far(),

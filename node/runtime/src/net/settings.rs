@@ -15,7 +15,7 @@ use crate::net::{bulk::MAX_BULK_STREAMS, congestion::BoundedCubicConfig};
 pub struct ConnectionSettings {
     /// How often something is sent on a connection that is otherwise silent.
     pub keep_alive: Duration,
-    /// After how long a silence a peer is taken for lost.
+    /// After how long a silence a connection ends, whatever others say of the peer. The shorter one of both ends counts.
     pub idle_timeout: Duration,
     /// How long TLS and our own handshake may take together.
     pub handshake_timeout: Duration,
@@ -31,8 +31,9 @@ impl Default for ConnectionSettings {
     fn default() -> Self {
         Self {
             keep_alive: Duration::from_secs(1),
-            // Five missed keep-alives: a node that is starved of CPU for a moment is not declared down.
-            idle_timeout: Duration::from_secs(5),
+            // Between nodes the detector rules, which knows what others say, and QUIC only ends what it cannot judge: a node that
+            // others hear is kept nearly as long.
+            idle_timeout: Duration::from_secs(15),
             handshake_timeout: Duration::from_secs(5),
             max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
             lanes: 4,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rookery_node::{
-    NodeId,
+    NodeId, PeerInfo,
     system::{NodeInfo, System},
 };
 
@@ -21,27 +21,53 @@ pub(crate) async fn run(session: &Session) -> Result<(), CommandError> {
     if session.json {
         session.print_json(&infos)?;
     } else {
-        let rows = infos.iter().map(|info| {
-            let peer = here.peers.iter().find(|peer| peer.node == info.node);
-            let address =
-                peer.and_then(|peer| peer.addresses.last()).map_or("(connected to)".to_owned(), ToString::to_string);
-            let rtt = peer.map_or(String::new(), |peer| out::span(Duration::from_micros(peer.rtt_us)));
-            vec![
-                info.node.name().to_string(),
-                info.node.incarnation().to_string(),
-                address,
-                rtt,
-                info.peers.len().to_string(),
-                info.processes.to_string(),
-                info.clients.to_string(),
-                info.load.memory_bytes.map_or(String::new(), out::bytes),
-                out::span(Duration::from_millis(info.uptime_ms)),
-                info.version.clone(),
-            ]
-        });
-        let headings =
-            ["NODE", "INCARNATION", "ADDRESS", "RTT", "PEERS", "PROCESSES", "CLIENTS", "MEMORY", "UPTIME", "VERSION"];
-        out::table(&headings, &[3, 4, 5, 6, 7, 8], rows.collect())?;
+        out::table(&HEADINGS, &[4, 5, 6, 7, 8, 9], rows(&here, &infos))?;
     }
     answers.all()
+}
+
+const HEADINGS: [&str; 11] =
+    ["NODE", "INCARNATION", "STATE", "ADDRESS", "RTT", "PEERS", "PROCESSES", "CLIENTS", "MEMORY", "UPTIME", "VERSION"];
+
+/// A row for each node that the one connected to knows, also for one that has not answered: it is looked for first of all.
+fn rows(here: &NodeInfo, infos: &[NodeInfo]) -> Vec<Vec<String>> {
+    let mut nodes: Vec<&NodeId> = here.peers.iter().map(|peer| &peer.node).chain([&here.node]).collect();
+    nodes.sort();
+    let row = |node: &NodeId| {
+        let peer = here.peers.iter().find(|peer| peer.node == *node);
+        let info = infos.iter().find(|info| info.node == *node);
+        let of_peer = |tell: &dyn Fn(&PeerInfo) -> String| peer.map_or(String::new(), tell);
+        let of_info = |tell: &dyn Fn(&NodeInfo) -> String| info.map_or(String::new(), tell);
+        let address = |peer: &PeerInfo| peer.addresses.last().map_or(String::new(), ToString::to_string);
+        vec![
+            node.name().to_string(),
+            node.incarnation().to_string(),
+            state(node, infos),
+            peer.map_or("(connected to)".to_owned(), address),
+            of_peer(&|peer| out::span(Duration::from_micros(peer.rtt_us))),
+            of_info(&|info| info.peers.len().to_string()),
+            of_info(&|info| info.processes.to_string()),
+            of_info(&|info| info.clients.to_string()),
+            of_info(&|info| info.load.memory_bytes.map_or(String::new(), out::bytes)),
+            of_info(&|info| out::span(Duration::from_millis(info.uptime_ms))),
+            of_info(&|info| info.version.clone()),
+        ]
+    };
+    nodes.into_iter().map(row).collect()
+}
+
+/// Whether those who are connected with a node hear it: `up`, or for how long it has been silent, and to whom if not to all.
+fn state(node: &NodeId, infos: &[NodeInfo]) -> String {
+    let views: Vec<(&NodeInfo, Option<u64>)> = infos
+        .iter()
+        .filter_map(|info| Some((info, info.peers.iter().find(|peer| peer.node == *node)?.silent_ms)))
+        .collect();
+    let suspected_by: Vec<&str> =
+        views.iter().filter(|(_, silent)| silent.is_some()).map(|(info, _)| info.node.name().as_str()).collect();
+    let Some(silent_ms) = views.iter().filter_map(|(_, silent)| *silent).max() else { return "up".to_owned() };
+    let silent = out::span(Duration::from_millis(silent_ms));
+    if suspected_by.len() == views.len() {
+        return format!("suspect, silent {silent}");
+    }
+    format!("suspect, silent {silent} to {}", suspected_by.join(", "))
 }

@@ -43,6 +43,9 @@ pub(crate) const STOCK_BEHAVIOURS: [&str; 4] = ["echo", "counter", "kv", "topic"
 /// Keep-alives that must fit into the idle timeout: two may be lost before a connection is.
 const KEEP_ALIVES_PER_IDLE_TIMEOUT: u32 = 3;
 
+/// Others must have time to say whether they hear a suspect before it is down.
+const SUSPICIONS_PER_DOWN: u32 = 2;
+
 /// Everything that `rookery start` can be told, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
@@ -78,6 +81,10 @@ pub(crate) struct Settings {
     pub(crate) keep_alive: Duration,
     /// Silence after which a connection is lost; at least three times `keep_alive`.
     pub(crate) idle_timeout: Duration,
+    /// Silence after which a node is suspected to be lost.
+    pub(crate) suspect_after: Duration,
+    /// Silence after which a suspect is down; at least twice `suspect_after`, and below `idle_timeout`.
+    pub(crate) down_after: Duration,
     /// Longest time that setting up a connection may take.
     pub(crate) handshake_timeout: Duration,
     /// Largest message in bytes.
@@ -219,6 +226,21 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
             &format!("is below {KEEP_ALIVES_PER_IDLE_TIMEOUT} times keep_alive_ms, {least} ms"),
         );
     }
+    let suspect_after = reader.time("suspect_after_ms", ms(300), MINUTE);
+    let down_after = reader.time("down_after_ms", ms(600), 10 * MINUTE);
+    if let (Some(suspected), Some(down)) = (suspect_after, down_after)
+        && down < suspected * SUSPICIONS_PER_DOWN
+    {
+        let least = (suspected * SUSPICIONS_PER_DOWN).as_millis();
+        reader.wrong("down_after_ms", &format!("is below {SUSPICIONS_PER_DOWN} times suspect_after_ms, {least} ms"));
+    }
+    if let (Some(down), Some(idle)) = (down_after, idle_timeout)
+        && down >= idle
+    {
+        let idle = idle.as_millis();
+        reader
+            .wrong("down_after_ms", &format!("is not below idle_timeout_ms, {idle} ms, by which all connections end"));
+    }
     let handshake_timeout = reader.time("handshake_timeout_ms", ms(100), MINUTE);
     let max_message_bytes = reader.size("max_message_bytes", 1 << 10, 256 << 20);
     let lanes = reader.whole("lanes", 1, 64);
@@ -246,6 +268,8 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
         identity: identity?,
         keep_alive: keep_alive?,
         idle_timeout: idle_timeout?,
+        suspect_after: suspect_after?,
+        down_after: down_after?,
         handshake_timeout: handshake_timeout?,
         max_message_bytes: u32::try_from(max_message_bytes?).ok()?,
         lanes: u8::try_from(lanes?).ok()?,

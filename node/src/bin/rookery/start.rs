@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use rookery_node::{
-    ConnectionSettings, Node, NodeConfig, NodeName, SpawnOptions, Start, StartError,
+    ConnectionSettings, DetectorSettings, Node, NodeConfig, NodeName, SpawnOptions, Start, StartError,
     discovery::DiscoveryConfig,
     session::policy::{Pattern, Policy},
     stock,
@@ -167,6 +167,7 @@ pub(crate) fn node_config(settings: Settings) -> Result<NodeConfig, RunError> {
         lanes: settings.lanes,
         outbound_budget_bytes: settings.outbound_budget_bytes,
     };
+    config.detector = DetectorSettings { suspect_after: settings.suspect_after, down_after: settings.down_after };
     config.labels = settings.labels.clone();
     config.behaviours = stock::behaviours();
     config.policies = settings.clients.iter().map(policy).collect();

@@ -127,9 +127,15 @@ pub(crate) const OPTIONS: &[OptionSpec] = options! {
     "keep_alive_ms" "keep-alive-ms" "ROOKERY_KEEP_ALIVE_MS" "TIME" one MESH Text("1000");
         "Time between two keep-alives on a connection that is otherwise silent";
         "milliseconds or a time such as 500ms or 2s, from 50ms to 1m"
-    "idle_timeout_ms" "idle-timeout-ms" "ROOKERY_IDLE_TIMEOUT_MS" "TIME" one MESH Text("5000");
-        "Silence after which a connection is lost; at least three times the keep-alive";
+    "idle_timeout_ms" "idle-timeout-ms" "ROOKERY_IDLE_TIMEOUT_MS" "TIME" one MESH Text("15000");
+        "Silence after which a connection ends, though others hear the node; at least three times the keep-alive";
         "milliseconds or a time such as 500ms or 5s, from 150ms to 10m, and at least 3 times keep_alive_ms"
+    "suspect_after_ms" "suspect-after-ms" "ROOKERY_SUSPECT_AFTER_MS" "TIME" one MESH Text("600");
+        "Silence after which a node is suspected to be lost, and others are asked about it";
+        "milliseconds or a time such as 500ms or 2s, from 300ms to 1m"
+    "down_after_ms" "down-after-ms" "ROOKERY_DOWN_AFTER_MS" "TIME" one MESH Text("2000");
+        "Silence after which a suspected node is down that nobody else hears either; less than the idle timeout";
+        "milliseconds or a time such as 2s or 1m, from 600ms to 10m, at least 2 times suspect_after_ms and below idle_timeout_ms"
     "handshake_timeout_ms" "handshake-timeout-ms" "ROOKERY_HANDSHAKE_TIMEOUT_MS" "TIME" one MESH Text("5000");
         "Longest time that setting up a connection may take";
         "milliseconds or a time such as 500ms or 5s, from 100ms to 1m"

@@ -122,6 +122,7 @@ fn every_option_can_be_set_in_every_way() {
         "label" => "zone=a,disk=ssd",
         "worker_threads" | "lanes" | "max_clients" => "2",
         "poll_max_ms" | "idle_timeout_ms" => "9s",
+        "down_after_ms" => "3s",
         key if key.ends_with("_ms") => "700",
         key if key.ends_with("_bytes") => "1MiB",
         "log" => "debug",
@@ -191,10 +192,31 @@ fn unknown_key_suggests_the_nearest() {
 
 #[test]
 fn idle_timeout_holds_three_keep_alives_and_polls_are_in_order() {
-    one_problem(&["--keep-alive-ms", "2s"], &[], "", &["idle_timeout_ms:", "`5000`", "3 times keep_alive_ms, 6000 ms"]);
+    one_problem(
+        &["--keep-alive-ms", "6s"],
+        &[],
+        "",
+        &["idle_timeout_ms:", "`15000`", "3 times keep_alive_ms, 18000 ms"],
+    );
     one_problem(&["--poll-max-ms", "900"], &[], "", &["poll_max_ms:", "below poll_min_ms, 1000 ms"]);
     let settings = settings_of(&["--keep-alive-ms", "2s", "--idle-timeout-ms", "6s"], &[], "");
     assert_eq!(settings.idle_timeout, 3 * settings.keep_alive);
+}
+
+#[test]
+fn a_silent_node_is_suspected_then_down_and_others_are_asked_between() {
+    let settings = settings_of(&[], &[], "");
+    assert_eq!((settings.suspect_after, settings.down_after), (Duration::from_millis(600), Duration::from_secs(2)));
+    one_problem(&["--suspect-after-ms", "299"], &[], "", &["suspect_after_ms:", "least, 300 ms", "from 300ms to 1m"]);
+    one_problem(&[], &[], "down_after_ms = 1199", &["down_after_ms:", "2 times suspect_after_ms, 1200 ms"]);
+    one_problem(
+        &["--down-after-ms", "5s"],
+        &[],
+        "idle_timeout_ms = 5000",
+        &["down_after_ms:", "idle_timeout_ms, 5000 ms"],
+    );
+    let settings = settings_of(&["--suspect-after-ms", "300", "--down-after-ms", "600"], &[], "");
+    assert_eq!((settings.suspect_after, settings.down_after), (Duration::from_millis(300), Duration::from_millis(600)));
 }
 
 #[test]
