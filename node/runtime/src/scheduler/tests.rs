@@ -73,7 +73,7 @@ async fn what_the_network_wakes_runs_and_what_runs_wakes_the_network() {
             client.recv_from(&mut bytes).await.unwrap();
             assert_eq!(u64::from_le_bytes(bytes), number);
         }
-        drop(done.send(()));
+        done.send(()).unwrap();
     });
     in_a_minute(is_done).await.unwrap();
 }
@@ -98,9 +98,11 @@ async fn a_process_that_keeps_its_thread_holds_up_neither_the_network_nor_what_w
         executor.spawn(async move {
             // Into this worker's own queue.
             let began = Instant::now();
-            next.spawn(async move { drop(behind.send(began.elapsed())) });
+            next.spawn(async move {
+                let _ = behind.send(began.elapsed());
+            });
             block(Duration::from_millis(600));
-            drop(ends.send(()));
+            ends.send(()).unwrap();
         });
         if workers == 2 {
             let waited = in_a_minute(came).await.unwrap();
@@ -131,7 +133,7 @@ async fn processes_that_never_rest_hold_up_neither_the_network_nor_each_other() 
     });
     in_a_minute(ticks).await.unwrap();
     let (done, is_done) = oneshot::channel();
-    executor.spawn(async { drop(done.send(())) });
+    executor.spawn(async { done.send(()).unwrap() });
     in_a_minute(is_done).await.unwrap();
     stop.store(true, Ordering::Relaxed);
 }
@@ -152,7 +154,7 @@ async fn work_spreads_over_the_workers_when_there_is_much_of_it() {
                     block(Duration::from_micros(100));
                     tokio::task::yield_now().await;
                 }
-                drop(done.send(()).await);
+                let _ = done.send(()).await;
             });
         }
     });
@@ -181,7 +183,7 @@ async fn a_process_is_within_the_tokio_runtime_of_the_start_and_has_its_budget()
             receive.as_mut().poll(cx)
         })
         .await;
-        drop(tell.send((at, spawned, polls)));
+        let _ = tell.send((at, spawned, polls));
     });
     let (at, spawned, polls) = in_a_minute(told).await.unwrap();
     assert_eq!((at, spawned), (here, here));
@@ -193,7 +195,7 @@ struct Dropped(Option<oneshot::Sender<()>>);
 
 impl Drop for Dropped {
     fn drop(&mut self) {
-        drop(self.0.take().map(|tell| tell.send(())));
+        let _ = self.0.take().map(|tell| tell.send(()));
     }
 }
 
@@ -216,7 +218,7 @@ async fn the_end_ends_the_io_and_what_is_woken_later() {
         let _held = held;
         let mut give = Some(give);
         poll_fn(|cx| {
-            drop(give.take().map(|give| give.send(cx.waker().clone())));
+            let _ = give.take().map(|give| give.send(cx.waker().clone()));
             Poll::<()>::Pending
         })
         .await;
@@ -241,9 +243,9 @@ async fn the_end_does_not_wait_for_a_process_that_keeps_its_thread() {
     let (runs, is_running) = oneshot::channel();
     let (ends, ended) = oneshot::channel();
     executor.spawn(async move {
-        drop(runs.send(()));
+        runs.send(()).unwrap();
         block(Duration::from_secs(3));
-        drop(ends.send(()));
+        let _ = ends.send(());
     });
     in_a_minute(is_running).await.unwrap();
     let began = Instant::now();
@@ -264,6 +266,6 @@ async fn a_panic_at_the_end_of_a_process_does_not_take_its_worker_along() {
     let (_scheduler, executor) = start(1);
     executor.spawn(async { drop(Panics) });
     let (done, is_done) = oneshot::channel();
-    executor.spawn(async { drop(done.send(())) });
+    executor.spawn(async { done.send(()).unwrap() });
     in_a_minute(is_done).await.unwrap();
 }
