@@ -4,6 +4,7 @@
 //! any node, or in a client, can send to, call, link, monitor and start processes on any other. See `ARCHITECTURE.md` for
 //! the way of a message, and the crate `rookery-runtime` for processes themselves, which this crate re-exports.
 
+pub mod admin;
 pub mod ask;
 pub mod devdns;
 pub mod discovery;
@@ -18,6 +19,7 @@ pub mod stock;
 pub mod supervise;
 pub mod system;
 
+pub use admin::AdminConfig;
 pub use mesh::PeerInfo;
 pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, Insight, Node, NodeConfig, StartError};
 pub use rookery_runtime::{net::settings::ConnectionSettings, *};

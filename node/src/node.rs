@@ -23,6 +23,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::{
+    admin::{self, AdminConfig, AdminPort, ServeError, WatchedParts},
     discovery::{Discovery, DiscoveryConfig, DiscoveryError},
     membership,
     mesh::{
@@ -69,6 +70,8 @@ pub struct NodeConfig {
     pub max_processes: usize,
     /// How long its processes have to end when it shuts down.
     pub drain_timeout: Duration,
+    /// Its admin port; none: it has none.
+    pub admin: Option<AdminConfig>,
 }
 
 impl NodeConfig {
@@ -89,6 +92,7 @@ impl NodeConfig {
             max_clients: 10_000,
             max_processes: DEFAULT_MAX_PROCESSES,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            admin: None,
         }
     }
 
@@ -130,6 +134,14 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// The admin port's address cannot be listened on.
+    #[error("cannot listen on {address} (TCP) for the admin port: {error}; --admin takes another address, or `none`")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
     /// The system gives no thread.
     #[error("cannot start the I/O thread: {0}")]
     Thread(io::Error),
@@ -156,6 +168,7 @@ pub struct Node {
     endpoint: Endpoint,
     address: SocketAddr,
     drain_timeout: Duration,
+    admin: Option<AdminPort>,
     // Last: what runs on it goes first.
     io: IoThread,
 }
@@ -173,6 +186,9 @@ impl Node {
         let cluster = config.identity.own().cluster.clone();
         let id = NodeId::new(config.name, new_incarnation());
         let client_config = config.identity.quinn_client_config(transport)?;
+        let admin_error =
+            |error| StartError::Admin { address: config.admin.map_or(config.listen, |admin| admin.listen), error };
+        let admin = config.admin.map(admin::bind).transpose().map_err(admin_error)?.flatten();
         let io = IoThread::start("rookery-io").map_err(StartError::Thread)?;
         let listen = |error| StartError::Listen { address: config.listen, error };
         let endpoint = {
@@ -208,6 +224,7 @@ impl Node {
         runtime.node_up(&id);
         let (found, discovered) = mpsc::channel(64);
         let seed = id.incarnation().0;
+        let looks_for_others = config.discovery.service.is_some() || !config.discovery.peers.is_empty();
         let discovery = {
             let _entered = io.handle().enter();
             Discovery::start(config.discovery, seed, found)?
@@ -228,7 +245,17 @@ impl Node {
             drop(discovery);
         });
         tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
-        Ok(Self { runtime, mesh, labels: config.labels, endpoint, address, drain_timeout: config.drain_timeout, io })
+        let served = admin.map(|bound| {
+            let io = io.handle().clone();
+            let (runtime, peers) = (runtime.clone(), mesh.peers.clone());
+            AdminPort::serve(bound, WatchedParts { runtime, peers, listens: address, looks_for_others, io })
+        });
+        let admin = served.transpose().map_err(|error| match error {
+            ServeError::System(error) => admin_error(error),
+            ServeError::Pulse(error) => StartError::System(error),
+        })?;
+        let (labels, drain_timeout) = (config.labels, config.drain_timeout);
+        Ok(Self { runtime, mesh, labels, endpoint, address, drain_timeout, admin, io })
     }
 
     /// Its processes.
@@ -241,6 +268,20 @@ impl Node {
     #[must_use]
     pub fn listen_address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of its admin port, if it has one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminPort::address)
+    }
+
+    /// Everything that the program starts on the node has started, if its admin port waits for that to be said
+    /// ([`AdminConfig::waits_for_boot`]).
+    pub fn booted(&self) {
+        if let Some(admin) = &self.admin {
+            admin.booted();
+        }
     }
 
     /// Its cluster.

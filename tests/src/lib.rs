@@ -8,6 +8,7 @@
 pub mod behaviours;
 pub mod cluster;
 pub mod fence;
+pub mod http;
 pub mod patience;
 pub mod placement;
 pub mod program;
