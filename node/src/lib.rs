@@ -8,6 +8,7 @@ pub mod admin;
 pub mod ask;
 pub mod devdns;
 pub mod discovery;
+mod insight;
 pub mod json;
 mod membership;
 mod mesh;
@@ -20,6 +21,7 @@ pub mod supervise;
 pub mod system;
 
 pub use admin::AdminConfig;
+pub use insight::Insight;
 pub use mesh::PeerInfo;
-pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, Insight, Node, NodeConfig, StartError};
+pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, Node, NodeConfig, StartError};
 pub use rookery_runtime::{net::settings::ConnectionSettings, *};
