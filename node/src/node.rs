@@ -249,7 +249,12 @@ impl Node {
         let served = admin.map(|bound| {
             let io = io.handle().clone();
             let (runtime, peers) = (runtime.clone(), mesh.peers.clone());
-            AdminPort::serve(bound, WatchedParts { runtime, peers, listens: address, looks_for_others, io })
+            let (handshakes, identity) = (mesh.handshakes.clone(), config.identity);
+            let listens = address;
+            AdminPort::serve(
+                bound,
+                WatchedParts { runtime, peers, listens, looks_for_others, io, handshakes, identity },
+            )
         });
         let admin = served.transpose().map_err(|error| match error {
             ServeError::System(error) => admin_error(error),

@@ -1,6 +1,9 @@
 //! The probes of the admin port, asked as a kubelet does: what each waits for, and what it says of a node that is stuck, alone,
 //! or about to leave. And that nobody can keep it from answering.
 
+// Whatever fails here fails the test, and says why.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::mpsc,

@@ -43,6 +43,7 @@ use crate::{
         table::{Layout, Table},
     },
     reply::Calls,
+    tally::Tallies,
 };
 
 /// What leads out of a runtime.
@@ -124,6 +125,8 @@ struct Inner {
     tokio: Handle,
     /// What deadlines are relative to.
     clock: Clock,
+    /// What is counted on the way of messages.
+    tallies: Arc<Tallies>,
 }
 
 #[derive(Default)]
@@ -176,6 +179,7 @@ impl Runtime {
             draining: AtomicBool::new(false),
             tokio: Handle::try_current()?,
             clock: Clock::start(),
+            tallies: Arc::default(),
         })))
     }
 
@@ -326,6 +330,10 @@ impl Runtime {
 
     pub(crate) fn tokio(&self) -> &Handle {
         &self.0.tokio
+    }
+
+    pub(crate) fn tallies(&self) -> &Arc<Tallies> {
+        &self.0.tallies
     }
 
     pub(crate) fn clock(&self) -> Clock {

@@ -3,13 +3,15 @@
 //!
 //! ```text
 //! kubelet, Prometheus ──TCP──▶ serving ─▶ routes ─┬─▶ probes  (pure)
-//!                                                 └─▶ pulse ──▶ a process of the node, the I/O thread
+//!                                                 ├─▶ pulse ──▶ a process of the node, the I/O thread
+//!                                                 └─▶ metrics ─▶ what is counted and known
 //! ```
 //! It has a thread of its own. Where processes run nothing may run any more, or the I/O thread may be stuck: that is what it has
 //! to tell.
 
 mod doors;
 pub mod limits;
+mod metrics;
 mod probes;
 mod pulse;
 mod routes;
@@ -24,10 +26,12 @@ use std::{
     },
 };
 
-use rookery_runtime::{RequestError, Runtime, net::io_thread::IoThread};
-use tokio::runtime::Handle;
+use rookery_runtime::{ClusterName, RequestError, Runtime, net::io_thread::IoThread, tls::Identity};
+use tokio::{runtime::Handle, time::MissedTickBehavior};
 
-use crate::mesh::peers::Peers;
+use crate::mesh::{counts::Handshakes, peers::Peers};
+use limits::BEAT_EVERY;
+use metrics::Metrics;
 use probes::{Facts, Probe};
 use pulse::Pulse;
 
@@ -64,6 +68,9 @@ pub(crate) struct Watched {
     looks_for_others: bool,
     booted: AtomicBool,
     pulse: Pulse,
+    cluster: ClusterName,
+    handshakes: Arc<Handshakes>,
+    metrics: Metrics,
 }
 
 /// What a port is told of its node.
@@ -73,6 +80,8 @@ pub(crate) struct WatchedParts {
     pub(crate) listens: SocketAddr,
     pub(crate) looks_for_others: bool,
     pub(crate) io: Handle,
+    pub(crate) handshakes: Arc<Handshakes>,
+    pub(crate) identity: Identity,
 }
 
 impl Watched {
@@ -148,11 +157,15 @@ impl AdminPort {
             listens: parts.listens,
             looks_for_others: parts.looks_for_others,
             booted: AtomicBool::new(!config.waits_for_boot),
+            cluster: parts.identity.own().cluster.clone(),
+            handshakes: parts.handshakes,
+            metrics: Metrics::new(&parts.identity),
         });
         let listener = {
             let _entered = thread.handle().enter();
             tokio::net::TcpListener::from_std(listener).map_err(ServeError::System)?
         };
+        thread.handle().spawn(watch_lag(watched.clone()));
         thread.handle().spawn(serving::serve(listener, routes::routes(watched.clone())));
         tracing::info!(%address, "admin port open");
         Ok(Self { address, watched, _thread: thread })
@@ -164,6 +177,17 @@ impl AdminPort {
 
     pub(crate) fn booted(&self) {
         self.watched.booted.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Keeps the lag, also while nobody probes.
+async fn watch_lag(watched: Arc<Watched>) {
+    let mut ticks = tokio::time::interval(BEAT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let beat = watched.pulse.beat().await;
+        watched.metrics.observe(&beat);
     }
 }
 

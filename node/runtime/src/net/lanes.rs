@@ -28,6 +28,7 @@ use crate::{
         outbound::{Outbound, Traffic},
     },
     runtime::Runtime,
+    tally::{Kind, Route},
 };
 
 /// What of one lane may be held back behind bodies that are under way. Beyond it the lane is not read until some of it has
@@ -230,6 +231,8 @@ impl<I: Inbox> Reading<I> {
             };
             let Some(arrival) = arrival else { return Ok(Step::Done) };
             *signals += 1;
+            let (Arrival::Signal(signal) | Arrival::Ticketed(signal, _)) = &arrival;
+            self.inbox.runtime().count(Route::Received, Kind::of(&signal.body));
             let taken = match arrival {
                 Arrival::Signal(signal) if lane.reassembly.is_empty() => self.inbox.take(signal)?,
                 Arrival::Signal(signal) => {
