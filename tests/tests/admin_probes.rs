@@ -114,6 +114,8 @@ async fn a_node_whose_processes_do_not_run_is_not_live_and_says_so() {
     assert!(!told.body.contains("failed  io"), "{}", told.body);
     get(admin, "/readyz").await.has(503, &["failed  processes"]);
     get(admin, "/startupz").await.has(200, &[]);
+    // Metrics are had all the same, and tell of it.
+    get(admin, "/metrics").await.has(200, &["rookery_runtime_lag_seconds_bucket{thread=\"processes\",le=\"2\"} "]);
     let_go.send(()).unwrap();
     until(200, admin, "/livez").await;
     stop.send(()).unwrap();
