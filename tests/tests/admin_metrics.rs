@@ -17,7 +17,10 @@ use rookery_node::{
     AdminConfig, ExitReason, Node,
     supervise::{ChildId, ChildSpec, ChildStart, Strategy, Supervisor, SupervisorSpec},
 };
-use rookery_runtime::{Address, CallError, Context, Pid, ReplyTo, Start};
+use rookery_runtime::{
+    Address, CallError, Context, NodeName, Pid, ReplyTo, Start,
+    tls::{Authority, ClusterName, Identity},
+};
 use rookery_tests::{
     DEADLINE,
     cluster::{client, mesh, node_config},
@@ -68,23 +71,28 @@ fn echo(node: &Node) -> Pid {
     spawned.unwrap().pid().unwrap()
 }
 
-/// Two nodes with an admin port each, one of which has a peer that is not there.
-async fn two() -> Vec<Node> {
-    // Nobody has this port for as long as the socket is there, and nobody answers on it.
+/// Two nodes with an admin port each, which have a peer besides that does not answer.
+struct Two {
+    nodes: Vec<Node>,
+    /// Nobody else gets its port, and nobody reads what comes there.
+    _silent: std::net::UdpSocket,
+}
+
+async fn two() -> Two {
     let silent = std::net::UdpSocket::bind(FREE_PORT).unwrap();
     let address = silent.local_addr().unwrap();
-    drop(silent);
-    mesh(2, |config| {
+    let nodes = mesh(2, |config| {
         config.admin = Some(AdminConfig::new(FREE_PORT));
-        config.connections.handshake_timeout = std::time::Duration::from_millis(300);
+        config.connections.handshake_timeout = std::time::Duration::from_secs(1);
         config.discovery.peers.push(address.to_string().parse().unwrap());
-    })
-    .await
+    });
+    Two { nodes: nodes.await, _silent: silent }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_documented_metric_is_told_and_no_other() {
-    let nodes = two().await;
+    let two = two().await;
+    let nodes = &two.nodes;
     supervised(&nodes[0]).await;
     refused(&nodes[0]).await;
     until(&nodes[0], "rookery_handshake_failures_total{reason=\"no_answer\"}", |count| count >= 1.0).await;
@@ -137,7 +145,8 @@ async fn refused(node: &Node) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn figures_are_what_has_happened() {
-    let nodes = two().await;
+    let two = two().await;
+    let nodes = &two.nodes;
     let (here, there) = (&nodes[0], &nodes[1]);
     let (near, far) = (echo(here), echo(there));
     let before = scrape(here).await;
@@ -202,7 +211,8 @@ async fn figures_are_what_has_happened() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_goes_wrong_is_counted() {
-    let nodes = two().await;
+    let two = two().await;
+    let nodes = &two.nodes;
     let node = &nodes[0];
     let dead = echo(node);
     node.exit(&dead, ExitReason::Kill);
@@ -236,6 +246,26 @@ async fn what_goes_wrong_is_counted() {
     assert_eq!(told.value("rookery_mailbox_high_water_messages"), Some(150.0), "the high water stays");
     until(node, "rookery_runtime_lag_seconds_count{thread=\"processes\"}", |count| count >= 1.0).await;
     until(node, "rookery_runtime_lag_seconds_count{thread=\"io\"}", |count| count >= 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_is_counted_by_the_end_that_refuses_and_by_the_other() {
+    let mut config = node_config("host", &[]);
+    config.admin = Some(AdminConfig::new(FREE_PORT));
+    let host = Node::start(config).await.unwrap();
+    let other = Authority::create(&ClusterName::try_from("contract").unwrap()).unwrap();
+    let pem = other.issue_node("stranger", &[], std::time::Duration::from_secs(3_600)).unwrap();
+    let mut config = node_config("host", &[host.listen_address()]);
+    config.name = NodeName::new("stranger").unwrap();
+    config.identity = Identity::from_pem(&pem.ca, &pem.cert, &pem.key).unwrap();
+    config.admin = Some(AdminConfig::new(FREE_PORT));
+    let stranger = Node::start(config).await.unwrap();
+    // Whoever dials sees the other's certificate first.
+    until(&stranger, "rookery_handshake_refusals_total{reason=\"tls\",by=\"us\"}", |count| count >= 1.0).await;
+    until(&host, "rookery_handshake_refusals_total{reason=\"tls\",by=\"peer\"}", |count| count >= 1.0).await;
+    for node in [&host, &stranger] {
+        assert_eq!(scrape(node).await.value("rookery_peers"), Some(0.0));
+    }
 }
 
 #[tokio::test]

@@ -185,6 +185,9 @@ async fn whoever_opens_many_connections_and_says_little_holds_nobody_up() {
     let asked = Instant::now();
     get(admin, "/livez").await.has(200, &[]);
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    // For each that came when there were enough, the oldest went.
+    let gone = tokio::time::timeout(Duration::from_secs(2), open[0].read(&mut [0; 16])).await;
+    assert!(matches!(gone, Ok(Ok(0) | Err(_))), "{gone:?}");
     // The port lets go of them by itself, also of those that are not in anybody's way.
     let mut rest = Vec::new();
     for stream in &mut open {
