@@ -1,7 +1,7 @@
 //! Each thread's part of what a runtime counts. Only its own thread writes to one; anybody may read it.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::BTreeMap,
     sync::{
         Arc, Mutex, Weak,
@@ -125,38 +125,55 @@ struct Own {
     part: Arc<Part>,
 }
 
+impl Own {
+    fn is_of(&self, tallies: &Arc<Tallies>) -> bool {
+        std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(tallies))
+    }
+}
+
 thread_local! {
-    /// The parts of this thread; the one that was used last comes first.
-    static OWN: RefCell<Vec<Own>> = const { RefCell::new(Vec::new()) };
+    /// This thread's part for the first runtime that it counted for: the only one, but in programs of several nodes.
+    static FIRST: OnceCell<Own> = const { OnceCell::new() };
+
+    /// Its parts for others.
+    static OTHERS: RefCell<Vec<Own>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Tallies {
     /// Counts on this thread's part. What a thread does while it ends is not counted.
     #[inline]
     pub(super) fn with(this: &Arc<Self>, count: impl FnOnce(&Part)) {
-        let _ = OWN.try_with(|own| {
-            // Taken only here, and counting calls nobody else's code.
-            let Ok(mut own) = own.try_borrow_mut() else { return };
-            match own.first() {
-                Some(first) if std::ptr::eq(first.of.as_ptr(), Arc::as_ptr(this)) => count(&first.part),
-                _ => count(&this.own_part(&mut own)),
-            }
+        let _ = FIRST.try_with(|first| {
+            let first = first.get_or_init(|| this.new_own());
+            if first.is_of(this) { count(&first.part) } else { Self::with_other(this, count) }
         });
     }
 
     #[cold]
-    fn own_part(self: &Arc<Self>, own: &mut Vec<Own>) -> Arc<Part> {
-        if let Some(at) = own.iter().position(|own| std::ptr::eq(own.of.as_ptr(), Arc::as_ptr(self))) {
-            own.swap(0, at);
-        } else {
-            own.retain(|own| own.of.strong_count() > 0);
-            let part = Arc::new(Part::default());
-            let mut parts = lock(&self.parts);
-            parts.fold_ended();
-            parts.live.push(part.clone());
-            own.insert(0, Own { of: Arc::downgrade(self), part });
+    fn with_other(this: &Arc<Self>, count: impl FnOnce(&Part)) {
+        let part = OTHERS.try_with(|others| {
+            // Taken only here, and nobody else's code runs meanwhile.
+            let mut others = others.try_borrow_mut().ok()?;
+            if let Some(known) = others.iter().find(|other| other.is_of(this)) {
+                return Some(known.part.clone());
+            }
+            others.retain(|other| other.of.strong_count() > 0);
+            let own = this.new_own();
+            let part = own.part.clone();
+            others.push(own);
+            Some(part)
+        });
+        if let Ok(Some(part)) = part {
+            count(&part);
         }
-        own.first().map(|own| own.part.clone()).unwrap_or_default()
+    }
+
+    fn new_own(self: &Arc<Self>) -> Own {
+        let part = Arc::new(Part::default());
+        let mut parts = lock(&self.parts);
+        parts.fold_ended();
+        parts.live.push(part.clone());
+        Own { of: Arc::downgrade(self), part }
     }
 
     pub(super) fn sum(&self) -> Tally {
@@ -208,13 +225,13 @@ mod tests {
     fn what_threads_counted_is_added_up_and_stays_when_they_end() {
         let tallies = Arc::new(Tallies::default());
         for round in 1..=3 {
-            std::thread::scope(|scope| {
-                for _ in 0..4 {
-                    scope.spawn(|| {
-                        (0..1_000).for_each(|_| Tallies::with(&tallies, |part| part.message(Route::Sent, Kind::Call)));
-                    });
-                }
-            });
+            let count = |tallies: Arc<Tallies>| {
+                (0..1_000).for_each(|_| Tallies::with(&tallies, |part| part.message(Route::Sent, Kind::Call)));
+            };
+            let threads: Vec<_> =
+                (0..4).map(|_| tallies.clone()).map(|own| std::thread::spawn(move || count(own))).collect();
+            // To their very end: a scope would not wait for what threads keep to be dropped.
+            assert!(threads.into_iter().all(|thread| thread.join().is_ok()));
             assert_eq!(messages(&tallies), round * 4_000);
             assert_eq!(lock(&tallies.parts).live.len(), 0, "parts of threads that have ended are not kept");
         }
@@ -236,7 +253,7 @@ mod tests {
         let next = Arc::new(Tallies::default());
         Tallies::with(&next, |part| part.message(Route::Local, Kind::Message));
         assert_eq!(messages(&next), 1);
-        OWN.with(|own| assert_eq!(own.borrow().len(), 1, "parts of runtimes that are gone are not kept"));
+        OTHERS.with(|others| assert_eq!(others.borrow().len(), 1, "parts of runtimes that are gone are not kept"));
     }
 
     #[test]
