@@ -4,9 +4,11 @@
 //! any node, or in a client, can send to, call, link, monitor and start processes on any other. See `ARCHITECTURE.md` for
 //! the way of a message, and the crate `rookery-runtime` for processes themselves, which this crate re-exports.
 
+pub mod admin;
 pub mod ask;
 pub mod devdns;
 pub mod discovery;
+mod insight;
 pub mod json;
 mod membership;
 mod mesh;
@@ -18,7 +20,9 @@ pub mod stock;
 pub mod supervise;
 pub mod system;
 
+pub use admin::AdminConfig;
+pub use insight::Insight;
 pub use membership::{BadDetectorSettings, DetectorSettings};
 pub use mesh::PeerInfo;
-pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, Insight, MIN_WORKER_THREADS, Node, NodeConfig, StartError};
+pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, MIN_WORKER_THREADS, Node, NodeConfig, StartError};
 pub use rookery_runtime::{net::settings::ConnectionSettings, *};

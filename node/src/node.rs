@@ -13,7 +13,7 @@ use std::{
 };
 
 use quinn::Endpoint;
-use rookery_protocol::{ClusterName, ExitReason, Incarnation, NodeId, NodeName, Pid};
+use rookery_protocol::{ClusterName, ExitReason, Incarnation, NodeId, NodeName};
 use rookery_runtime::{
     Behaviours, DEFAULT_MAX_PROCESSES, Runtime, RuntimeConfig,
     net::{settings::ConnectionSettings, socket},
@@ -24,6 +24,8 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::{
+    Insight,
+    admin::{self, AdminConfig, AdminPort, ServeError, WatchedParts},
     discovery::{Discovery, DiscoveryConfig, DiscoveryError},
     membership::{self, BadDetectorSettings, DetectorSettings},
     mesh::{
@@ -31,7 +33,7 @@ use crate::{
         driver::{Mesh, MeshParts},
         peers::Peers,
     },
-    session::policy::{Policy, policy_of},
+    session::policy::Policy,
     status::Labels,
 };
 
@@ -75,6 +77,8 @@ pub struct NodeConfig {
     pub max_processes: usize,
     /// How long its processes have to end when it shuts down.
     pub drain_timeout: Duration,
+    /// Its admin port; none: it has none.
+    pub admin: Option<AdminConfig>,
     /// How many of its processes may run at once; at least [`MIN_WORKER_THREADS`].
     pub worker_threads: usize,
 }
@@ -98,6 +102,7 @@ impl NodeConfig {
             max_clients: 10_000,
             max_processes: DEFAULT_MAX_PROCESSES,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            admin: None,
             worker_threads: std::thread::available_parallelism().map_or(1, NonZero::get),
         }
     }
@@ -145,6 +150,14 @@ pub enum StartError {
     /// The threads that run processes and I/O.
     #[error("cannot start the node's threads: {0}")]
     Threads(#[from] SchedulerError),
+    /// The admin port's address cannot be listened on.
+    #[error("cannot listen on {address} (TCP) for the admin port: {error}; --admin takes another address, or `none`")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
     /// The identity.
     #[error(transparent)]
     Identity(#[from] ConfigError),
@@ -171,6 +184,7 @@ pub struct Node {
     endpoint: Endpoint,
     address: SocketAddr,
     drain_timeout: Duration,
+    admin: Option<AdminPort>,
     // Last: what runs on it goes first.
     scheduler: Scheduler,
 }
@@ -189,6 +203,9 @@ impl Node {
         let cluster = config.identity.own().cluster.clone();
         let id = NodeId::new(config.name, new_incarnation());
         let client_config = config.identity.quinn_client_config(transport)?;
+        let admin_error =
+            |error| StartError::Admin { address: config.admin.map_or(config.listen, |admin| admin.listen), error };
+        let admin = config.admin.map(admin::bind).transpose().map_err(admin_error)?.flatten();
         let scheduler = Scheduler::start(config.worker_threads.max(MIN_WORKER_THREADS))?;
         let io = scheduler.io();
         let listen = |error| StartError::Listen { address: config.listen, error };
@@ -226,6 +243,7 @@ impl Node {
         runtime.node_up(&id);
         let (found, discovered) = mpsc::channel(64);
         let seed = id.incarnation().0;
+        let looks_for_others = config.discovery.service.is_some() || !config.discovery.peers.is_empty();
         let discovery = {
             let _entered = io.enter();
             Discovery::start(config.discovery, seed, found)?
@@ -246,15 +264,22 @@ impl Node {
             drop(discovery);
         });
         tracing::info!(node = %id, listen = %address, cluster = %mesh.cluster, "node started");
-        Ok(Self {
-            runtime,
-            mesh,
-            labels: config.labels,
-            endpoint,
-            address,
-            drain_timeout: config.drain_timeout,
-            scheduler,
-        })
+        let served = admin.map(|bound| {
+            let io = io.clone();
+            let (runtime, peers) = (runtime.clone(), mesh.peers.clone());
+            let (handshakes, identity) = (mesh.handshakes.clone(), config.identity);
+            let listens = address;
+            AdminPort::serve(
+                bound,
+                WatchedParts { runtime, peers, listens, looks_for_others, io, handshakes, identity },
+            )
+        });
+        let admin = served.transpose().map_err(|error| match error {
+            ServeError::System(error) => admin_error(error),
+            ServeError::Pulse(error) => StartError::System(error),
+        })?;
+        let (labels, drain_timeout) = (config.labels, config.drain_timeout);
+        Ok(Self { runtime, mesh, labels, endpoint, address, drain_timeout, admin, scheduler })
     }
 
     /// Its processes.
@@ -267,6 +292,20 @@ impl Node {
     #[must_use]
     pub fn listen_address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of its admin port, if it has one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminPort::address)
+    }
+
+    /// Everything that the program starts on the node has started, if its admin port waits for that to be said
+    /// ([`AdminConfig::waits_for_boot`]).
+    pub fn booted(&self) {
+        if let Some(admin) = &self.admin {
+            admin.booted();
+        }
     }
 
     /// Its cluster.
@@ -342,59 +381,6 @@ impl Deref for Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Node({}, {})", self.runtime.node(), self.address)
-    }
-}
-
-/// What a process can ask about its node.
-#[derive(Clone)]
-pub struct Insight {
-    runtime: Runtime,
-    mesh: std::sync::Weak<Mesh>,
-    labels: Labels,
-}
-
-impl Insight {
-    /// The node's processes.
-    #[must_use]
-    pub fn runtime(&self) -> &Runtime {
-        &self.runtime
-    }
-
-    /// The nodes that it is connected with.
-    #[must_use]
-    pub fn peers(&self) -> Vec<PeerInfo> {
-        self.mesh.upgrade().map(|mesh| mesh.peers.infos()).unwrap_or_default()
-    }
-
-    /// The node's labels.
-    #[must_use]
-    pub fn labels(&self) -> Labels {
-        self.labels.clone()
-    }
-
-    /// Whether `client`, a process of a client of this node, may end processes by its policy, and so do what is as bad. What
-    /// it may not is counted as refused to a client.
-    pub(crate) fn may_exit(&self, client: Option<&Pid>) -> Result<(), String> {
-        let (Some(mesh), Some(client)) = (self.mesh.upgrade(), client) else {
-            return Err("it is not known who asks: only members and clients that wait for the answer may".to_owned());
-        };
-        let session = client.serial().session().filter(|_| client.node() == self.runtime.node());
-        let Some(client) = session.and_then(|session| mesh.peers.client(session)) else {
-            return Err(format!(
-                "{client} is not a client of this node: it has to ask the node that it is connected to"
-            ));
-        };
-        if policy_of(&mesh.policies, &mesh.default_policy, &client.name).exit {
-            return Ok(());
-        }
-        self.runtime.count_refused_to_client();
-        Err(format!("the policy of client `{}` does not let it suspend or resume servers: it needs exit", client.name))
-    }
-
-    /// How many clients are connected.
-    #[must_use]
-    pub fn clients(&self) -> usize {
-        self.mesh.upgrade().map(|mesh| mesh.peers.client_count()).unwrap_or_default()
     }
 }
 

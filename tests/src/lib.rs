@@ -9,6 +9,7 @@ pub mod behaviours;
 pub mod cluster;
 pub mod fence;
 pub mod fleet;
+pub mod http;
 pub mod isolation;
 pub mod machine;
 pub mod patience;

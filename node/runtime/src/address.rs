@@ -28,6 +28,7 @@ use crate::{
     },
     reply::{CallError, ReplyTo, dropping},
     runtime::Runtime,
+    tally::{Kind, Route},
 };
 
 /// How long a call waits for its answer unless told: as `gen_server:call/2`.
@@ -357,8 +358,13 @@ fn push<M: Message>(
     deadline: Option<Deadline>,
     gives_way: bool,
 ) -> Result<(), Unsent<M>> {
+    let is_call = deadline.is_some();
     match process.offer(message, deadline, gives_way) {
-        Pushed::Queued => Ok(()),
+        Pushed::Queued => {
+            let kind = if is_call { Kind::Call } else { Kind::Message };
+            process.runtime().count(Route::Local, kind);
+            Ok(())
+        }
         Pushed::Full(message) => Err(SendError::Full { message }.into()),
         Pushed::Ended(message) => {
             process.runtime().dead_letter(process.pid(), "the process has ended");

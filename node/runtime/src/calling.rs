@@ -74,9 +74,17 @@ impl<T: Send + 'static> Call<'_, T> {
     /// Waits for what `to` answers.
     pub(crate) async fn answer(&mut self, to: Callee<'_>) -> Result<T, CallError> {
         let answer = Answer { slot: self.slot(), to, since: self.since, caller: None };
-        let outcome = Until::new(self.until, answer).await.ok_or(CallError::Timeout)?;
-        self.waiting.taken = true;
-        Ok(outcome?)
+        let outcome = match Until::new(self.until, answer).await {
+            Some(outcome) => {
+                self.waiting.taken = true;
+                outcome.map_err(CallError::from)
+            }
+            None => Err(CallError::Timeout),
+        };
+        // It has a number only if it has left this runtime.
+        let is_local = self.slot().call().is_none();
+        self.waiting.runtime.count_call(is_local, &outcome, || self.since.elapsed());
+        outcome
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     },
     routing::is_of_client,
     runtime::Runtime,
+    tally::{Kind, Route},
 };
 
 /// The members of a group, to send messages of type `M`.
@@ -156,11 +157,10 @@ impl<M: Message + Clone> GroupAddress<M> {
         let local =
             self.runtime.process(pid).map(|process| (process.clone().as_any().downcast::<Process<M>>(), process));
         match local {
-            Some((Ok(process), _)) => {
-                if !matches!(process.push(message.clone(), None), Pushed::Queued) {
-                    self.runtime.dead_letter(pid, "the member has ended, or its mailbox is full");
-                }
-            }
+            Some((Ok(process), _)) => match process.push(message.clone(), None) {
+                Pushed::Queued => self.runtime.count(Route::Local, Kind::Message),
+                _ => self.runtime.dead_letter(pid, "the member has ended, or its mailbox is full"),
+            },
             Some((Err(_), process)) => match self.encode(message) {
                 Ok(payload) => {
                     process.deliver(payload, None, Admission::IfRoom);
@@ -187,7 +187,9 @@ fn push(connection: &Outbound, runtime: &Runtime, to: &Destination, payload: &Pa
         deadline_ms: None,
         credit: None,
     };
-    connection.push_message(&head, Body::Shared(&payload.body))
+    connection.push_message(&head, Body::Shared(&payload.body))?;
+    runtime.count(Route::Sent, Kind::Message);
+    Ok(())
 }
 
 impl Runtime {

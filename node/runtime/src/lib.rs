@@ -7,6 +7,7 @@ mod address;
 mod behaviour;
 mod blob;
 mod calling;
+mod census;
 mod directory;
 mod encoded;
 mod group;
@@ -23,6 +24,7 @@ mod runtime;
 pub mod scheduler;
 mod spawn;
 mod sync;
+mod tally;
 pub mod tls;
 
 pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
@@ -34,6 +36,7 @@ pub use behaviour::{
     task::{Task, TaskError, TaskStartError, TaskSupervisor},
 };
 pub use blob::Blob;
+pub use census::{Census, QUEUE_STEPS};
 pub use encoded::Encoded;
 pub use group::GroupAddress;
 pub use listing::{GroupInfo, GroupList, MAX_LISTED, NameList, NameQuery, ProcessList, ProcessQuery, SortBy};
@@ -56,3 +59,4 @@ pub use rookery_protocol::{
 pub use routing::Unreachable;
 pub use runtime::{DEFAULT_MAX_PROCESSES, RegisterError, Runtime, RuntimeConfig, Uplink};
 pub use spawn::{IntoExit, SpawnError, SpawnOptions, Spawned, Start, Started};
+pub use tally::{CALL_BOUNDS, Durations, Kind as MessageKind, MAX_COUNTED_SUPERVISORS, Route as MessageRoute, Tally};

@@ -22,6 +22,7 @@ use crate::{
     process::{AnyProcess, bounded::Admission, current, event::Event},
     reply::{RemoteReply, dropping},
     runtime::Runtime,
+    tally::{Kind, Route},
 };
 
 /// What the sender of a message is told that its receiver's node does not take.
@@ -43,13 +44,13 @@ pub enum Unreachable {
 impl Runtime {
     /// Sends a signal wherever it has to go. Never waits, hence not for messages of processes, which have a budget.
     pub fn signal(&self, signal: Signal) {
-        if self.is_own(&signal.to) { self.receive(signal, None) } else { self.signal_out(signal, |_| {}) }
+        if self.is_own(&signal.to) { self.signal_here(signal) } else { self.signal_out(signal, |_| {}) }
     }
 
     /// As [`signal`](Self::signal), for one that makes a tie: the loss of the connection is to break it.
     pub(crate) fn signal_tied(&self, signal: Signal) {
         if self.is_own(&signal.to) {
-            return self.receive(signal, None);
+            return self.signal_here(signal);
         }
         let from = signal.from.clone();
         // The tie is noted on the very connection that the signal takes.
@@ -61,6 +62,11 @@ impl Runtime {
         });
     }
 
+    fn signal_here(&self, signal: Signal) {
+        self.count(Route::Local, Kind::of(&signal.body));
+        self.receive(signal, None);
+    }
+
     fn signal_out(&self, mut signal: Signal, before: impl FnOnce(&Outbound)) {
         let Some(connection) = self.connection(&signal.to) else {
             let why = self.why_unconnected(&signal.to);
@@ -70,13 +76,15 @@ impl Runtime {
         if !connection.has_credit() {
             self.answer_credit(&mut signal, CreditChange::Unlimited);
         }
+        let kind = Kind::of(&signal.body);
         if let Err((why, signal)) = connection.push(signal) {
             let why = match why {
                 NotTaken::TooLarge => Unreachable::TooLarge,
                 NotTaken::Closed | NotTaken::Full => Unreachable::NoConnection,
             };
-            self.bounce(*signal, &why);
+            return self.bounce(*signal, &why);
         }
+        self.count(Route::Sent, kind);
     }
 
     /// Why there is no connection to where `to` lives. A process of a former life of a node that is up is dead (P1), as
@@ -396,7 +404,7 @@ impl Runtime {
         };
         let from = Pid::new(as_if_from.node.clone(), serial);
         let answer = Signal { from, to: to.into(), body };
-        if self.is_own(&answer.to) { self.receive(answer, None) } else { self.signal(answer) }
+        self.signal(answer);
     }
 
     /// A typed message to another node or client, if there is room.
@@ -450,10 +458,14 @@ impl Runtime {
         }
         match pushed {
             Ok((Ok(()), _, true)) => {
+                self.count(Route::Sent, Kind::Call);
                 dropping::within(dropping::Mode::Sent, message);
                 Ok(())
             }
-            Ok((Ok(()), _, false)) => Ok(()),
+            Ok((Ok(()), _, false)) => {
+                self.count(Route::Sent, Kind::Message);
+                Ok(())
+            }
             Ok((Err(NotTaken::Full), body_bytes, _)) => Err(Unsent { error: SendError::Full { message }, body_bytes }),
             Ok((Err(NotTaken::TooLarge), bytes, _)) => {
                 Err(SendError::TooLarge { bytes, limit: connection.max_message_bytes(), message }.into())

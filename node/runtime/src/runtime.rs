@@ -44,6 +44,7 @@ use crate::{
     },
     reply::Calls,
     scheduler::{Executor, SchedulerHandle},
+    tally::Tallies,
 };
 
 /// What leads out of a runtime.
@@ -128,6 +129,8 @@ struct Inner {
     executor: Executor,
     /// What deadlines are relative to.
     clock: Clock,
+    /// What is counted on the way of messages.
+    tallies: Arc<Tallies>,
 }
 
 #[derive(Default)]
@@ -184,6 +187,7 @@ impl Runtime {
             draining: AtomicBool::new(false),
             executor,
             clock: Clock::start(),
+            tallies: Arc::default(),
         })))
     }
 
@@ -338,6 +342,10 @@ impl Runtime {
 
     pub(crate) fn tokio(&self) -> &Handle {
         self.0.executor.tokio()
+    }
+
+    pub(crate) fn tallies(&self) -> &Arc<Tallies> {
+        &self.0.tallies
     }
 
     pub(crate) fn clock(&self) -> Clock {

@@ -15,7 +15,7 @@ use rookery_protocol::{ClusterName, NodeId};
 use rookery_runtime::{Runtime, net::settings::ConnectionSettings};
 use tokio::sync::{mpsc, watch};
 
-use super::{arbiter::Arbiter, dialler::Hint, peers::Peers, troubles::Troubles};
+use super::{arbiter::Arbiter, counts::Handshakes, dialler::Hint, peers::Peers, troubles::Troubles};
 use crate::{membership::driver::News, session::policy::Policy};
 
 /// How long an end that has said no, or goodbye, waits for the other to hear it.
@@ -44,6 +44,8 @@ pub(crate) struct Mesh {
     arbiter: Mutex<Arbiter>,
     /// What was logged of connections that were refused.
     pub(super) refusals: Mutex<Troubles<(IpAddr, String)>>,
+    /// How handshakes ended.
+    pub(crate) handshakes: Arc<Handshakes>,
     pub(super) next_connection: AtomicU64,
     pub(super) next_session: AtomicU32,
 }
@@ -84,6 +86,7 @@ impl Mesh {
             leaving: watch::channel(None).0,
             arbiter: Mutex::new(Arbiter::new(own)),
             refusals: Mutex::default(),
+            handshakes: Arc::default(),
             next_connection: AtomicU64::new(1),
             next_session: AtomicU32::new(1),
         })

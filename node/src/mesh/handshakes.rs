@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     arbiter::{ConnectionNumber, Ruling},
+    counts::{Failed, With},
     driver::{FAREWELL, Mesh},
 };
 use crate::session;
@@ -101,16 +102,20 @@ impl Mesh {
         let limit = self.settings.handshake_timeout;
         let deadline = tokio::time::Instant::now() + limit;
         let connection = timeout_at(deadline, self.connect(address)).await;
-        let connection = connection.unwrap_or(Err(ConnectionError::NoAnswer(limit)))?;
+        let connection = connection.unwrap_or(Err(ConnectionError::NoAnswer(limit))).inspect_err(|error| {
+            self.handshakes.count_failed(Failed::of(error));
+        })?;
         let mut answered = None;
         let shaken = timeout_at(deadline, self.dial_until_agreed(&connection, address, replace, &mut answered)).await;
         match (shaken.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))), answered) {
             (Ok(established), _) => {
                 let node = established.agreement.peer.node.clone();
+                self.handshakes.count_done(With::DialledNode);
                 self.establish(established);
                 Ok(Dialled { node })
             }
             (Err(error), answered) => {
+                self.handshakes.count_failed(Failed::of(&error));
                 farewell(&connection, &error).await;
                 match (error, answered) {
                     (ConnectionError::RefusedByUs(refusal), Some(node)) if refusal.code == RefusalCode::Duplicate => {
@@ -174,6 +179,7 @@ impl Mesh {
                 continue;
             }
             let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+                self.handshakes.count_failed(Failed::TOO_MANY);
                 tracing::warn!(from = %incoming.remote_address(), "too many handshakes at once: refused");
                 incoming.refuse();
                 continue;
@@ -183,6 +189,7 @@ impl Mesh {
                 let from =
                     SocketAddr::new(incoming.remote_address().ip().to_canonical(), incoming.remote_address().port());
                 if let Err(error) = mesh.accept(incoming).await {
+                    mesh.handshakes.count_failed(Failed::of(&error));
                     mesh.tell_refusal(from, &error);
                 }
                 drop(permit);
@@ -222,6 +229,8 @@ impl Mesh {
                 return Err(error);
             }
         };
+        let with = if established.agreement.session.is_some() { With::Client } else { With::Node };
+        self.handshakes.count_done(with);
         match established.agreement.session {
             Some(session) => {
                 let name = established.agreement.peer.node.name().as_str().to_owned();

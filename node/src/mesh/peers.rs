@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -159,6 +159,8 @@ pub(crate) struct Peers {
     own: NodeId,
     nodes: RwLock<HashMap<NodeName, Arc<Peer>>>,
     clients: RwLock<HashMap<SessionId, Arc<Client>>>,
+    /// Whether there was a peer at any time.
+    joined: AtomicBool,
 }
 
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
@@ -171,11 +173,17 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 impl Peers {
     pub(crate) fn new(own: NodeId) -> Self {
-        Self { own, nodes: RwLock::default(), clients: RwLock::default() }
+        Self { own, nodes: RwLock::default(), clients: RwLock::default(), joined: AtomicBool::new(false) }
     }
 
     pub(crate) fn insert(&self, peer: Arc<Peer>) {
         write(&self.nodes).insert(peer.node.name().clone(), peer);
+        self.joined.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this node was ever connected with another.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
     }
 
     /// Removes the peer if this is still its connection.

@@ -43,6 +43,8 @@ pub(super) struct Driver {
     context: Context<SupervisorMessage>,
     /// Its name in the log.
     name: String,
+    /// Its name, of its node or the cluster, if it has one: what its restarts are counted by.
+    registered: Option<ProcessName>,
     /// The name that it takes in the cluster before all else.
     cluster_name: Option<ProcessName>,
     machine: StrategyMachine,
@@ -82,13 +84,11 @@ impl Driver {
             _ => None,
         };
         let plans = children.iter().map(ChildSpec::plan).collect();
+        let registered = spec.name.or_else(|| spec.cluster_name.clone());
         let intensity = Intensity::new(spec.intensity, spec.period);
         Self {
-            name: spec
-                .name
-                .as_ref()
-                .or(spec.cluster_name.as_ref())
-                .map_or_else(|| context.pid().to_string(), ToString::to_string),
+            name: registered.as_ref().map_or_else(|| context.pid().to_string(), ToString::to_string),
+            registered,
             cluster_name: spec.cluster_name,
             machine: StrategyMachine::new(spec.strategy, intensity, spec.backoff, plans)
                 .auto_shutdown(spec.auto_shutdown),
@@ -379,6 +379,9 @@ impl Driver {
     fn report(&mut self, report: &Report) {
         if let Report::StartFailed { child, cause } = report {
             self.start_error = SupervisorError::ChildFailed { child: child.clone(), cause: cause.to_string() };
+        }
+        if matches!(report, Report::Restarting { .. }) {
+            self.context.runtime().count_restart(self.registered.as_ref().map(ProcessName::as_str));
         }
         report::log(&self.name, report, self.homes.last(report::child_of(report)));
     }

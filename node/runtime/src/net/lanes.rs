@@ -30,6 +30,7 @@ use crate::{
         outbound::{Outbound, Traffic},
     },
     runtime::Runtime,
+    tally::{Kind, Route},
 };
 
 /// What of one lane may be held back behind bodies that are under way. Beyond it the lane is not read until some of it has
@@ -238,10 +239,16 @@ impl<I: Inbox> Reading<I> {
             let Some(arrival) = arrival else { return Ok(Step::Done) };
             *signals += 1;
             let arrival = match arrival {
-                Arrival::Plain(message) if lane.reassembly.is_empty() && self.inbox.take_plain(&message) => continue,
+                Arrival::Plain(message) if lane.reassembly.is_empty() && self.inbox.take_plain(&message) => {
+                    self.inbox.runtime().count(Route::Received, Kind::Message);
+                    continue;
+                }
                 Arrival::Plain(message) => Arrival::Signal(lane.decoder.signal_of(message)?),
                 other => other,
             };
+            if let Arrival::Signal(signal) | Arrival::Ticketed(signal, _) = &arrival {
+                self.inbox.runtime().count(Route::Received, Kind::of(&signal.body));
+            }
             let taken = match arrival {
                 Arrival::Plain(_) => None,
                 Arrival::Signal(signal) if lane.reassembly.is_empty() => self.inbox.take(signal)?,

@@ -71,6 +71,11 @@ impl Identity {
         &self.inner.own
     }
 
+    /// Until when there is a trusted CA: that of the last one to expire, since an old one may stand beside a new one.
+    pub fn authorities_not_after(&self) -> UnixTime {
+        self.inner.anchors.not_after
+    }
+
     pub(super) fn new(
         certified: CertifiedKey,
         reset_key: Option<ResetKey>,

@@ -6,6 +6,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -128,6 +129,7 @@ fn check_as_a_peer_would(
 fn trust_anchors(origin: &Origin, certificates: Vec<CertificateDer<'static>>) -> Result<TrustAnchors, LoadError> {
     let mut store = RootCertStore::empty();
     let mut subjects = Vec::new();
+    let mut not_after = UnixTime::since_unix_epoch(Duration::ZERO);
     for certificate in certificates {
         let unusable = |reason: String| LoadError::BadAuthority { origin: origin.clone(), reason };
         let summary = CertificateSummary::from_der(&certificate).map_err(|e| unusable(e.to_string()))?;
@@ -136,8 +138,9 @@ fn trust_anchors(origin: &Origin, certificates: Vec<CertificateDer<'static>>) ->
         }
         store.add(certificate).map_err(|e| unusable(e.to_string()))?;
         subjects.push(summary.subject);
+        not_after = not_after.max(summary.not_after);
     }
-    Ok(TrustAnchors { store: Arc::new(store), subjects: subjects.join(" or ") })
+    Ok(TrustAnchors { store: Arc::new(store), subjects: subjects.join(" or "), not_after })
 }
 
 /// All certificates of a PEM text, of which there is at least one.

@@ -30,6 +30,8 @@ pub(super) struct TrustAnchors {
     pub(super) store: Arc<RootCertStore>,
     /// The CAs' distinguished names, for errors.
     pub(super) subjects: String,
+    /// When the last of them expires.
+    pub(super) not_after: UnixTime,
 }
 
 /// Why a peer is refused in the handshake. It is the peer's fault, or that of whoever configured

@@ -43,6 +43,9 @@ pub(crate) struct InitArgs {
     /// Replace a CA that is there. What it issued is then worthless.
     #[arg(long)]
     force: bool,
+    /// Do nothing if a CA is there.
+    #[arg(long, conflicts_with = "force")]
+    keep: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -86,6 +89,9 @@ pub(crate) struct IssueArgs {
     /// Replace files that are there.
     #[arg(long)]
     force: bool,
+    /// Do nothing if files are there.
+    #[arg(long, conflicts_with = "force")]
+    keep: bool,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +150,20 @@ pub(crate) fn run(command: CertsCommand) -> Result<(), CertsError> {
 }
 
 fn run_to(command: CertsCommand, out: &mut dyn Write) -> Result<(), CertsError> {
+    let keep = match &command {
+        CertsCommand::Init(args) => args.keep,
+        CertsCommand::Issue(IssueCommand::Node { issue, .. } | IssueCommand::Client { issue, .. }) => issue.keep,
+        CertsCommand::Show(_) => false,
+    };
+    match carry_out(command, out) {
+        Err(CertsError::AuthorityExists { path } | CertsError::IdentityExists { path }) if keep => {
+            Ok(writeln!(out, "{} is there already, and is kept", path.display())?)
+        }
+        done => done,
+    }
+}
+
+fn carry_out(command: CertsCommand, out: &mut dyn Write) -> Result<(), CertsError> {
     match command {
         CertsCommand::Init(args) => init(&args, out),
         CertsCommand::Issue(IssueCommand::Node { name, dns_names, issue }) => {

@@ -57,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     /// Addresses at which others reach this node; empty for what each peer sees.
     pub(crate) advertise: Vec<AdvertisedAddress>,
+    /// The admin port; none for no such port.
+    pub(crate) admin: Option<AdminSetting>,
     /// Stock behaviours to start under their own names; each is one of [`STOCK_BEHAVIOURS`], none twice.
     pub(crate) boot: Vec<String>,
     /// What this node is, for placements by label.
@@ -117,6 +119,16 @@ pub(crate) enum IdentitySource {
         /// This node's private key.
         key: PathBuf,
     },
+}
+
+/// Where the admin port is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AdminSetting {
+    /// The address; port 0 for a free one.
+    pub(crate) address: SocketAddr,
+    /// Whether somebody has asked for it. The default's port may be another node's of this machine, and is no reason not to
+    /// start.
+    pub(crate) is_given: bool,
 }
 
 /// How the node logs; `log.rs` acts on it.
@@ -197,6 +209,7 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
     let cluster = reader.cluster();
     let listen = reader.one("listen", |v| address::listen_address(&value::text(v)?), ToString::to_string);
     let advertise = reader.list("advertise", AdvertisedAddress::parse);
+    let admin = reader.admin();
     let boot = reader.boot();
     let labels = reader.labels();
     let worker_threads = reader.worker_threads();
@@ -256,6 +269,7 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
         cluster: cluster?,
         listen: listen?,
         advertise: advertise?,
+        admin: admin?,
         boot: boot?,
         labels: labels?,
         worker_threads: usize::try_from(worker_threads?).ok()?,

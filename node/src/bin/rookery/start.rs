@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use rookery_node::{
-    ConnectionSettings, DetectorSettings, Node, NodeConfig, NodeName, SpawnOptions, Start, StartError,
+    AdminConfig, ConnectionSettings, DetectorSettings, Node, NodeConfig, NodeName, SpawnOptions, Start, StartError,
     discovery::DiscoveryConfig,
     session::policy::{Pattern, Policy},
     stock,
@@ -67,7 +67,10 @@ async fn run_until_stopped(settings: Settings) -> Result<(), RunError> {
     // Children that wait for a node to live on do not keep this one from serving, or from being stopped.
     let booted = async {
         match start_boot(&node, &boot, &trees).await {
-            Ok(()) => std::future::pending().await,
+            Ok(()) => {
+                node.booted();
+                std::future::pending().await
+            }
             Err(error) => error,
         }
     };
@@ -174,6 +177,11 @@ pub(crate) fn node_config(settings: Settings) -> Result<NodeConfig, RunError> {
     config.max_clients = settings.max_clients;
     config.drain_timeout = settings.drain_timeout;
     config.worker_threads = settings.worker_threads;
+    config.admin = settings.admin.map(|admin| AdminConfig {
+        listen: admin.address,
+        required: admin.is_given,
+        waits_for_boot: true,
+    });
     Ok(config)
 }
 

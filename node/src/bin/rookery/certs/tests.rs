@@ -63,6 +63,23 @@ fn nothing_is_replaced_without_force() {
 }
 
 #[test]
+fn what_is_there_is_kept_where_that_is_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().to_str().unwrap();
+    let read = |file: &str| std::fs::read_to_string(root.path().join(file)).unwrap();
+    let lines = [vec!["init", "--cluster", "prod"], vec!["issue", "node", "a"], vec!["issue", "client", "eve"]];
+    let files = ["ca.pem", "a/cert.pem", "eve/cert.pem"];
+    for (line, file) in lines.iter().zip(files) {
+        let line = [line.as_slice(), &["--dir", dir, "--keep"]].concat();
+        assert!(!rookery_certs(&line).unwrap().contains("kept"));
+        let made = read(file);
+        assert!(rookery_certs(&line).unwrap().contains("is there already, and is kept"));
+        assert_eq!(read(file), made);
+        assert!(rookery_certs(&[line.as_slice(), &["--force"]].concat()).is_err(), "one or the other");
+    }
+}
+
+#[test]
 fn a_wrong_value_is_named_with_what_is_accepted() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().to_str().unwrap();

@@ -147,7 +147,18 @@ impl Cluster {
             .arg(self.root.join(&node.name))
             .arg("--config")
             .arg(self.root.join("rookery.toml"))
-            .args(["--worker-threads", "2", "--boot", "echo", "--log-format", "text", "--log-color", "never"])
+            .args([
+                "--worker-threads",
+                "2",
+                "--boot",
+                "echo",
+                "--admin",
+                "none",
+                "--log-format",
+                "text",
+                "--log-color",
+                "never",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

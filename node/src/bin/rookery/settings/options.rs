@@ -82,6 +82,9 @@ pub(crate) const OPTIONS: &[OptionSpec] = options! {
     "advertise" "advertise" "ROOKERY_ADVERTISE" "ADDRESS" list NODE Unset("the address each peer sees");
         "Addresses at which others reach this node; without a port, the one listened on";
         "IP addresses, each with or without a port, separated by commas, such as 10.1.2.3 or [fd00::7]:4370"
+    "admin" "admin" "ROOKERY_ADMIN" "ADDRESS" one NODE Text("127.0.0.1:9470");
+        "TCP address of the admin port, for probes and metrics, without TLS; `none` for none";
+        "an IP address and a port, such as 127.0.0.1:9470 or [::]:9470, or `none`"
     "boot" "boot" "ROOKERY_BOOT" "BEHAVIOUR" list NODE Text("echo,counter,kv,topic");
         "Stock behaviours to start under their own names; `none` for none";
         "names of stock behaviours separated by commas (echo, counter, kv, topic), or `none` alone"

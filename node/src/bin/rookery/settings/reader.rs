@@ -5,6 +5,7 @@
 //! texts are read. `finish` hands rows and problems over in the order of the table of options.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use rookery_node::status::{Label, Labels, MAX_LABELS};
 use serde_json::{Value as Json, json};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+use super::address;
 use super::clients::{self, CLIENT_KEY, ClientPolicy};
 use super::layers::{Layers, Surroundings};
 #[cfg(test)]
@@ -21,7 +23,7 @@ use super::options::{DefaultValue, option};
 use super::problem::{Origin, Problem, nearest};
 use super::supervisors::{self, SUPERVISOR_KEY, Tree};
 use super::value::{self, Wrong};
-use super::{IdentitySource, LogColor, LogFormat, LogSettings, STOCK_BEHAVIOURS};
+use super::{AdminSetting, IdentitySource, LogColor, LogFormat, LogSettings, STOCK_BEHAVIOURS};
 
 /// Most threads; far above any machine's cores, far below what a slip of the pen would start.
 const WORKER_THREADS_MAX: u64 = 1_024;
@@ -181,6 +183,19 @@ impl<'a> Reader<'a> {
             value::dns_name(&text)
         };
         self.optional("service", parse, |name| json!(name))
+    }
+
+    /// The admin port, or `none`; the row says `none` as well.
+    pub(crate) fn admin(&mut self) -> Option<Option<AdminSetting>> {
+        const KEY: &str = "admin";
+        let is_given = self.layers.value(KEY).is_some_and(|(_, origin)| origin.rank() > Origin::Default.rank());
+        let parse = |value: &Value| match value::text(value)? {
+            none if none == "none" => Ok(None),
+            text => address::listen_address(&text).map(Some),
+        };
+        let show = |address: &Option<SocketAddr>| json!(address.map_or("none".to_owned(), |at| at.to_string()));
+        let address = self.optional(KEY, parse, show)?.flatten();
+        Some(address.map(|address| AdminSetting { address, is_given }))
     }
 
     /// The behaviours to start, each once; `none` for none.

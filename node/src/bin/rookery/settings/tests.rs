@@ -112,11 +112,23 @@ fn flag_goes_over_variable_over_file_over_default() {
 }
 
 #[test]
+fn the_admin_port_is_needed_only_if_it_was_asked_for() {
+    let admin =
+        |flags: &[&str]| try_load(flags, &[], "").unwrap().settings.admin.map(|a| (a.address.to_string(), a.is_given));
+    assert_eq!(admin(&[]), Some(("127.0.0.1:9470".to_owned(), false)));
+    assert_eq!(admin(&["--admin", "127.0.0.1:9470"]), Some(("127.0.0.1:9470".to_owned(), true)));
+    assert_eq!(admin(&["--admin", "none"]), None);
+    let loaded = try_load(&["--admin", "none"], &[], "").unwrap();
+    assert!(loaded.rows.iter().any(|row| row.option == "admin" && row.text == "none"));
+    one_problem(&["--admin", "9470"], &[], "", &["admin:", "`9470`", "127.0.0.1:9470"]);
+}
+
+#[test]
 fn every_option_can_be_set_in_every_way() {
     // One right value for each option, other than its default.
     let value = |key: &str| match key {
         "name" | "cluster" | "service" => "north",
-        "listen" => "127.0.0.1:1",
+        "listen" | "admin" => "127.0.0.1:1",
         "advertise" | "dns_server" | "peers" => "10.0.0.1",
         "boot" => "kv",
         "label" => "zone=a,disk=ssd",
