@@ -24,6 +24,7 @@ use super::{
     handshakes::Established,
     inbox::PeerInbox,
     peers::{Arrivals, Peer},
+    settling::Standing,
 };
 
 /// Frames that wait for one peer's control stream. What finds no room is asked, or told, again.

@@ -17,6 +17,7 @@ pub(crate) mod handshakes;
 mod inbox;
 mod life;
 pub(crate) mod peers;
+pub(crate) mod settling;
 mod troubles;
 
 pub use peers::PeerInfo;
