@@ -56,13 +56,13 @@ pub(crate) struct Detector {
     next_asked: usize,
     /// A mistake that the simulation has to find.
     #[cfg(test)]
-    pub(super) planted: Option<Planted>,
+    pub(crate) planted: Option<Planted>,
 }
 
 /// Mistakes that the simulation has to find.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Planted {
+pub(crate) enum Planted {
     /// Time in which this node did not run counts.
     OwnStarvation,
     /// Nobody is asked.

@@ -1,0 +1,100 @@
+//! The stories, and the proof that they would find something.
+
+use std::{ops::Range, time::Duration};
+
+use super::{
+    planted::Mistake,
+    story::{CONNECTED_WITHIN, play},
+    tally::Tally,
+};
+use crate::{
+    discovery::reconcile::Planted as InBook, membership::detector::Planted as InDetector,
+    mesh::arbiter::Planted as InArbiter,
+};
+
+/// Seeds of one test run. CI plays 10,000.
+const SEEDS: u64 = 300;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn seeds() -> Range<u64> {
+    match number("ROOKERY_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("ROOKERY_SEEDS").unwrap_or(SEEDS),
+    }
+}
+
+#[test]
+fn the_contract_holds_in_any_story() {
+    let (mut tally, mut slowest, range) = (Tally::default(), Duration::ZERO, seeds());
+    for seed in range.clone() {
+        match play(seed, None) {
+            Ok(played) => {
+                tally.add(&played.tally);
+                slowest = slowest.max(played.connected);
+            }
+            Err(text) => panic!(
+                "seed {seed}: {text}\nplay it again: ROOKERY_SEED={seed} cargo test -p rookery-node --lib \
+                 simulation::tests::the_contract"
+            ),
+        }
+    }
+    // For whoever runs it with --nocapture.
+    println!("{} seeds; connected within {slowest:?} of {CONNECTED_WITHIN:?}", range.end - range.start);
+    for (name, count) in tally.all() {
+        println!("{name:>18} {count}");
+    }
+    // What is never met is not tried.
+    if range.end - range.start >= SEEDS {
+        let never: Vec<_> = tally.all().into_iter().filter(|(_, count)| *count == 0).collect();
+        assert!(never.is_empty(), "it never came to {never:?}");
+    }
+}
+
+/// Within how many seeds each mistake has to be found; CI plays more.
+const FOUND_WITHIN: u64 = 150;
+
+fn found(mistake: Mistake, row: &str) {
+    let found = (0..FOUND_WITHIN).find_map(|seed| Some((seed, play(seed, Some(mistake)).err()?)));
+    let Some((seed, text)) = found else { panic!("{mistake:?} was not found in {FOUND_WITHIN} seeds") };
+    let first = text.lines().next().unwrap_or_default();
+    println!("{mistake:?} is found by seed {seed}: {first}");
+    assert!(first.contains(row), "{mistake:?} breaks {row}, and this was found: {first}");
+}
+
+#[test]
+fn a_mistake_in_the_arbiter_is_found() {
+    found(Mistake::Arbiter(InArbiter::KeepsBoth), "D2");
+    found(Mistake::Arbiter(InArbiter::ForgetsLives), "P1");
+}
+
+#[test]
+fn a_mistake_in_the_detector_is_found() {
+    found(Mistake::Detector(InDetector::AsksNobody), "D3");
+    found(Mistake::Detector(InDetector::NeverDown), "D3");
+    found(Mistake::Detector(InDetector::OwnStarvation), "D3");
+}
+
+#[test]
+fn a_mistake_in_reassembly_is_found() {
+    found(Mistake::Overtakes, "S1");
+}
+
+#[test]
+fn a_mistake_in_credit_is_found() {
+    found(Mistake::GivesTwice, "S7");
+    found(Mistake::CreditOutlivesConnection, "S7");
+}
+
+#[test]
+fn a_mistake_in_the_dialling_book_is_found() {
+    found(Mistake::Book(InBook::GivesUp), "D1");
+    found(Mistake::Book(InBook::StaysConnected), "D1");
+}
+
+#[test]
+fn a_mistake_in_the_driver_of_handshakes_is_found() {
+    found(Mistake::EndIsNotTold, "D1");
+}
