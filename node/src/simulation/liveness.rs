@@ -6,7 +6,7 @@ use rookery_protocol::{ControlFrame, control::Heard};
 
 use super::{
     contract::Checked,
-    schedule::{EndId, Event, Life, Packet},
+    schedule::{EndId, Event, Gone, Life, Packet},
     world::{IDLE_TIMEOUT, World},
 };
 use crate::membership::{
@@ -151,20 +151,21 @@ impl World {
     }
 
     /// D3: who is gone, or hung, is known to be down in time, by all that have run since.
-    pub(super) fn must_be_down(&mut self, gone: Life) -> Checked {
-        let Some((id, since)) = self.story.gone.get(&gone).cloned() else { return Ok(()) };
-        let hung = self.alive(gone).is_some();
-        if hung && self.hosts[gone.host].ran_since(since, self.now) {
+    pub(super) fn must_be_down(&mut self, gone: &Gone) -> Checked {
+        let Gone { life, id, since, is_hung } = gone;
+        let host = &self.hosts[life.host];
+        let still = self.alive(*life).is_some() && host.stopped.is_some() && host.stopped_at == *since;
+        if *is_hung && !still {
             return Ok(());
         }
         for host in &self.hosts {
             let Some(node) = &host.node else { continue };
             // Whoever was stopped itself has had less time.
-            if !host.ran_since(since, self.now) || node.leaving || node.id == id {
+            if !host.ran_since(*since, self.now) || node.leaving || node.id == *id {
                 continue;
             }
-            if node.view.has_up(&id).is_some() {
-                return Err(format!("D3: {} does not know after {:?} that {id} is gone", node.id, self.now - since));
+            if node.view.has_up(id).is_some() {
+                return Err(format!("D3: {} does not know after {:?} that {id} is gone", node.id, self.now - *since));
             }
         }
         self.tally.noticed += 1;

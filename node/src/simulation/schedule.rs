@@ -5,6 +5,8 @@ use std::{cmp::Ordering, collections::BinaryHeap, net::SocketAddr, time::Duratio
 
 use bytes::Bytes;
 
+use rookery_protocol::NodeId;
+
 use super::network::HostIndex;
 use crate::mesh::arbiter::ConnectionNumber;
 
@@ -66,6 +68,16 @@ pub(super) enum Packet {
     Close(&'static str),
 }
 
+/// A life that the others must know to be down.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub(super) life: Life,
+    pub(super) id: NodeId,
+    pub(super) since: Duration,
+    /// It has not ended: it is stopped, if it has not run again meanwhile.
+    pub(super) is_hung: bool,
+}
+
 #[derive(Debug)]
 pub(super) enum Event {
     /// A packet arrives at this end.
@@ -92,8 +104,8 @@ pub(super) enum Event {
     Zone(SocketAddr, bool),
     /// Something goes wrong, or right again; by its place in the story.
     Fault(usize),
-    /// Whoever was connected with that life must know by now that it is gone.
-    MustBeDown(Life),
+    /// Whoever was connected with that life must know by now that it is gone since then, or does not run.
+    MustBeDown(Gone),
 }
 
 struct Entry {

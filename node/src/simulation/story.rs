@@ -16,7 +16,7 @@ use super::{
     network::{HostIndex, Network, Way},
     planted::Mistake,
     processes::Processes,
-    schedule::{EndId, Event, Life},
+    schedule::{EndId, Event, Gone, Life},
     tally::Tally,
     world::{IDLE_TIMEOUT, World},
 };
@@ -72,8 +72,6 @@ pub(super) struct Story {
     pub(super) faults: Vec<(Duration, Fault)>,
     /// Nothing goes wrong but on the network: no connection is ever lost.
     pub(super) is_calm: bool,
-    /// Who is gone, or hung, and since when.
-    pub(super) gone: BTreeMap<Life, (NodeId, Duration)>,
     /// Processes send.
     pub(super) talking: bool,
     /// Hosts whose wall clock is an hour behind.
@@ -288,7 +286,7 @@ impl World {
         }
         if without_a_word {
             self.tally.kills += 1;
-            self.must_be_down_within(node.life, &node.id, DOWN_AFTER + SLACK);
+            self.must_be_down_within(node.life, &node.id, DOWN_AFTER + SLACK, false);
         }
         for id in &node.ends {
             let Some(connection) = self.connections.get_mut(&id.connection) else { continue };
@@ -300,9 +298,9 @@ impl World {
         self.schedule.at(now + self.chance.millis(0, 2_500), Event::Zone(address, false));
     }
 
-    fn must_be_down_within(&mut self, life: Life, id: &NodeId, within: Duration) {
-        self.story.gone.insert(life, (id.clone(), self.now));
-        self.schedule.at(self.now + within, Event::MustBeDown(life));
+    fn must_be_down_within(&mut self, life: Life, id: &NodeId, within: Duration, is_hung: bool) {
+        let gone = Gone { life, id: id.clone(), since: self.now, is_hung };
+        self.schedule.at(self.now + within, Event::MustBeDown(gone));
     }
 
     fn say_goodbye(&mut self, index: HostIndex) -> Checked {
@@ -314,7 +312,7 @@ impl World {
         self.tally.leaves += 1;
         let network = &self.network;
         if network.loss == 0 && !network.any_cut() && network.late == 0 && network.delay_us <= 1_000 {
-            self.must_be_down_within(life, &id, LEAVE_WITHIN);
+            self.must_be_down_within(life, &id, LEAVE_WITHIN, false);
         }
         self.leave(life)
     }
@@ -333,7 +331,7 @@ impl World {
             Some(node) => (node.life, node.id.clone()),
             None => return,
         };
-        self.must_be_down_within(life, &id, DOWN_AFTER + SLACK);
+        self.must_be_down_within(life, &id, DOWN_AFTER + SLACK, true);
     }
 
     /// Whether every node that runs is connected with every other one, as both see it.

@@ -134,7 +134,7 @@ impl World {
                 Ok(())
             }
             Event::Fault(number) => self.fault(number),
-            Event::MustBeDown(life) => self.must_be_down(life),
+            Event::MustBeDown(gone) => self.must_be_down(&gone),
         }
     }
 
@@ -156,7 +156,7 @@ impl World {
             | Event::Poll(life)
             | Event::Turn(life, _)
             | Event::Refused(life, _) => Some(life.host),
-            Event::Resume(_) | Event::Zone(..) | Event::Fault(_) | Event::MustBeDown(_) => None,
+            Event::Resume(_) | Event::Zone(..) | Event::Fault(_) | Event::MustBeDown(..) => None,
         }
     }
 
