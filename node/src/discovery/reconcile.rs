@@ -70,7 +70,7 @@ pub struct DialBook {
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Planted {
-    /// An address that nobody answered at three times is dialled no more.
+    /// An address that nobody answered at twice is dialled no more.
     GivesUp,
     /// That a peer is lost changes nothing.
     StaysConnected,
@@ -310,7 +310,7 @@ impl DialBook {
         entry.failures = entry.failures.saturating_add(1);
         entry.trouble = Some(cut(why).to_owned());
         #[cfg(test)]
-        if self.planted == Some(Planted::GivesUp) && entry.failures >= 3 {
+        if self.planted == Some(Planted::GivesUp) && entry.failures >= 2 {
             return self.remove(addr);
         }
         let hopeless = !entry.learned || entry.failures >= limits::LEARNED_FAILURES;

@@ -18,7 +18,6 @@ use super::{
     contract::Checked,
     host::{Node, Stands},
     network::HostIndex,
-    planted::Mistake,
     schedule::{EndId, Event, Life, Stream},
     world::World,
 };
@@ -27,8 +26,10 @@ use crate::{
     mesh::{arbiter::Ruling, handshakes::Dialled, settling::settle},
 };
 
-/// How long a handshake may take, and an end that has said no waits for the other to hear it: as the settings say.
-pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a handshake may take: short, so that many fail while a link is cut.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// How long an end that has said no waits for the other to hear it.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
 impl World {
@@ -280,9 +281,6 @@ impl World {
     fn arbiter_told_of_end(&mut self, id: EndId) {
         let Some(life) = self.end(id).map(|end| end.life) else { return };
         let Some(peer) = self.shaking(id).and_then(|shaking| shaking.node.clone()) else { return };
-        if self.mistake == Some(Mistake::EndIsNotTold) {
-            return;
-        }
         if let Some(node) = self.node(life) {
             node.arbiter.ended(id.number(), &peer);
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::membership::{
     detector::Effect,
-    limits::{DOWN_AFTER, DOWN_AFTER_REFUSED, TICK, UNREACHABLE_PART},
+    limits::{ASKED, DOWN_AFTER, DOWN_AFTER_REFUSED, TICK, UNREACHABLE_PART},
 };
 
 /// What is allowed beyond the detector's own times: ticks, a question and its answer, lost pings, clocks that differ.
@@ -37,7 +37,6 @@ impl World {
         }
         // QUIC ends it without a word.
         for id in idle {
-            self.tally.idled += 1;
             self.lost(id, "timed out")?;
         }
         let Some(own) = self.node(life) else { return Ok(()) };
@@ -129,9 +128,10 @@ impl World {
         Ok(())
     }
 
-    /// Whether all others have been well, and connected with both, for long enough to be asked.
+    /// Whether others have been well, and connected with both, for long enough to be asked: one of them, where all are asked,
+    /// or all.
     fn others_hear(&self, life: Life, suspect: usize) -> bool {
-        const WELL: Duration = Duration::from_secs(4);
+        const WELL: Duration = Duration::from_secs(3);
         let since = self.now.saturating_sub(WELL);
         let ran = self.hosts_that_ran_since(since);
         let others: Vec<usize> = (0..self.hosts.len()).filter(|host| *host != life.host && *host != suspect).collect();
@@ -143,11 +143,15 @@ impl World {
             let ways = [(a, b), (b, a)];
             up(a, b) && up(b, a) && ways.iter().all(|way| !self.network.was_cut_since(*way, since))
         };
+        let hears = |other: &usize| ran.contains(other) && well(life.host, *other) && well(*other, suspect);
         self.network.loss == 0
             && !others.is_empty()
             && ran.contains(&life.host)
             && ran.contains(&suspect)
-            && others.iter().all(|other| ran.contains(other) && well(life.host, *other) && well(*other, suspect))
+            && match others.len() <= ASKED {
+                true => others.iter().any(hears),
+                false => others.iter().all(hears),
+            }
     }
 
     /// D3: who is gone, or hung, is known to be down in time, by all that have run since.

@@ -18,6 +18,4 @@ pub(super) enum Mistake {
     GivesTwice,
     /// The asker goes on with its credit when the connection was lost.
     CreditOutlivesConnection,
-    /// A handshake that came to nothing is not told to the arbiter.
-    EndIsNotTold,
 }

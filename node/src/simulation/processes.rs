@@ -199,7 +199,7 @@ impl World {
                 own.stuck = stuck;
             }
         }
-        let next = now + self.chance.millis(30, 200);
+        let next = now + self.chance.millis(60, 400);
         self.schedule.at(next, Event::Turn(life, process));
         Ok(())
     }
@@ -217,7 +217,7 @@ impl World {
             _ => Destination::name(peer, name(NOBODY)?),
         };
         // Bursts, so that credit is used up.
-        let count = if self.chance.percent(6) { self.chance.between(10, 60) } else { 1 };
+        let count = if self.chance.percent(4) { self.chance.between(10, 50) } else { 1 };
         for _ in 0..count {
             let bytes = if self.chance.percent(12) { self.chance.between(BULK_BYTES as u64, 4_000) } else { 20 };
             self.send_message(life, id, serial, &to, bytes as usize)?;

@@ -74,6 +74,10 @@ pub(super) struct Story {
     pub(super) is_calm: bool,
     /// Processes send.
     pub(super) talking: bool,
+    /// DNS names so many of the hosts; the others are told of by these.
+    named: usize,
+    /// When all is well again.
+    healed: Duration,
     /// Hosts whose wall clock is an hour behind.
     behind: BTreeSet<HostIndex>,
     /// What processes hold at most.
@@ -83,13 +87,14 @@ pub(super) struct Story {
 impl Story {
     /// For measuring: nothing happens.
     pub(super) fn quiet() -> Self {
-        Self { is_calm: true, capacity: 16, ..Self::default() }
+        Self { is_calm: true, capacity: 16, named: usize::MAX, ..Self::default() }
     }
 
     fn new(chance: &mut Chance, hosts: usize) -> Self {
         let is_calm = chance.percent(25);
-        let mut story =
-            Self { is_calm, talking: true, capacity: [2, 8, 40][chance.below(3) as usize], ..Self::default() };
+        let capacity = [2, 8, 40][chance.below(3) as usize];
+        let mut story = Self { is_calm, talking: true, capacity, healed: HEALED, ..Self::default() };
+        story.named = if chance.percent(25) { 1 } else { hosts };
         // At once, or one after the other.
         let spread = [0, 0, 50, 1_500][chance.below(4) as usize];
         for host in 0..hosts {
@@ -102,6 +107,15 @@ impl Story {
         }
         story.faults.push((HEALED, Fault::Heal));
         story
+    }
+
+    /// DNS names one of them, and two others lose sight of each other for longer than anybody dials on hearsay.
+    fn out_of_sight(chance: &mut Chance, hosts: usize) -> Self {
+        let healed = TROUBLE + chance.millis(1_000, 60_000);
+        let ways = BTreeSet::from([(1, 2), (2, 1)]);
+        let mut faults: Vec<_> = (0..hosts).map(|host| (chance.millis(0, 500), Fault::Start(host))).collect();
+        faults.extend([(TROUBLE, Fault::Cut(ways.clone())), (healed, Fault::Mend(ways)), (healed, Fault::Heal)]);
+        Self { faults, named: 1, healed, ..Self::default() }
     }
 
     /// One thing that goes wrong, and right again by the time that all is well.
@@ -270,7 +284,9 @@ impl World {
         }
         // At once, as with addresses that are published before a node is ready, or a while later.
         let named = if self.chance.percent(50) { Duration::ZERO } else { self.chance.millis(0, 1_500) };
-        self.schedule.at(now + named, Event::Zone(address, true));
+        if index < self.story.named {
+            self.schedule.at(now + named, Event::Zone(address, true));
+        }
     }
 
     /// The program of a node ends.
@@ -394,7 +410,7 @@ impl World {
         for (number, (at, _)) in self.story.faults.iter().enumerate() {
             self.schedule.at(*at, Event::Fault(number));
         }
-        self.run_until(HEALED + Duration::from_millis(1))?;
+        self.run_until(self.story.healed + Duration::from_millis(1))?;
         let connected = self.until(CONNECTED_WITHIN, |world| match world.all_connected() {
             true => Ok(()),
             false => Err(format!("D1: not all are connected with all: {}", world.missing())),
@@ -437,13 +453,24 @@ pub(super) fn play(seed: u64, mistake: Option<Mistake>) -> Result<Played, String
     let hosts = [3, 3, 4, 4, 5, 7][chance.below(6) as usize];
     let network = Network::new(&mut chance);
     let story = Story::new(&mut chance, hosts);
-    let told: Vec<String> = story.faults.iter().map(|(at, fault)| format!("  {at:?} {fault:?}")).collect();
-    let mut world = World::new(seed, hosts, network, story)?;
+    tell(World::new(seed, hosts, network, story)?, mistake)
+}
+
+/// One story of two who lose sight of each other.
+pub(super) fn play_out_of_sight(seed: u64) -> Result<Played, String> {
+    let mut chance = Chance(seed ^ 0x0057_0128);
+    let hosts = chance.between(3, 6) as usize;
+    let story = Story::out_of_sight(&mut chance, hosts);
+    tell(World::new(seed, hosts, Network::new(&mut chance), story)?, None)
+}
+
+fn tell(mut world: World, mistake: Option<Mistake>) -> Result<Played, String> {
+    let told: Vec<String> = world.story.faults.iter().map(|(at, fault)| format!("  {at:?} {fault:?}")).collect();
     world.mistake = mistake;
     match world.play() {
         Ok(connected) => Ok(Played { tally: world.tally, connected }),
         Err(text) => {
-            let network = &world.network;
+            let (network, hosts) = (&world.network, world.hosts.len());
             let (loss, delay_us) = (network.loss, network.delay_us);
             Err(format!("{text}\n{hosts} hosts, {loss} % loss, {delay_us} µs; what went wrong:\n{}", told.join("\n")))
         }

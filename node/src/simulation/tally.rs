@@ -57,7 +57,6 @@ tally! {
     suspected,
     given_up,
     refused,
-    idled,
     downs,
     noticed,
     farewells,
