@@ -1,5 +1,5 @@
-//! The dialling loop: takes addresses from discovery and from peers, dials what the book says is due, until the node
-//! leaves.
+//! The dialling loop: takes addresses from discovery and from peers, dials what the book says is due, and tells peers of
+//! each other again, until the node leaves.
 //!
 //! It decides little: which address is due is the book's (`discovery/reconcile.rs`), what comes of a dial is settled in
 //! `settling.rs`, and which connection is kept is the arbiter's.
@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     driver::{Mesh, told},
+    gossip::Rounds,
     handshakes::Dialled,
     settling::{Memory, key, settle},
 };
@@ -45,7 +46,9 @@ pub(crate) async fn run(
     mut hints: mpsc::Receiver<Hint>,
 ) {
     let start = Instant::now();
-    let mut book = DialBook::new(Jitter::new(seed));
+    let mut jitter = Jitter::new(seed);
+    let mut rounds = Rounds::new(jitter.fork(), Duration::ZERO);
+    let mut book = DialBook::new(jitter);
     let mut dials: JoinSet<(SocketAddr, Result<Dialled, ConnectionError>)> = JoinSet::new();
     let mut memory = Memory::default();
     let mut discovering = true;
@@ -59,7 +62,9 @@ pub(crate) async fn run(
         if hints.is_empty() && mesh.has_missed_hint() {
             look_at_connections(&mesh, &mut book, start.elapsed());
         }
-        let wake = start + wake(book.next_due(), start.elapsed());
+        mesh.gossip_again(&mut rounds, start.elapsed());
+        let due = book.next_due().map_or(rounds.due(), |due| due.min(rounds.due()));
+        let wake = start + wake(Some(due), start.elapsed());
         tokio::select! {
             event = discovered.recv(), if discovering => match event {
                 Some(DiscoveryEvent::Addresses { source, set, .. }) => book.addresses(source, &set, start.elapsed()),

@@ -1,7 +1,10 @@
 //! The life of a peer, from the handshake's end to the loss of its connection: its lanes and control stream, what it is
 //! told of others, and who is told that it is up and down (M5).
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rookery_protocol::{
     ControlFrame, Signal, SignalBody, WireError,
@@ -21,6 +24,7 @@ use crate::membership::driver::News;
 use super::{
     dialler::Hint,
     driver::{FAREWELL, Mesh, told},
+    gossip::{Rounds, told_of_newcomer},
     handshakes::Established,
     inbox::PeerInbox,
     peers::{Arrivals, Peer},
@@ -101,7 +105,9 @@ impl Mesh {
             self.hint(Hint::Connected(address, node.clone()));
         }
         let newcomer = vec![PeerAddresses { node: node.clone(), addresses: peer.addresses.clone() }];
-        for other in self.peers.all().iter().filter(|other| other.node != node) {
+        let mut others = self.peers.all();
+        others.retain(|other| other.node != node);
+        for other in told_of_newcomer(&others, number) {
             if let Some(control) = &other.control {
                 drop(control.try_send(ControlFrame::Peers(newcomer.clone())));
             }
@@ -175,6 +181,26 @@ impl Mesh {
 
     /// Tells a new peer where the others are.
     async fn gossip(&self, peer: &Peer, sender: &mut ControlSender) -> Result<(), ConnectionError> {
+        for frame in self.others(peer) {
+            sender.send(&frame).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the peer whose turn it is where the others are. What finds no room is told in another round.
+    pub(super) fn gossip_again(&self, rounds: &mut Rounds, now: Duration) {
+        let mut peers = self.peers.all();
+        let Some(turn) = rounds.poll(now, peers.len()) else { return };
+        peers.sort_unstable_by(|a, b| a.node.cmp(&b.node));
+        if let Some(peer) = peers.get(turn)
+            && let Some(control) = &peer.control
+        {
+            self.others(peer).into_iter().for_each(|frame| drop(control.try_send(frame)));
+        }
+    }
+
+    /// Where all but this one are.
+    fn others(&self, peer: &Peer) -> Vec<ControlFrame> {
         let known: Vec<PeerAddresses> = self
             .peers
             .all()
@@ -182,10 +208,7 @@ impl Mesh {
             .filter(|other| other.node != peer.node)
             .map(|other| PeerAddresses { node: other.node.clone(), addresses: other.addresses.clone() })
             .collect();
-        for part in known.chunks(MAX_PEERS_PER_FRAME) {
-            sender.send(&ControlFrame::Peers(part.to_vec())).await?;
-        }
-        Ok(())
+        known.chunks(MAX_PEERS_PER_FRAME).map(|part| ControlFrame::Peers(part.to_vec())).collect()
     }
 
     async fn control_loop(&self, peer: &Peer, receiver: &mut ControlReceiver) -> ConnectionError {

@@ -13,6 +13,7 @@ pub(crate) mod arbiter;
 mod arbiter_properties;
 pub(crate) mod dialler;
 pub(crate) mod driver;
+pub(crate) mod gossip;
 pub(crate) mod handshakes;
 mod inbox;
 mod life;

@@ -46,6 +46,7 @@ impl World {
             let replace = node.memory.asks_to_replace(&address);
             self.dial(life, address, replace)?;
         }
+        self.gossip_again(life, now)?;
         self.look_again(life);
         Ok(())
     }
@@ -54,7 +55,7 @@ impl World {
     pub(super) fn look_again(&mut self, life: Life) {
         let (now, local) = (self.now, self.since_start(life));
         let Some(node) = self.node(life) else { return };
-        let Some(due) = node.book.next_due() else { return };
+        let due = node.book.next_due().map_or(node.rounds.due(), |due| due.min(node.rounds.due()));
         let wait = self.hosts[life.host].until(due.saturating_sub(local)) + Duration::from_micros(1);
         let Some(node) = self.node(life) else { return };
         if node.wake.is_none_or(|wake| wake > now + wait) {

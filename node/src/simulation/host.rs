@@ -18,6 +18,7 @@ use crate::{
     membership::detector::Detector,
     mesh::{
         arbiter::{Arbiter, ConnectionNumber},
+        gossip::Rounds,
         settling::{Memory, Standing},
     },
 };
@@ -99,6 +100,7 @@ pub(super) struct Node {
     pub(super) watch: SourceWatch,
     pub(super) book: DialBook,
     pub(super) memory: Memory,
+    pub(super) rounds: Rounds,
     /// The connections that stand.
     pub(super) peers: BTreeMap<NodeName, Peer>,
     /// All ends of connections that are this node's.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     discovery::NodeKey,
-    mesh::{arbiter::ConnectionNumber, handshakes::Dialled, settling::key},
+    mesh::{arbiter::ConnectionNumber, gossip::told_of_newcomer, handshakes::Dialled, settling::key},
 };
 
 impl World {
@@ -62,7 +62,7 @@ impl World {
             })
             .collect();
         let newcomer = ControlFrame::Peers(vec![PeerAddresses { node: node.clone(), addresses: vec![address] }]);
-        for (other, _) in &others {
+        for (other, _) in told_of_newcomer(&others, id.number()) {
             self.send_control(*other, &newcomer)?;
         }
         let known: Vec<PeerAddresses> = others.into_iter().map(|(_, known)| known).collect();
@@ -74,6 +74,22 @@ impl World {
         readable.into_iter().try_for_each(|stream| self.read(id, stream))?;
         self.look_again(life);
         Ok(())
+    }
+
+    /// Tells the peer whose turn it is where the others are.
+    pub(super) fn gossip_again(&mut self, life: Life, now: Duration) -> Checked {
+        let Some(own) = self.node(life) else { return Ok(()) };
+        let Some(turn) = own.rounds.poll(now, own.peers.len()) else { return Ok(()) };
+        let Some(peer) = own.peers.values().nth(turn).cloned() else { return Ok(()) };
+        let known: Vec<PeerAddresses> = own
+            .peers
+            .values()
+            .filter(|other| other.node != peer.node)
+            .map(|other| PeerAddresses { node: other.node.clone(), addresses: other.addresses.clone() })
+            .collect();
+        self.tally.rounds += 1;
+        let mut parts = known.chunks(MAX_PEERS_PER_FRAME);
+        parts.try_for_each(|part| self.send_control(EndId::of(peer.number), &ControlFrame::Peers(part.to_vec())))
     }
 
     /// A connection takes the place of another one.

@@ -26,7 +26,7 @@ use crate::{
         detector::Detector,
         limits::{DOWN_AFTER, TICK},
     },
-    mesh::{arbiter::Arbiter, settling::Memory},
+    mesh::{arbiter::Arbiter, gossip::Rounds, settling::Memory},
 };
 
 /// When things begin to go wrong, and when all is well again.
@@ -248,6 +248,7 @@ impl World {
         let life = Life { host: index, life: host.lives };
         let id = NodeId::new(host.name.clone(), host.clock.incarnation(now));
         let mut jitter = Jitter::new(seed);
+        let rounds = Rounds::new(jitter.fork(), Duration::ZERO);
         let source = Source::Service("simulated".into());
         let mut node = Node {
             life,
@@ -258,6 +259,7 @@ impl World {
             watch: SourceWatch::new(source, limits::POLL_MIN, limits::POLL_MAX, jitter.fork()),
             book: DialBook::new(jitter),
             memory: Memory::default(),
+            rounds,
             peers: BTreeMap::new(),
             ends: BTreeSet::new(),
             wake: None,

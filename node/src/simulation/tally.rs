@@ -53,6 +53,8 @@ tally! {
     handshakes_over,
     established,
     replaced,
+    /// Times that a peer was told of all others again.
+    rounds,
     /// Who is alive.
     suspected,
     given_up,
