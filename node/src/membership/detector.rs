@@ -13,7 +13,7 @@
 //! Time in which this node itself did not run (a tick that comes late) counts for nobody.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -139,7 +139,6 @@ impl Detector {
             self.starved(late);
         }
         let mut effects = Vec::new();
-        self.peers.retain(|number, _| connections.iter().any(|(standing, ..)| standing == number));
         let interval = PING_AFTER.max(Duration::from_secs(connections.len() as u64) / PINGS_PER_SECOND);
         let mut suspects = Vec::new();
         for (number, node, arrived, round_trip) in connections {
@@ -148,6 +147,11 @@ impl Detector {
             if peer.suspicion.is_some() {
                 suspects.push(*number);
             }
+        }
+        // All that stand are known by now: if there are more, some of them are gone.
+        if self.peers.len() > connections.len() {
+            let standing: BTreeSet<ConnectionNumber> = connections.iter().map(|(number, ..)| *number).collect();
+            self.peers.retain(|number, _| standing.contains(number));
         }
         for number in suspects {
             self.ask(number, now, &mut effects);

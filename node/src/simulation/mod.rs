@@ -35,6 +35,7 @@ mod liveness;
 mod network;
 mod planted;
 mod processes;
+mod scale;
 mod schedule;
 mod story;
 mod tally;

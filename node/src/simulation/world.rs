@@ -130,7 +130,11 @@ impl World {
             }
             Event::Resume(host) => self.resume(host),
             Event::Zone(address, is_named) => {
-                self.dns.change(address, is_named);
+                let runs = self.addresses.get(&address).is_some_and(|&host| self.hosts[host].node.is_some());
+                // Who has come back meanwhile is still there.
+                if is_named == runs {
+                    self.dns.change(address, is_named);
+                }
                 Ok(())
             }
             Event::Fault(number) => self.fault(number),
