@@ -21,7 +21,7 @@ use rookery_protocol::{NodeId, NodeName};
 
 use super::limits::{
     ANSWER_AFTER, ASKED, BELIEVED, DOWN_AFTER, DOWN_AFTER_REFUSED, MAX_QUESTIONS, MISSED_AFTER, PING_AFTER,
-    PINGS_PER_SECOND, SUSPECT_AFTER, TICK,
+    PING_AFTER_AT_MOST, PINGS_PER_SECOND, SUSPECT_AFTER, TICK,
 };
 use crate::mesh::arbiter::ConnectionNumber;
 
@@ -139,7 +139,8 @@ impl Detector {
             self.starved(late);
         }
         let mut effects = Vec::new();
-        let interval = PING_AFTER.max(Duration::from_secs(connections.len() as u64) / PINGS_PER_SECOND);
+        let interval = Duration::from_secs(connections.len() as u64) / PINGS_PER_SECOND;
+        let interval = interval.clamp(PING_AFTER, PING_AFTER_AT_MOST);
         let mut suspects = Vec::new();
         for (number, node, arrived, round_trip) in connections {
             let peer = self.peers.entry(*number).or_insert_with(|| Peer::new(node.clone(), *arrived, now));

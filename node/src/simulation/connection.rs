@@ -64,6 +64,8 @@ pub(super) struct End {
     pub(super) arrived: u64,
     /// How long its own node had run when something arrived last.
     pub(super) heard: Duration,
+    /// The same of QUIC's last keep-alive.
+    pub(super) kept_alive: Duration,
     pub(super) control: FrameDecoder,
     sent: BTreeMap<Stream, u32>,
     received: BTreeMap<Stream, Received>,
@@ -91,6 +93,7 @@ impl End {
             node: None,
             arrived: 0,
             heard,
+            kept_alive: heard,
             control: FrameDecoder::new(MAX_CONTROL_BODY_BYTES),
             sent: BTreeMap::new(),
             received: BTreeMap::new(),

@@ -279,7 +279,7 @@ impl World {
         self.outcome(life, dialled, outcome)
     }
 
-    fn arbiter_told_of_end(&mut self, id: EndId) {
+    pub(super) fn arbiter_told_of_end(&mut self, id: EndId) {
         let Some(life) = self.end(id).map(|end| end.life) else { return };
         let Some(peer) = self.shaking(id).and_then(|shaking| shaking.node.clone()) else { return };
         if let Some(node) = self.node(life) {

@@ -70,6 +70,9 @@ impl World {
             self.send_control(id, &ControlFrame::Peers(part.to_vec()))?;
         }
         self.outcome(life, self.dialled(id), Ok(Dialled { node }))?;
+        if self.alive(life).is_some_and(|own| own.leaving) {
+            self.say_goodbye(id)?;
+        }
         let readable = self.end(id).map(|end| end.readable()).unwrap_or_default();
         readable.into_iter().try_for_each(|stream| self.read(id, stream))?;
         self.look_again(life);
@@ -196,18 +199,25 @@ impl World {
         Ok(())
     }
 
-    /// A node leaves in good order: all lanes end, then it says goodbye.
+    /// A node leaves in good order. Whatever it dials is dropped.
     pub(super) fn leave(&mut self, life: Life) -> Checked {
         let Some(own) = self.node(life) else { return Ok(()) };
         own.leaving = true;
         let ends: Vec<EndId> = own.peers.values().map(|peer| EndId::of(peer.number)).collect();
-        for id in ends {
-            for lane in 0..LANES {
-                self.open_lane(id, lane);
-                self.send_piece(id, Stream::Lane(lane), Bytes::new(), true);
-            }
-            self.send_control(id, &ControlFrame::Goodbye(Goodbye { reason: "leaving".to_owned() }))?;
+        let dials: Vec<EndId> = own.ends.iter().copied().filter(|id| id.end == 0 && !ends.contains(id)).collect();
+        for id in dials {
+            self.arbiter_told_of_end(id);
+            self.close(id, "it leaves");
         }
-        Ok(())
+        ends.into_iter().try_for_each(|id| self.say_goodbye(id))
+    }
+
+    /// On a connection all lanes end, and then goodbye is said.
+    fn say_goodbye(&mut self, id: EndId) -> Checked {
+        for lane in 0..LANES {
+            self.open_lane(id, lane);
+            self.send_piece(id, Stream::Lane(lane), Bytes::new(), true);
+        }
+        self.send_control(id, &ControlFrame::Goodbye(Goodbye { reason: "leaving".to_owned() }))
     }
 }

@@ -7,7 +7,7 @@ use rookery_protocol::{ControlFrame, control::Heard};
 use super::{
     contract::Checked,
     schedule::{EndId, Event, Gone, Life, Packet},
-    world::{IDLE_TIMEOUT, World},
+    world::{IDLE_TIMEOUT, KEEP_ALIVE, World},
 };
 use crate::membership::{
     detector::Effect,
@@ -28,11 +28,18 @@ impl World {
         let peers: Vec<EndId> = own.peers.values().map(|peer| EndId::of(peer.number)).collect();
         let (mut connections, mut idle) = (Vec::with_capacity(peers.len()), Vec::new());
         for id in peers {
-            let Some(end) = self.end(id) else { continue };
-            if run_time.saturating_sub(end.heard) > IDLE_TIMEOUT {
+            let Some(end) = self.end_mut(id) else { continue };
+            let silent = run_time.saturating_sub(end.heard);
+            let is_silent = silent >= KEEP_ALIVE && run_time.saturating_sub(end.kept_alive) >= KEEP_ALIVE;
+            if silent > IDLE_TIMEOUT {
                 idle.push(id);
             } else if let Some(node) = &end.node {
                 connections.push((id.number(), node.clone(), end.arrived, ROUND_TRIP));
+            }
+            if is_silent {
+                end.kept_alive = run_time;
+                self.tally.keep_alives += 1;
+                self.send_packet(id, &Packet::Ping);
             }
         }
         // QUIC ends it without a word.

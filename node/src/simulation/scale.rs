@@ -54,11 +54,12 @@ fn print(part: &str, world: &World, before: &Spent, nodes: usize, seconds: Optio
     let per = nodes as f64 * seconds.unwrap_or(1.0);
     let each = |now: u64, before: u64| (now - before) as f64 / per;
     println!(
-        "{part:>8}: {:.0} datagrams, {:.1} KB, {:.0} control frames, {:.1} pings, {:.2} ms CPU for each node{}",
+        "{part:>8}: {:.0} datagrams, {:.1} KB, {:.0} control frames, {:.1} pings, {:.1} keep-alives, {:.2} ms CPU for each node{}",
         each(now.tally.packets, before.tally.packets),
         each(now.tally.bytes, before.tally.bytes) / 1e3,
         each(now.tally.control, before.tally.control),
         each(now.tally.pings, before.tally.pings),
+        each(now.tally.keep_alives, before.tally.keep_alives),
         (now.cpu - before.cpu).as_secs_f64() * 1e3 / per,
         if seconds.is_some() { " and second" } else { "" },
     );

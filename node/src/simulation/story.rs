@@ -187,7 +187,7 @@ impl World {
         match fault {
             Fault::Start(host) => self.start(host),
             Fault::Kill(host) => self.kill(host, true),
-            Fault::Leave(host) => return self.say_goodbye(host),
+            Fault::Leave(host) => return self.leaves(host),
             Fault::Gone(host) => {
                 if self.hosts[host].node.as_ref().is_some_and(|node| node.leaving) {
                     self.kill(host, false);
@@ -321,7 +321,7 @@ impl World {
         self.schedule.at(self.now + within, Event::MustBeDown(gone));
     }
 
-    fn say_goodbye(&mut self, index: HostIndex) -> Checked {
+    fn leaves(&mut self, index: HostIndex) -> Checked {
         let host = &self.hosts[index];
         let Some(node) = host.node.as_ref().filter(|node| !node.leaving && host.stopped.is_none()) else {
             return Ok(());

@@ -28,6 +28,7 @@ tally! {
     doubled,
     resent,
     pings,
+    keep_alives,
     control,
     /// Faults.
     kills,

@@ -32,6 +32,9 @@ const RESENT_AFTER_AT_MOST: Duration = Duration::from_secs(1);
 /// After how long a connection that hears nothing is ended by QUIC.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// After how long a silence QUIC sends something itself.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
 /// What a packet has beside its content: header and seal of QUIC, and UDP and IP below.
 const OVERHEAD_BYTES: u64 = 27 + 28;
 
