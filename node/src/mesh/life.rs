@@ -24,7 +24,7 @@ use crate::membership::driver::News;
 use super::{
     dialler::Hint,
     driver::{FAREWELL, Mesh, told},
-    gossip::{Rounds, told_of_newcomer},
+    gossip::{Rounds, newcomer_is_told_of, told_of_newcomer},
     handshakes::Established,
     inbox::PeerInbox,
     peers::{Arrivals, Peer},
@@ -179,12 +179,11 @@ impl Mesh {
         }
     }
 
-    /// Tells a new peer where the others are.
+    /// Tells a new peer where others are.
     async fn gossip(&self, peer: &Peer, sender: &mut ControlSender) -> Result<(), ConnectionError> {
-        for frame in self.others(peer) {
-            sender.send(&frame).await?;
-        }
-        Ok(())
+        let others = self.others(peer);
+        let some: Vec<PeerAddresses> = newcomer_is_told_of(&others, peer.number).cloned().collect();
+        if some.is_empty() { Ok(()) } else { sender.send(&ControlFrame::Peers(some)).await }
     }
 
     /// Tells the peer whose turn it is where the others are. What finds no room is told in another round.
@@ -195,20 +194,17 @@ impl Mesh {
         if let Some(peer) = peers.get(turn)
             && let Some(control) = &peer.control
         {
-            self.others(peer).into_iter().for_each(|frame| drop(control.try_send(frame)));
+            for part in self.others(peer).chunks(MAX_PEERS_PER_FRAME) {
+                drop(control.try_send(ControlFrame::Peers(part.to_vec())));
+            }
         }
     }
 
     /// Where all but this one are.
-    fn others(&self, peer: &Peer) -> Vec<ControlFrame> {
-        let known: Vec<PeerAddresses> = self
-            .peers
-            .all()
-            .iter()
-            .filter(|other| other.node != peer.node)
-            .map(|other| PeerAddresses { node: other.node.clone(), addresses: other.addresses.clone() })
-            .collect();
-        known.chunks(MAX_PEERS_PER_FRAME).map(|part| ControlFrame::Peers(part.to_vec())).collect()
+    fn others(&self, peer: &Peer) -> Vec<PeerAddresses> {
+        let peers = self.peers.all();
+        let others = peers.iter().filter(|other| other.node != peer.node);
+        others.map(|other| PeerAddresses { node: other.node.clone(), addresses: other.addresses.clone() }).collect()
     }
 
     async fn control_loop(&self, peer: &Peer, receiver: &mut ControlReceiver) -> ConnectionError {

@@ -20,7 +20,12 @@ use super::{
 };
 use crate::{
     discovery::NodeKey,
-    mesh::{arbiter::ConnectionNumber, gossip::told_of_newcomer, handshakes::Dialled, settling::key},
+    mesh::{
+        arbiter::ConnectionNumber,
+        gossip::{newcomer_is_told_of, told_of_newcomer},
+        handshakes::Dialled,
+        settling::key,
+    },
 };
 
 impl World {
@@ -66,8 +71,9 @@ impl World {
             self.send_control(*other, &newcomer)?;
         }
         let known: Vec<PeerAddresses> = others.into_iter().map(|(_, known)| known).collect();
-        for part in known.chunks(MAX_PEERS_PER_FRAME) {
-            self.send_control(id, &ControlFrame::Peers(part.to_vec()))?;
+        let some: Vec<PeerAddresses> = newcomer_is_told_of(&known, id.number()).cloned().collect();
+        if !some.is_empty() {
+            self.send_control(id, &ControlFrame::Peers(some))?;
         }
         self.outcome(life, self.dialled(id), Ok(Dialled { node }))?;
         if self.alive(life).is_some_and(|own| own.leaving) {

@@ -118,3 +118,20 @@ fn d3_a_large_cluster_forms_and_costs_each_node_little() {
     let nodes = std::env::var("ROOKERY_NODES").ok().and_then(|text| text.parse().ok()).unwrap_or(NODES);
     form_idle_and_lose_one(nodes).unwrap();
 }
+
+/// D1: in a mesh of more nodes than anybody is told of at once, one address that all know is enough.
+#[test]
+fn d1_one_good_address_is_enough_in_a_large_cluster() {
+    let nodes = 150;
+    let mut story = Story::quiet();
+    story.named = 1;
+    let mut world = World::new(1, nodes, Network::calm(), story).unwrap();
+    for host in 0..nodes {
+        world.start(host);
+    }
+    while !world.all_connected() {
+        assert!(world.now < Duration::from_secs(15), "not all are connected: {} downs", world.tally.downs);
+        world.run_until(world.now + Duration::from_millis(250)).unwrap();
+    }
+    println!("{nodes} nodes that know one of them: a mesh after {:?}", world.now);
+}

@@ -33,9 +33,12 @@ use crate::{
 const TROUBLE: Duration = Duration::from_secs(2);
 const HEALED: Duration = Duration::from_secs(10);
 
-/// Within how long after that all are connected with all: a dial that is under way has five seconds, its address is due again
-/// after five more, may then have to ask for a connection that is gone to be given up, and DNS is asked every five seconds.
-pub(super) const CONNECTED_WITHIN: Duration = Duration::from_secs(20);
+/// Within how long after that all are connected with all. A dial that is under way fails after a second and a half, its address
+/// is due again within five, and DNS, whose last answer may have been a wrong one, is asked within five.
+pub(super) const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
+
+/// The same for two who have to be told of each other: others do so in turns of ten seconds.
+pub(super) const HEARD_OF_WITHIN: Duration = Duration::from_secs(40);
 
 /// Within how long all that was sent arrives, and whoever waits for credit has it.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
@@ -75,9 +78,10 @@ pub(super) struct Story {
     /// Processes send.
     pub(super) talking: bool,
     /// DNS names so many of the hosts; the others are told of by these.
-    named: usize,
+    pub(super) named: usize,
     /// When all is well again.
     healed: Duration,
+    connected_within: Duration,
     /// Hosts whose wall clock is an hour behind.
     behind: BTreeSet<HostIndex>,
     /// What processes hold at most.
@@ -94,6 +98,7 @@ impl Story {
         let is_calm = chance.percent(25);
         let capacity = [2, 8, 40][chance.below(3) as usize];
         let mut story = Self { is_calm, talking: true, capacity, healed: HEALED, ..Self::default() };
+        story.connected_within = CONNECTED_WITHIN;
         story.named = if chance.percent(25) { 1 } else { hosts };
         // At once, or one after the other.
         let spread = [0, 0, 50, 1_500][chance.below(4) as usize];
@@ -115,7 +120,7 @@ impl Story {
         let ways = BTreeSet::from([(1, 2), (2, 1)]);
         let mut faults: Vec<_> = (0..hosts).map(|host| (chance.millis(0, 500), Fault::Start(host))).collect();
         faults.extend([(TROUBLE, Fault::Cut(ways.clone())), (healed, Fault::Mend(ways)), (healed, Fault::Heal)]);
-        Self { faults, named: 1, healed, ..Self::default() }
+        Self { faults, named: 1, healed, connected_within: HEARD_OF_WITHIN, ..Self::default() }
     }
 
     /// One thing that goes wrong, and right again by the time that all is well.
@@ -413,7 +418,7 @@ impl World {
             self.schedule.at(*at, Event::Fault(number));
         }
         self.run_until(self.story.healed + Duration::from_millis(1))?;
-        let connected = self.until(CONNECTED_WITHIN, |world| match world.all_connected() {
+        let connected = self.until(self.story.connected_within, |world| match world.all_connected() {
             true => Ok(()),
             false => Err(format!("D1: not all are connected with all: {}", world.missing())),
         })?;
