@@ -4,7 +4,8 @@ use std::{ops::Range, time::Duration};
 
 use super::{
     planted::Mistake,
-    story::{CONNECTED_WITHIN, play, play_out_of_sight},
+    play::{play, play_out_of_sight},
+    story::CONNECTED_WITHIN,
     tally::Tally,
 };
 use crate::{

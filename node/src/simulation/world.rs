@@ -252,15 +252,13 @@ impl World {
     }
 
     fn arrives(&mut self, id: EndId, packet: Packet) -> Checked {
-        if self.connections.get(&id.connection).is_some_and(|connection| connection.lives[id.end].is_none()) {
-            if !self.accept(id.connection) {
-                // Nobody is there yet: QUIC tries again.
-                if let Packet::Data(piece) = packet {
-                    self.schedule
-                        .at(self.now + RESENT_AFTER_AT_MOST / 4, Event::Resend(id.other(), piece, RESENT_AFTER));
-                }
-                return Ok(());
+        let is_new = self.connections.get(&id.connection).is_some_and(|connection| connection.lives[id.end].is_none());
+        if is_new && !self.accept(id.connection) {
+            // Nobody is there yet: QUIC tries again.
+            if let Packet::Data(piece) = packet {
+                self.schedule.at(self.now + RESENT_AFTER_AT_MOST / 4, Event::Resend(id.other(), piece, RESENT_AFTER));
             }
+            return Ok(());
         }
         let Some(connection) = self.connections.get(&id.connection) else { return Ok(()) };
         let Some(life) = connection.lives[id.end].filter(|life| self.alive(*life).is_some()) else { return Ok(()) };
