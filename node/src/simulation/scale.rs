@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::{
     contract::Checked,
     network::Network,
+    schedule::Event,
     story::{Fault, Story},
     tally::Tally,
     world::World,
@@ -19,7 +20,10 @@ use super::{
 const NODES: usize = 60;
 
 /// For how long they are left alone.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(4);
+
+/// One node starts after the other.
+const START_EVERY: Duration = Duration::from_millis(5);
 
 /// A mesh of so few has formed long before that.
 const FORMED_WITHIN: Duration = Duration::from_secs(60);
@@ -68,11 +72,11 @@ fn print(part: &str, world: &World, before: &Spent, nodes: usize, seconds: Optio
 fn form_idle_and_lose_one(nodes: usize) -> Checked {
     let held = resident();
     let mut story = Story::quiet();
-    story.faults = (0..nodes).map(|host| (Duration::ZERO, Fault::Start(host))).collect();
+    story.faults = (0..nodes).map(|host| (START_EVERY * host as u32, Fault::Start(host))).collect();
     story.faults.push((Duration::ZERO, Fault::Kill(0)));
     let mut world = World::new(1, nodes, Network::calm(), story)?;
     for host in 0..nodes {
-        world.start(host);
+        world.schedule.at(START_EVERY * host as u32, Event::Fault(host));
     }
     let before = spent(&world);
     while !world.all_connected() {
@@ -82,13 +86,13 @@ fn form_idle_and_lose_one(nodes: usize) -> Checked {
         }
         world.run_until(now + Duration::from_millis(250))?;
     }
-    let formed = world.now;
-    println!("{nodes} nodes: a mesh after {formed:?} of virtual time, {} dials", world.tally.dials);
+    let formed = world.now.saturating_sub(START_EVERY * nodes as u32);
+    println!("{nodes} nodes: a mesh {formed:?} after the last has started, {} dials", world.tally.dials);
     print("forming", &world, &before, nodes, None);
     let each = (resident().saturating_sub(held)) as f64 / nodes as f64;
     println!("  memory: {:.0} KB for each node, {:.0} B for each end", each / 1e3, each / (nodes - 1) as f64);
 
-    world.run_until(world.now + Duration::from_secs(2))?;
+    world.run_until(world.now + Duration::from_millis(1_500))?;
     let before = spent(&world);
     world.run_until(world.now + IDLE)?;
     print("idle", &world, &before, nodes, Some(IDLE.as_secs_f64()));

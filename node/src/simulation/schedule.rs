@@ -61,7 +61,7 @@ pub(super) struct Piece {
 
 #[derive(Debug, Clone)]
 pub(super) enum Packet {
-    Data(Piece),
+    Data(Box<Piece>),
     Acknowledgement,
     Ping,
     /// The other end has closed it.
@@ -83,7 +83,7 @@ pub(super) enum Event {
     /// A packet arrives at this end.
     Arrives(EndId, Packet),
     /// It was lost: it is sent again after so long.
-    Resend(EndId, Piece, Duration),
+    Resend(EndId, Box<Piece>, Duration),
     /// The detector looks at its connections.
     Tick(Life),
     /// The dialling book has something due.

@@ -238,11 +238,11 @@ impl World {
     /// The next piece of a stream, as QUIC sends it: again and again.
     pub(super) fn send_piece(&mut self, id: EndId, stream: Stream, bytes: Bytes, last: bool) {
         let Some(end) = self.end_mut(id) else { return };
-        let piece = end.piece(stream, bytes, last);
+        let piece = Box::new(end.piece(stream, bytes, last));
         self.transmit_piece(id, piece, RESENT_AFTER);
     }
 
-    fn transmit_piece(&mut self, id: EndId, piece: Piece, after: Duration) {
+    fn transmit_piece(&mut self, id: EndId, piece: Box<Piece>, after: Duration) {
         let packet = Packet::Data(piece);
         let passes = self.send_packet(id, &packet);
         if !passes && let Packet::Data(piece) = packet {
@@ -278,7 +278,7 @@ impl World {
             Packet::Close(reason) => self.closed_by_peer(id, reason),
             Packet::Data(piece) => {
                 let stream = piece.stream;
-                end.receive(piece);
+                end.receive(*piece);
                 self.send_packet(id, &Packet::Acknowledgement);
                 self.read(id, stream)
             }
