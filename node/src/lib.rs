@@ -15,6 +15,8 @@ mod mesh;
 mod node;
 mod operate;
 pub mod session;
+#[cfg(test)]
+mod simulation;
 pub mod status;
 pub mod stock;
 pub mod supervise;

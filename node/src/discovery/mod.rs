@@ -17,7 +17,7 @@ mod dial;
 mod driver;
 mod jitter;
 mod peer_address;
-mod reconcile;
+pub(crate) mod reconcile;
 #[cfg(test)]
 mod reconcile_properties;
 mod resolver;
@@ -29,4 +29,8 @@ pub use driver::{Discovery, DiscoveryError};
 pub use jitter::Jitter;
 pub use peer_address::{Host, PeerAddress, PeerAddressError};
 pub use reconcile::DialBook;
+#[cfg(test)]
+pub(crate) use resolver::Outcome;
 pub use sources::{DiscoveryConfig, DiscoveryEvent, Source, Trouble};
+#[cfg(test)]
+pub(crate) use watch::SourceWatch;

@@ -61,6 +61,19 @@ pub struct DialBook {
     jitter: Jitter,
     /// Addresses that were turned away for want of room, ever.
     turned_away: u64,
+    /// A mistake that the simulation has to find.
+    #[cfg(test)]
+    pub(crate) planted: Option<Planted>,
+}
+
+/// Mistakes that the simulation has to find.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Planted {
+    /// An address that nobody answered at twice is dialled no more.
+    GivesUp,
+    /// That a peer is lost changes nothing.
+    StaysConnected,
 }
 
 impl DialBook {
@@ -73,6 +86,8 @@ impl DialBook {
             dialling: 0,
             jitter,
             turned_away: 0,
+            #[cfg(test)]
+            planted: None,
         }
     }
 
@@ -181,6 +196,10 @@ impl DialBook {
 
     /// The last connection to this peer is gone: every address it was known at is due soon.
     pub fn disconnected(&mut self, peer: &NodeKey, now: Duration) {
+        #[cfg(test)]
+        if self.planted == Some(Planted::StaysConnected) {
+            return;
+        }
         let there: Vec<SocketAddr> = self
             .entries
             .iter()
@@ -290,6 +309,10 @@ impl DialBook {
         };
         entry.failures = entry.failures.saturating_add(1);
         entry.trouble = Some(cut(why).to_owned());
+        #[cfg(test)]
+        if self.planted == Some(Planted::GivesUp) && entry.failures >= 2 {
+            return self.remove(addr);
+        }
         let hopeless = !entry.learned || entry.failures >= limits::LEARNED_FAILURES;
         if entry.named == 0 && hopeless {
             self.remove(addr);

@@ -25,7 +25,7 @@ use super::sources::DiscoveryConfig;
 
 /// What a poll of one source gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// At least one address.
     Answer {
         /// All of them, at most [`limits::ADDRESSES_PER_ANSWER`].

@@ -27,7 +27,7 @@ enum Health {
 
 /// Follows one source from poll to poll.
 #[derive(Debug)]
-pub(super) struct SourceWatch {
+pub(crate) struct SourceWatch {
     /// Whose state this is.
     source: Source,
     /// The last set that was not empty; empty only until the first.
@@ -45,7 +45,7 @@ pub(super) struct SourceWatch {
 }
 
 impl SourceWatch {
-    pub(super) fn new(source: Source, poll_min: Duration, poll_max: Duration, jitter: Jitter) -> Self {
+    pub(crate) fn new(source: Source, poll_min: Duration, poll_max: Duration, jitter: Jitter) -> Self {
         Self {
             source,
             last_good: BTreeSet::new(),
@@ -58,7 +58,7 @@ impl SourceWatch {
     }
 
     /// Takes what a poll gave; returns what is to be told, in order.
-    pub(super) fn handle_outcome(&mut self, outcome: Outcome) -> Vec<DiscoveryEvent> {
+    pub(crate) fn handle_outcome(&mut self, outcome: Outcome) -> Vec<DiscoveryEvent> {
         match outcome {
             Outcome::Answer { addresses, valid_for, excess } => {
                 self.wait = valid_for.clamp(self.poll_min, self.poll_max);
@@ -81,7 +81,7 @@ impl SourceWatch {
     }
 
     /// How long to wait before the next poll: within the bounds, then ±10 %.
-    pub(super) fn next_wait(&mut self) -> Duration {
+    pub(crate) fn next_wait(&mut self) -> Duration {
         self.jitter.around(self.wait, limits::POLL_JITTER)
     }
 

@@ -13,7 +13,7 @@
 //! Time in which this node itself did not run (a tick that comes late) counts for nobody.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -22,8 +22,8 @@ use rookery_protocol::{NodeId, NodeName};
 use super::{
     DetectorSettings,
     limits::{
-        ANSWER_AFTER, ASKED, BELIEVED, DOWN_AFTER_REFUSED, MAX_QUESTIONS, MISSED_AFTER, PING_AFTER, PINGS_PER_SECOND,
-        ROUND_TRIPS_PER_ANSWER, ROUND_TRIPS_PER_SUSPICION, TICK, UNREACHABLE_PART,
+        ANSWER_AFTER, ASKED, BELIEVED, DOWN_AFTER_REFUSED, MAX_QUESTIONS, MISSED_AFTER, PING_AFTER, PING_AFTER_AT_MOST,
+        PINGS_PER_SECOND, ROUND_TRIPS_PER_ANSWER, ROUND_TRIPS_PER_SUSPICION, TICK, UNREACHABLE_PART,
     },
 };
 use crate::mesh::arbiter::ConnectionNumber;
@@ -60,13 +60,13 @@ pub(crate) struct Detector {
     next_asked: usize,
     /// A mistake that the simulation has to find.
     #[cfg(test)]
-    pub(super) planted: Option<Planted>,
+    pub(crate) planted: Option<Planted>,
 }
 
 /// Mistakes that the simulation has to find.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Planted {
+pub(crate) enum Planted {
     /// Time in which this node did not run counts.
     OwnStarvation,
     /// Nobody is asked.
@@ -164,8 +164,8 @@ impl Detector {
             self.starved(late);
         }
         let mut effects = Vec::new();
-        self.peers.retain(|number, _| connections.iter().any(|(standing, ..)| standing == number));
-        let interval = PING_AFTER.max(Duration::from_secs(connections.len() as u64) / PINGS_PER_SECOND);
+        let interval = Duration::from_secs(connections.len() as u64) / PINGS_PER_SECOND;
+        let interval = interval.clamp(PING_AFTER, PING_AFTER_AT_MOST);
         let mut suspects = Vec::new();
         for (number, node, arrived, round_trip) in connections {
             let peer = self.peers.entry(*number).or_insert_with(|| Peer::new(node.clone(), *arrived, now));
@@ -174,6 +174,11 @@ impl Detector {
             if peer.suspicion.is_some() {
                 suspects.push(*number);
             }
+        }
+        // All that stand are known by now: if there are more, some of them are gone.
+        if self.peers.len() > connections.len() {
+            let standing: BTreeSet<ConnectionNumber> = connections.iter().map(|(number, ..)| *number).collect();
+            self.peers.retain(|number, _| standing.contains(number));
         }
         for number in suspects {
             self.ask(number, now, &mut effects);

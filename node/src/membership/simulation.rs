@@ -14,35 +14,14 @@ use rookery_protocol::{Incarnation, NodeId, NodeName};
 
 use super::{
     detector::{Detector, Effect, Planted},
-    limits::{DOWN_AFTER, PING_AFTER, SUSPECT_AFTER, TICK},
+    limits::{ANSWER_AFTER, DOWN_AFTER, PING_AFTER, SUSPECT_AFTER, TICK},
 };
-use crate::mesh::arbiter::ConnectionNumber;
+use crate::{mesh::arbiter::ConnectionNumber, simulation::chance::Chance};
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What is allowed beyond the detector's own times: ticks, a question and its answer, lost pings.
 const SLACK: Duration = Duration::from_millis(900);
-
-/// SplitMix64: chance that is the same everywhere.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// What is on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -418,35 +397,52 @@ fn d3_time_in_which_a_node_did_not_run_counts_for_nobody() {
     assert!(gives_up(Some(Planted::OwnStarvation)), "the mistake is found");
 }
 
-/// The cost of one node in a mesh of many: what one tick takes, and how many pings it sends.
-#[test]
-fn a_thousand_nodes_cost_each_little() {
+/// One node in a mesh of many, on whose connections QUIC keeps alive what is silent: each peer is heard once a second, in its
+/// turn, until it is gone. Gives what the detector wants at each tick.
+fn among_a_thousand(ticks: u32, gone: Option<u64>) -> Vec<Vec<Effect>> {
     let start = Instant::now();
     let mut detector = Detector::new(start, IDLE_TIMEOUT, 1);
     let node = |number: u64| NodeId::new(NodeName::new(format!("node-{number}")).unwrap(), Incarnation(1));
     let mut standing: Vec<_> =
         (0..1_000).map(|number| (ConnectionNumber(number), node(number), 0_u64, Duration::from_millis(1))).collect();
-    let (mut pings, mut pinged) = (0_u64, Vec::new());
-    let began = Instant::now();
-    let ticks = 1_200_u32;
-    for tick in 1..=ticks {
-        // Whoever was pinged has acknowledged it.
-        for number in pinged.drain(..) {
-            standing[number as usize].2 += 1;
-        }
-        for effect in detector.tick(start + TICK * tick, &standing) {
-            match effect {
-                Effect::Ping(number) => {
-                    pings += 1;
-                    pinged.push(number.0);
-                }
-                other => panic!("{other:?}"),
+    let mut pinged = Vec::new();
+    let tick = |tick: u32| {
+        for number in (0..1_000).filter(|number| number % 20 == u64::from(tick % 20)).chain(pinged.drain(..)) {
+            if gone != Some(number) || tick <= 40 {
+                standing[number as usize].2 += 1;
             }
         }
-    }
+        let effects = detector.tick(start + TICK * tick, &standing);
+        pinged.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Ping(number) => Some(number.0),
+            _ => None,
+        }));
+        effects
+    };
+    (1..=ticks).map(tick).collect()
+}
+
+/// The cost of one node in a mesh of many: what one tick takes, and how many pings it sends.
+#[test]
+fn a_thousand_nodes_cost_each_little() {
+    let (began, ticks) = (Instant::now(), 1_200);
+    let effects = among_a_thousand(ticks, None).concat();
     let per_tick = began.elapsed() / ticks;
-    let per_second = pings as f64 / (TICK * ticks).as_secs_f64();
+    assert!(effects.iter().all(|effect| matches!(effect, Effect::Ping(_))), "{effects:?}");
+    let per_second = effects.len() as f64 / (TICK * ticks).as_secs_f64();
     // For whoever runs it with --nocapture: the cost of a node.
     eprintln!("1,000 peers: {per_second:.0} pings a second, {per_tick:?} a tick of {TICK:?} (this build)");
     assert!(per_second < 130.0, "{per_second} pings a second");
+}
+
+/// However many there are: one that falls silent is asked about, and is down no later than among few.
+#[test]
+fn d3_one_of_a_thousand_that_falls_silent_is_asked_about_and_down_in_time() {
+    let effects = among_a_thousand(140, Some(7));
+    let at = |wanted: &dyn Fn(&Effect) -> bool| effects.iter().position(|tick| tick.iter().any(wanted));
+    let asked = at(&|effect| matches!(effect, Effect::Ask { .. })).unwrap();
+    let down = at(&|effect| matches!(effect, Effect::Down { number, .. } if number.0 == 7)).unwrap();
+    // It was heard within the second before, at the 40th tick at the latest.
+    assert!(TICK * (down - asked) as u32 >= ANSWER_AFTER * 3, "asked at {asked}, down at {down}");
+    assert!(TICK * (down - 40) as u32 <= DOWN_AFTER + TICK * 2, "down at {down}");
 }

@@ -55,11 +55,29 @@ struct Welcomed {
 pub(crate) struct Arbiter {
     own: NodeId,
     names: HashMap<NodeName, Entry>,
+    /// A mistake that the simulation has to find.
+    #[cfg(test)]
+    pub(crate) planted: Option<Planted>,
+}
+
+/// Mistakes that the simulation has to find.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Planted {
+    /// A dialler keeps its own connection, whatever it has welcomed.
+    KeepsBoth,
+    /// An older life is taken as well as the newest.
+    ForgetsLives,
 }
 
 impl Arbiter {
     pub(crate) fn new(own: NodeId) -> Self {
-        Self { own, names: HashMap::new() }
+        Self {
+            own,
+            names: HashMap::new(),
+            #[cfg(test)]
+            planted: None,
+        }
     }
 
     /// We are asked to welcome `peer`, who dialled.
@@ -81,7 +99,7 @@ impl Arbiter {
         if let Some(refused) = self.refuse_life(peer) {
             return refused;
         }
-        let ours_wins = self.own.name() < peer.name();
+        let ours_wins = self.own.name() < peer.name() || self.is_planted("KeepsBoth");
         let entry = self.entry(peer);
         if entry.stands(peer) {
             return Ruling::Refuse(RefusalCode::Duplicate, format!("{peer} is connected already"));
@@ -126,11 +144,25 @@ impl Arbiter {
         if peer.name() == self.own.name() {
             return Some(Ruling::Refuse(RefusalCode::OlderIncarnation, namesakes(peer, &self.own, true)));
         }
+        if self.is_planted("ForgetsLives") {
+            return None;
+        }
         let entry = self.entry(peer);
         let newest = entry.newest.filter(|newest| *newest > peer.incarnation())?;
         let runs = entry.established.is_some_and(|(_, incarnation)| incarnation == newest);
         let other = NodeId::new(peer.name().clone(), newest);
         Some(Ruling::Refuse(RefusalCode::OlderIncarnation, namesakes(peer, &other, runs)))
+    }
+
+    #[cfg(test)]
+    fn is_planted(&self, mistake: &str) -> bool {
+        self.planted.is_some_and(|planted| format!("{planted:?}") == mistake)
+    }
+
+    #[cfg(not(test))]
+    #[allow(clippy::unused_self)] // As in tests.
+    fn is_planted(&self, _: &str) -> bool {
+        false
     }
 
     fn entry(&mut self, peer: &NodeId) -> &mut Entry {

@@ -1,13 +1,12 @@
-//! The dialling loop: takes addresses from discovery and from peers, dials what the book says is due, until the node
-//! leaves.
+//! The dialling loop: takes addresses from discovery and from peers, dials what the book says is due, and tells peers of
+//! each other again, until the node leaves.
 //!
-//! It decides little: which address is due, and what a failure means for the next try, is the book's
-//! (`discovery/reconcile.rs`); which connection is kept is the arbiter's. What comes of a dial is told to the book
-//! once.
+//! It decides little: which address is due is the book's (`discovery/reconcile.rs`), what comes of a dial is settled in
+//! `settling.rs`, and which connection is kept is the arbiter's.
 
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
-use rookery_protocol::{NodeId, handshake::RefusalCode};
+use rookery_protocol::NodeId;
 use rookery_runtime::net::control::ConnectionError;
 use tokio::{
     sync::mpsc,
@@ -17,10 +16,11 @@ use tokio::{
 
 use super::{
     driver::{Mesh, told},
+    gossip::Rounds,
     handshakes::Dialled,
-    troubles::Troubles,
+    settling::{Memory, key, settle},
 };
-use crate::discovery::{DialBook, DialStatus, DiscoveryEvent, Jitter, NodeKey, Refusal};
+use crate::discovery::{DialBook, DialStatus, DiscoveryEvent, Jitter, NodeKey};
 
 /// What the loop is told.
 pub(crate) enum Hint {
@@ -46,21 +46,25 @@ pub(crate) async fn run(
     mut hints: mpsc::Receiver<Hint>,
 ) {
     let start = Instant::now();
-    let mut book = DialBook::new(Jitter::new(seed));
+    let mut jitter = Jitter::new(seed);
+    let mut rounds = Rounds::new(jitter.fork(), Duration::ZERO);
+    let mut book = DialBook::new(jitter);
     let mut dials: JoinSet<(SocketAddr, Result<Dialled, ConnectionError>)> = JoinSet::new();
     let mut memory = Memory::default();
     let mut discovering = true;
     let mut leaving = mesh.leaving.subscribe();
     loop {
         for address in book.poll_dials(start.elapsed()) {
-            let (mesh, replace) = (mesh.clone(), memory.stale.remove(&address));
+            let (mesh, replace) = (mesh.clone(), memory.asks_to_replace(&address));
             tracing::debug!(%address, "dial");
             dials.spawn(async move { (address, mesh.dial(address, replace).await) });
         }
         if hints.is_empty() && mesh.has_missed_hint() {
             look_at_connections(&mesh, &mut book, start.elapsed());
         }
-        let wake = start + wake(book.next_due(), start.elapsed());
+        mesh.gossip_again(&mut rounds, start.elapsed());
+        let due = book.next_due().map_or(rounds.due(), |due| due.min(rounds.due()));
+        let wake = start + wake(Some(due), start.elapsed());
         tokio::select! {
             event = discovered.recv(), if discovering => match event {
                 Some(DiscoveryEvent::Addresses { source, set, .. }) => book.addresses(source, &set, start.elapsed()),
@@ -78,7 +82,7 @@ pub(crate) async fn run(
                 None => return,
             },
             Some(Ok((address, outcome))) = dials.join_next(), if !dials.is_empty() => {
-                settle(&mesh, &mut book, &mut memory, address, outcome, start.elapsed());
+                settle(&*mesh, &mut book, &mut memory, address, outcome, start.elapsed());
             }
             // Who has said goodbye does not come back: whatever is under way is dropped.
             _ = told(&mut leaving) => return,
@@ -111,108 +115,6 @@ fn look_at_connections(mesh: &Mesh, book: &mut DialBook, now: Duration) {
             book.already_connected(address, key(&peer.node));
         }
     }
-}
-
-fn settle(
-    mesh: &Mesh,
-    book: &mut DialBook,
-    memory: &mut Memory,
-    address: SocketAddr,
-    outcome: Result<Dialled, ConnectionError>,
-    now: Duration,
-) {
-    let error = match outcome {
-        // What is told of the end of a connection goes to addresses that stand as connected: only what stands now may.
-        Ok(Dialled { node }) if mesh.is_connected(&node) => {
-            memory.troubles.over(&address);
-            return book.connected(address, key(&node));
-        }
-        Ok(Dialled { node }) => {
-            return book.dial_failed(address, &format!("the connection with {node} is lost, or not made yet"), now);
-        }
-        Err(error) => error,
-    };
-    let (ConnectionError::RefusedByPeer(refusal) | ConnectionError::RefusedByUs(refusal)) = &error else {
-        memory.tell_trouble(address, &error);
-        return match &error {
-            ConnectionError::Identity(_) => book.refused(address, Refusal::Stranger, now),
-            ConnectionError::Quic(error) => match refusal_of(error) {
-                Some(refusal) => book.refused(address, refusal, now),
-                None => book.dial_failed(address, &error.to_string(), now),
-            },
-            _ => book.dial_failed(address, &error.to_string(), now),
-        };
-    };
-    match (refusal.code, &refusal.by) {
-        (RefusalCode::SelfDial, _) => book.is_self(address),
-        (RefusalCode::Duplicate, Some(node)) if mesh.is_connected(node) => {
-            book.already_connected(address, key(node));
-        }
-        // The other connection is about to be made here too; if nothing comes of it, this address is due again.
-        (RefusalCode::Duplicate, Some(node)) if mesh.knows(node) => {
-            book.dial_failed(address, &error.to_string(), now);
-        }
-        (RefusalCode::Duplicate, _) => {
-            // It holds on to a connection that we do not have: ask it to let go.
-            memory.stale.insert(address);
-            book.dial_failed(address, &error.to_string(), now);
-        }
-        (RefusalCode::WrongCluster | RefusalCode::WrongRole | RefusalCode::NameNotInCertificate, _) => {
-            memory.tell_trouble(address, &error);
-            book.refused(address, Refusal::Stranger, now);
-        }
-        (RefusalCode::NoCommonVersion, _) => {
-            memory.tell_trouble(address, &error);
-            book.refused(address, Refusal::Incompatible, now);
-        }
-        (_, _) => {
-            memory.tell_trouble(address, &error);
-            book.refused(address, Refusal::Busy, now);
-        }
-    }
-}
-
-/// What the loop remembers of addresses beside the book.
-#[derive(Default)]
-struct Memory {
-    /// Whose node says that we are connected when we know that we are not: the next dial asks it to let go.
-    stale: HashSet<SocketAddr>,
-    /// What was logged of dials that failed.
-    troubles: Troubles<SocketAddr>,
-}
-
-impl Memory {
-    fn tell_trouble(&mut self, address: SocketAddr, error: &ConnectionError) {
-        let reason = error.to_string();
-        if self.troubles.is_news(address, &reason, Instant::now().into_std()) {
-            tracing::warn!(%address, reason, "dial failed; it is tried again for ever");
-        } else {
-            tracing::debug!(%address, reason, "dial failed again");
-        }
-    }
-}
-
-/// What QUIC says of whoever answered, if it says that there is somebody.
-fn refusal_of(error: &quinn::ConnectionError) -> Option<Refusal> {
-    let code = match error {
-        quinn::ConnectionError::TransportError(error) => error.code,
-        quinn::ConnectionError::ConnectionClosed(close) => close.error_code,
-        _ => return None,
-    };
-    match code {
-        // It has too much to do, or is about to end.
-        quinn::TransportErrorCode::CONNECTION_REFUSED => Some(Refusal::Busy),
-        // TLS says no: of another cluster, or no node at all.
-        code if CRYPTO_ERRORS.contains(&u64::from(code)) => Some(Refusal::Stranger),
-        _ => None,
-    }
-}
-
-/// The codes that carry an alert of TLS (RFC 9000, section 20.1).
-const CRYPTO_ERRORS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
-
-fn key(node: &NodeId) -> NodeKey {
-    NodeKey::new(node.name().as_str())
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ use rookery_protocol::{ClusterName, NodeId};
 use rookery_runtime::{Runtime, net::settings::ConnectionSettings};
 use tokio::sync::{mpsc, watch};
 
-use super::{arbiter::Arbiter, counts::Handshakes, dialler::Hint, peers::Peers, troubles::Troubles};
+use super::{
+    arbiter::Arbiter, counts::Handshakes, dialler::Hint, peers::Peers, settling::Standing, troubles::Troubles,
+};
 use crate::{membership::driver::News, session::policy::Policy};
 
 /// How long an end that has said no, or goodbye, waits for the other to hear it.
@@ -96,16 +98,6 @@ impl Mesh {
         self.runtime.node()
     }
 
-    /// Whether a connection with this life of a node stands.
-    pub(crate) fn is_connected(&self, peer: &NodeId) -> bool {
-        self.peers.all().iter().any(|connected| connected.node == *peer)
-    }
-
-    /// Whether one stands, or is about to.
-    pub(crate) fn knows(&self, peer: &NodeId) -> bool {
-        self.arbiter().knows(peer)
-    }
-
     pub(super) fn arbiter(&self) -> MutexGuard<'_, Arbiter> {
         self.arbiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,6 +119,16 @@ impl Mesh {
     /// Whether a hint about a connection found no room since this was asked last.
     pub(crate) fn has_missed_hint(&self) -> bool {
         self.missed_hint.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Standing for Mesh {
+    fn is_connected(&self, peer: &NodeId) -> bool {
+        self.peers.all().iter().any(|connected| connected.node == *peer)
+    }
+
+    fn knows(&self, peer: &NodeId) -> bool {
+        self.arbiter().knows(peer)
     }
 }
 

@@ -1,7 +1,10 @@
 //! The life of a peer, from the handshake's end to the loss of its connection: its lanes and control stream, what it is
 //! told of others, and who is told that it is up and down (M5).
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rookery_protocol::{
     ControlFrame, Signal, SignalBody, WireError,
@@ -21,9 +24,11 @@ use crate::membership::driver::News;
 use super::{
     dialler::Hint,
     driver::{FAREWELL, Mesh, told},
+    gossip::{Rounds, newcomer_is_told_of, told_of_newcomer},
     handshakes::Established,
     inbox::PeerInbox,
     peers::{Arrivals, Peer, Silence},
+    settling::Standing,
 };
 
 /// Frames that wait for one peer's control stream. What finds no room is asked, or told, again.
@@ -101,7 +106,9 @@ impl Mesh {
             self.hint(Hint::Connected(address, node.clone()));
         }
         let newcomer = vec![PeerAddresses { node: node.clone(), addresses: peer.addresses.clone() }];
-        for other in self.peers.all().iter().filter(|other| other.node != node) {
+        let mut others = self.peers.all();
+        others.retain(|other| other.node != node);
+        for other in told_of_newcomer(&others, number) {
             if let Some(control) = &other.control {
                 drop(control.try_send(ControlFrame::Peers(newcomer.clone())));
             }
@@ -173,19 +180,32 @@ impl Mesh {
         }
     }
 
-    /// Tells a new peer where the others are.
+    /// Tells a new peer where others are.
     async fn gossip(&self, peer: &Peer, sender: &mut ControlSender) -> Result<(), ConnectionError> {
-        let known: Vec<PeerAddresses> = self
-            .peers
-            .all()
-            .iter()
-            .filter(|other| other.node != peer.node)
-            .map(|other| PeerAddresses { node: other.node.clone(), addresses: other.addresses.clone() })
-            .collect();
-        for part in known.chunks(MAX_PEERS_PER_FRAME) {
-            sender.send(&ControlFrame::Peers(part.to_vec())).await?;
+        let others = self.others(peer);
+        let some: Vec<PeerAddresses> = newcomer_is_told_of(&others, peer.number).cloned().collect();
+        if some.is_empty() { Ok(()) } else { sender.send(&ControlFrame::Peers(some)).await }
+    }
+
+    /// Tells the peer whose turn it is where the others are. What finds no room is told in another round.
+    pub(super) fn gossip_again(&self, rounds: &mut Rounds, now: Duration) {
+        let mut peers = self.peers.all();
+        let Some(turn) = rounds.poll(now, peers.len()) else { return };
+        peers.sort_unstable_by(|a, b| a.node.cmp(&b.node));
+        if let Some(peer) = peers.get(turn)
+            && let Some(control) = &peer.control
+        {
+            for part in self.others(peer).chunks(MAX_PEERS_PER_FRAME) {
+                drop(control.try_send(ControlFrame::Peers(part.to_vec())));
+            }
         }
-        Ok(())
+    }
+
+    /// Where all but this one are.
+    fn others(&self, peer: &Peer) -> Vec<PeerAddresses> {
+        let peers = self.peers.all();
+        let others = peers.iter().filter(|other| other.node != peer.node);
+        others.map(|other| PeerAddresses { node: other.node.clone(), addresses: other.addresses.clone() }).collect()
     }
 
     async fn control_loop(&self, peer: &Peer, receiver: &mut ControlReceiver) -> ConnectionError {

@@ -14,10 +14,12 @@ mod arbiter_properties;
 pub(crate) mod counts;
 pub(crate) mod dialler;
 pub(crate) mod driver;
+pub(crate) mod gossip;
 pub(crate) mod handshakes;
 mod inbox;
 mod life;
 pub(crate) mod peers;
+pub(crate) mod settling;
 mod troubles;
 
 pub use peers::PeerInfo;
