@@ -6,7 +6,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -93,6 +93,7 @@ async fn a_node_is_ready_once_it_has_found_another_and_stays_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_processes_do_not_run_is_not_live_and_says_so() {
     let (let_go, held) = mpsc::channel::<()>();
+    let held = Arc::new(Mutex::new(held));
     let (told, started) = mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
@@ -100,11 +101,15 @@ async fn a_node_whose_processes_do_not_run_is_not_live_and_says_so() {
         let node = runtime.block_on(async { Node::start(with_admin(node_config("stuck", &[]))).await.unwrap() });
         told.send(node.admin_address().unwrap()).unwrap();
         runtime.block_on(async {
-            let hog = node.spawn(async move |mut context: Context<()>| {
-                context.message().await;
-                held.recv().unwrap();
-            });
-            hog.unwrap().send(()).await.unwrap();
+            // One for each thread that runs processes: the first waits, and those behind it wait for it.
+            for _ in 0..node.load().workers {
+                let held = held.clone();
+                let hog = node.spawn(async move |mut context: Context<()>| {
+                    context.message().await;
+                    let _ = held.lock().unwrap().recv();
+                });
+                hog.unwrap().send(()).await.unwrap();
+            }
             drop(stopped.await);
         });
     });
@@ -116,7 +121,7 @@ async fn a_node_whose_processes_do_not_run_is_not_live_and_says_so() {
     get(admin, "/startupz").await.has(200, &[]);
     // Metrics are had all the same, and tell of it.
     get(admin, "/metrics").await.has(200, &["rookery_runtime_lag_seconds_bucket{thread=\"processes\",le=\"2\"} "]);
-    let_go.send(()).unwrap();
+    drop(let_go);
     until(200, admin, "/livez").await;
     stop.send(()).unwrap();
     tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap();

@@ -406,13 +406,27 @@ fn among_a_thousand(ticks: u32, gone: Option<u64>) -> Vec<Vec<Effect>> {
     let mut standing: Vec<_> =
         (0..1_000).map(|number| (ConnectionNumber(number), node(number), 0_u64, Duration::from_millis(1))).collect();
     let mut pinged = Vec::new();
+    let mut asked: Vec<(u32, ConnectionNumber, NodeId)> = Vec::new();
     let tick = |tick: u32| {
         for number in (0..1_000).filter(|number| number % 20 == u64::from(tick % 20)).chain(pinged.drain(..)) {
             if gone != Some(number) || tick <= 40 {
                 standing[number as usize].2 += 1;
             }
         }
-        let effects = detector.tick(start + TICK * tick, &standing);
+        let now = start + TICK * tick;
+        // Those who are asked answer as they do: when they have pinged it in vain.
+        asked.retain(|(since, peer, suspect)| {
+            let due = TICK * (tick - since) >= ANSWER_AFTER;
+            if due {
+                detector.answered(*peer, suspect, Some(TICK * tick.saturating_sub(40)), now);
+            }
+            !due
+        });
+        let effects = detector.tick(now, &standing);
+        asked.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Ask { peer, suspect } => Some((tick, *peer, suspect.clone())),
+            _ => None,
+        }));
         pinged.extend(effects.iter().filter_map(|effect| match effect {
             Effect::Ping(number) => Some(number.0),
             _ => None,

@@ -177,7 +177,7 @@ async fn a_process_is_within_the_tokio_runtime_of_the_start_and_has_its_budget()
         let (sender, mut receiver) = channel::unbounded_channel();
         (0..1_000).for_each(|number| sender.send(number).unwrap());
         let mut polls = 0;
-        let mut receive = std::pin::pin!(async { while receiver.len() > 0 && receiver.recv().await.is_some() {} });
+        let mut receive = std::pin::pin!(async { while !receiver.is_empty() && receiver.recv().await.is_some() {} });
         poll_fn(|cx| {
             polls += 1;
             receive.as_mut().poll(cx)
