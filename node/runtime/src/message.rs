@@ -252,7 +252,12 @@ pub(crate) fn decode_plain<T: Message>(message: &PlainMessage, runtime: &Runtime
     }
     DECODING.with_borrow_mut(|scope| scope.active = true);
     let decoded = decode_bytes(message.codec(), message.body());
-    DECODING.with_borrow_mut(|scope| scope.active = false);
+    let dropped = DECODING.with_borrow_mut(|scope| {
+        scope.active = false;
+        scope.reply.take()
+    });
+    // Of somebody else's message, by the user's code, and not this one's to keep.
+    drop(dropped);
     decoded.ok()?.ok()
 }
 

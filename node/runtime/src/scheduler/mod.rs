@@ -87,6 +87,8 @@ impl Scheduler {
         let (ends, ended) = mpsc::channel();
         // Before the threads: should one not start, those that run are ended.
         let scheduler = Self { shared: shared.clone(), io, ended };
+        // Dropped before it: then nobody is left who would have to end.
+        let ends = ends;
         for (index, queue) in queues.into_iter().enumerate() {
             let (shared, ends) = (shared.clone(), ends.clone());
             thread::Builder::new().name("rookery-process".to_owned()).spawn(move || {

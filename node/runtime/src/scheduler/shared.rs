@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, TryLockError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     seats: Box<[CachePadded<Seat>]>,
     /// Workers that have not ended.
     working: AtomicUsize,
+    /// Somebody ends what is injected too late: what that wakes in turn is ended by the same loop, and not within it.
+    ending: AtomicBool,
     sleepers: Mutex<Vec<usize>>,
     /// How many they are, to be looked at without the lock.
     sleeping: AtomicUsize,
@@ -87,6 +90,7 @@ impl Shared {
             watcher_leads: AtomicBool::new(false),
             injector: Injector::new(),
             working: AtomicUsize::new(queues.len()),
+            ending: AtomicBool::new(false),
             seats: queues.into_iter().map(seat).collect(),
             sleepers: Mutex::default(),
             sleeping: AtomicUsize::new(0),
@@ -172,8 +176,12 @@ impl Shared {
     }
 
     fn drop_injected(&self) {
-        while let Some(runnable) = until_clear(|| self.injector.steal()) {
-            drop(runnable);
+        while !self.injector.is_empty() && !self.ending.swap(true, Ordering::SeqCst) {
+            while let Some(runnable) = until_clear(|| self.injector.steal()) {
+                // Destructors of a process that has nobody left to tell.
+                drop(catch_unwind(AssertUnwindSafe(|| drop(runnable))));
+            }
+            self.ending.store(false, Ordering::SeqCst);
         }
     }
 
@@ -213,11 +221,11 @@ impl Shared {
 
     /// Somebody drives the I/O from now on, or nobody does.
     pub(super) fn set_led(&self, led: bool) {
-        self.led.store(led, Ordering::Release);
+        self.led.store(led, Ordering::SeqCst);
     }
 
     pub(super) fn is_led(&self) -> bool {
-        self.led.load(Ordering::Acquire)
+        self.led.load(Ordering::SeqCst)
     }
 
     /// The leader begins to wait, or looks again.
@@ -265,11 +273,8 @@ impl Shared {
             return false;
         }
         let Some(index) = self.pop_sleeper() else { return false };
-        if let Some(seat) = self.seat(index) {
-            seat.woken.store(true, Ordering::Release);
-            if let Some(thread) = seat.thread.get() {
-                thread.unpark();
-            }
+        if let Some(thread) = self.seat(index).and_then(|seat| seat.thread.get()) {
+            thread.unpark();
         }
         true
     }
@@ -278,7 +283,21 @@ impl Shared {
         let mut sleepers = lock(&self.sleepers);
         let index = sleepers.pop();
         self.sleeping.store(sleepers.len(), Ordering::SeqCst);
+        if let Some(seat) = index.and_then(|index| self.seat(index)) {
+            seat.woken.store(true, Ordering::Release);
+        }
         index
+    }
+
+    pub(super) fn anyone_sleeps(&self) -> bool {
+        self.sleeping.load(Ordering::SeqCst) > 0
+    }
+
+    /// Lets any worker run what waits behind one that does not get on.
+    pub(super) fn share_out(&self, seat: &Seat) {
+        while let Some(runnable) = until_clear(|| seat.queue.steal()) {
+            self.injector.push(runnable);
+        }
     }
 
     /// The thread of `index` is the caller's.
@@ -298,6 +317,10 @@ impl Shared {
             self.sleeping.store(sleepers.len(), Ordering::SeqCst);
         }
         fence(Ordering::SeqCst);
+        if self.watcher_leads.load(Ordering::SeqCst) {
+            // It gives the lead back to whoever sleeps.
+            self.wake_leader();
+        }
         if self.has_injected() || self.is_stopping() || self.is_leaderless() {
             let mut sleepers = lock(&self.sleepers);
             sleepers.retain(|sleeper| *sleeper != index);
@@ -343,6 +366,15 @@ impl Seat {
     pub(super) fn wake_deferred(&self) {
         let mut deferred = lock(&self.deferred);
         deferred.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Drop for Shared {
+    // Where a start has failed, and no thread has ended it.
+    fn drop(&mut self) {
+        if let Some(io) = lock(&self.lead).take() {
+            io.shutdown_background();
+        }
     }
 }
 

@@ -238,20 +238,54 @@ async fn the_end_ends_the_io_and_what_is_woken_later() {
 }
 
 #[tokio::test]
-async fn the_end_does_not_wait_for_a_process_that_keeps_its_thread() {
-    let (scheduler, executor) = start(1);
-    let (runs, is_running) = oneshot::channel();
-    let (ends, ended) = oneshot::channel();
+async fn the_end_does_not_wait_for_a_process_that_keeps_its_thread_and_ends_the_io_all_the_same() {
+    for workers in [1, 2] {
+        let (scheduler, executor) = start(workers);
+        let (held, io_is_gone) = dropped();
+        scheduler.io().spawn(async move {
+            let _held = held;
+            pending::<()>().await;
+        });
+        let (runs, is_running) = oneshot::channel();
+        executor.spawn(async move {
+            runs.send(()).unwrap();
+            block(Duration::from_secs(3));
+        });
+        in_a_minute(is_running).await.unwrap();
+        // Long enough for somebody else to lead.
+        block(Duration::from_millis(20));
+        let began = Instant::now();
+        drop(scheduler);
+        in_a_minute(io_is_gone).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?} with {workers} workers", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_process_that_keeps_its_thread_is_run_by_workers_that_are_never_idle() {
+    let (_scheduler, executor) = start(2);
+    let stop = Arc::new(AtomicBool::new(false));
+    for _ in 0..3 {
+        let stop = stop.clone();
+        executor.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                block(Duration::from_micros(50));
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    let (behind, came) = oneshot::channel();
+    let next = executor.clone();
     executor.spawn(async move {
-        runs.send(()).unwrap();
-        block(Duration::from_secs(3));
-        let _ = ends.send(());
+        let began = Instant::now();
+        next.spawn(async move {
+            let _ = behind.send(began.elapsed());
+        });
+        block(Duration::from_secs(2));
     });
-    in_a_minute(is_running).await.unwrap();
-    let began = Instant::now();
-    drop(scheduler);
-    assert!(began.elapsed() < Duration::from_secs(2));
-    in_a_minute(ended).await.unwrap();
+    let waited = in_a_minute(came).await.unwrap();
+    stop.store(true, Ordering::Relaxed);
+    assert!(waited < Duration::from_secs(1), "waited {waited:?}");
 }
 
 #[tokio::test]

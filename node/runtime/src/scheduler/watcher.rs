@@ -3,15 +3,18 @@
 
 use std::{
     future::poll_fn,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
     task::Poll,
     thread,
     time::Duration,
 };
 
-use tokio::runtime::Runtime;
+use tokio::time::MissedTickBehavior;
 
-use super::shared::Shared;
+use super::shared::{Seat, Shared};
 
 /// How often it looks. A process that runs for longer than that without a pause keeps others waiting for so long.
 const TICK: Duration = Duration::from_millis(1);
@@ -34,7 +37,8 @@ pub(super) fn run(shared: &Arc<Shared>) {
         if held_up || stuck && shared.is_leaderless() {
             // Whoever wakes takes what waits, and leads if nobody does.
             if !shared.call_for_help() {
-                lead(shared);
+                share_out(shared, &seen);
+                lead(shared, &mut seen);
             }
         } else if quiet >= QUIET {
             sleep(shared, &seen);
@@ -70,38 +74,62 @@ fn look(shared: &Shared, seen: &mut [u64]) -> Seen {
     all
 }
 
+/// All others are busy: what waits behind a worker that does not get on is for whichever of them looks first.
+fn share_out(shared: &Shared, seen: &[u64]) {
+    for (seat, seen) in shared.seats().zip(seen) {
+        if seat.steps() == *seen && seat.has_queued() {
+            shared.share_out(seat);
+        }
+    }
+}
+
 fn sleep(shared: &Shared, seen: &[u64]) {
     shared.watcher_sleeps.store(true, Ordering::SeqCst);
     // Who has begun since is seen here, or sees that the watcher sleeps.
-    let quiet = shared.seats().zip(seen).all(|(seat, seen)| seat.steps() == *seen);
+    let quiet = shared.seats().zip(seen).all(|(seat, seen)| seat.steps() == *seen && !seat.has_queued());
+    let quiet = quiet && !shared.has_injected();
     while quiet && shared.watcher_sleeps.load(Ordering::SeqCst) && !shared.is_stopping() {
         thread::park();
     }
     shared.watcher_sleeps.store(false, Ordering::SeqCst);
 }
 
-/// Leads in the workers' stead, until one of them has nothing to run and asks for it.
-fn lead(shared: &Shared) {
+/// Leads in the workers' stead, until one of them has nothing to run.
+fn lead(shared: &Shared, seen: &mut [u64]) {
     let lead = shared.try_lead();
     let Some(Some(io)) = lead.as_deref() else { return };
-    drive(shared, io);
+    shared.watcher_leads.store(true, Ordering::SeqCst);
+    shared.set_led(true);
+    // What was deferred before is not waited for by anybody else; what is deferred later is woken by who defers it.
+    fence(Ordering::SeqCst);
+    shared.seats().for_each(Seat::wake_deferred);
+    io.block_on(async {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = wanted_back(shared) => return,
+                _ = ticks.tick() => {
+                    if look(shared, seen).held_up {
+                        share_out(shared, seen);
+                    }
+                }
+            }
+        }
+    });
+    shared.set_led(false);
+    shared.watcher_leads.store(false, Ordering::SeqCst);
     drop(lead);
-    // Who has asked may sleep by now; if not yet, it sees that the lead is free.
+    // It sees that the lead is free, or has gone on already.
     shared.wake_sleeper();
 }
 
-fn drive(shared: &Shared, io: &Runtime) {
-    let mut begun = false;
-    shared.watcher_leads.store(true, Ordering::SeqCst);
-    shared.set_led(true);
-    io.block_on(poll_fn(|cx| {
-        // By nobody but a worker, and the end.
-        if std::mem::replace(&mut begun, true) {
-            return Poll::Ready(());
-        }
+/// A worker has nothing to run, or all are to end.
+async fn wanted_back(shared: &Shared) {
+    poll_fn(|cx| {
         shared.leader_wakes_by(cx.waker());
-        Poll::Pending
-    }));
-    shared.set_led(false);
-    shared.watcher_leads.store(false, Ordering::SeqCst);
+        if shared.anyone_sleeps() || shared.is_stopping() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }

@@ -5,7 +5,10 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{Ordering, fence},
+    },
     task::{Poll, Waker},
 };
 
@@ -22,7 +25,7 @@ const ROUND: u32 = 64;
 /// The round ends before, when it has taken so long.
 const ROUND_US: u64 = 100;
 
-/// The clock is looked at after so many steps.
+/// The clock is looked at after each of the first steps, and then after so many.
 const STEPS_BY_CLOCK: u32 = 8;
 
 /// A queue that has not been empty for so long calls for help, and so does I/O that has taken so long in one turn: another
@@ -41,7 +44,7 @@ pub(super) fn schedule(shared: &Arc<Shared>, runnable: Runnable) {
     let mut runnable = Some(runnable);
     // A thread that ends has no worker any more.
     let _ = WORKER.try_with(|worker| match worker.get() {
-        Some(worker) if shared::is_same(&worker.shared, shared) => {
+        Some(worker) if shared::is_same(&worker.shared, shared) && !worker.ended.get() => {
             if let Some(runnable) = runnable.take() {
                 worker.push(runnable);
             }
@@ -64,6 +67,11 @@ pub(crate) fn wake_io(waker: Waker) {
             && let Some(waker) = waker.take()
         {
             seat.defer(waker);
+            // Should somebody have begun to lead meanwhile, who looks at what was deferred before.
+            fence(Ordering::SeqCst);
+            if worker.shared.is_led() {
+                seat.wake_deferred();
+            }
         }
     });
     if let Some(waker) = waker {
@@ -80,6 +88,8 @@ pub(super) struct Worker {
     taken: Cell<u32>,
     /// When its turn had something to do, in microseconds; none outside of turns.
     io_since: Cell<Option<u64>>,
+    /// It runs no more: what it wakes is for others.
+    ended: Cell<bool>,
     /// It was woken to help, and looks at the network before it waits for it.
     helps: Cell<bool>,
     /// Since when its queue has not been empty, in microseconds; none if it was.
@@ -90,7 +100,7 @@ impl Worker {
     pub(super) fn new(shared: Arc<Shared>, index: usize, queue: Queue<Runnable>) -> Rc<Self> {
         let (waits, helps, taken) = (Cell::new(false), Cell::new(false), Cell::new(0));
         let (io_since, crowded_since) = (Cell::new(None), Cell::new(None));
-        Rc::new(Self { shared, index, queue, waits, taken, io_since, helps, crowded_since })
+        Rc::new(Self { shared, index, queue, waits, taken, io_since, ended: Cell::new(false), helps, crowded_since })
     }
 
     /// Whether the caller is a worker of `shared`.
@@ -119,6 +129,9 @@ impl Worker {
             self.turn(seat, more);
         }
         while self.round(seat) || self.find() {}
+        self.ended.set(true);
+        while self.round(seat) {}
+        seat.wake_deferred();
         self.shared.worker_ended();
     }
 
@@ -126,6 +139,8 @@ impl Worker {
         self.queue.push(runnable);
         if self.waits.replace(false) {
             self.shared.wake_leader();
+            // Should this thread not get to it, since what else has come takes it long.
+            self.shared.rouse_watcher();
         }
     }
 
@@ -149,7 +164,7 @@ impl Worker {
             count += 2;
             seat.steps.store(count, Ordering::Relaxed);
             steps += 1;
-            if steps % STEPS_BY_CLOCK == 0 {
+            if steps % STEPS_BY_CLOCK == 0 || steps < STEPS_BY_CLOCK {
                 now = self.shared.now_us();
                 if steps >= ROUND || now - began >= ROUND_US {
                     return Poll::Ready(!self.queue.is_empty());
@@ -166,7 +181,8 @@ impl Worker {
     /// Calls for help when the queue has not been empty for long.
     fn crowded(&self, more: bool, now: u64) -> bool {
         let since = match self.crowded_since.get() {
-            _ if !more => None,
+            // One that is always ready needs no second thread.
+            _ if self.queue.len() < 2 => None,
             Some(since) if now.saturating_sub(since) >= PATIENCE_US => {
                 self.shared.call_for_help();
                 None
@@ -216,9 +232,6 @@ impl Worker {
     }
 
     fn sleep(&self) {
-        if self.shared.watcher_leads.load(Ordering::SeqCst) {
-            self.shared.wake_leader();
-        }
         self.shared.sleep(self.index);
         self.helps.set(true);
     }
