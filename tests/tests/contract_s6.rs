@@ -19,7 +19,7 @@ use rookery_tests::{
 };
 
 /// A path that takes less than a process sends, however much it takes.
-const NARROW: Path = Path { delay: Duration::from_millis(2), bytes_per_s: Some(4_000_000) };
+const NARROW: Path = Path { delay: Duration::from_millis(2), bytes_per_s: Some(1_500_000) };
 
 /// So much goes on a lane, not on a stream of its own.
 const BODY_BYTES: usize = 12 * 1024;
