@@ -155,6 +155,7 @@ impl World {
         if without_a_word {
             self.tally.kills += 1;
             self.must_be_down_within(node.life, &node.id, DOWN_AFTER + SLACK, false);
+            self.must_be_down_within(node.life, &node.id, DOWN_AFTER * 2 + SLACK, false);
         }
         for id in &node.ends {
             let Some(connection) = self.connections.get_mut(&id.connection) else { continue };
@@ -200,5 +201,6 @@ impl World {
             None => return,
         };
         self.must_be_down_within(life, &id, DOWN_AFTER + SLACK, true);
+        self.must_be_down_within(life, &id, DOWN_AFTER * 2 + SLACK, true);
     }
 }
