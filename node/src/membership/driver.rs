@@ -1,4 +1,4 @@
-//! Does what the detector decides: on the I/O thread, as all that happens to peers.
+//! Does what the detector decides: on the thread that drives the I/O, as all that happens to peers.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

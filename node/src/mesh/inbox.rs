@@ -1,4 +1,4 @@
-//! What a peer sends, on its way into the runtime: what it may say is checked here, signal by signal, on the I/O thread.
+//! What a peer sends, on its way into the runtime: what it may say is checked here, signal by signal, as it is read.
 
 use std::sync::Arc;
 

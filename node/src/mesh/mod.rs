@@ -5,7 +5,7 @@
 //!                      accept ───┴─▶ TLS ─▶ handshake ───┤
 //!                                                        └─▶ established: Peer ─▶ lanes, control
 //! ```
-//! All of it runs on the node's I/O thread, so that what happens to one peer happens in one order: its signals come after
+//! All of it runs on the thread that drives the node's I/O just then, so that what happens to one peer happens in one order: its signals come after
 //! its `NodeUp` and before its `NodeDown` (M5).
 
 pub(crate) mod arbiter;

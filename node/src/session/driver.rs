@@ -65,7 +65,7 @@ pub(crate) fn locked(edges: &Mutex<Edges>) -> MutexGuard<'_, Edges> {
 /// What may wait for one client before its senders do: there are many clients, and the node's budget is for a peer.
 const CLIENT_BUDGET_BYTES: usize = 1024 * 1024;
 
-/// Starts the client's session. On the I/O thread.
+/// Starts the client's session. Among the node's I/O.
 pub(crate) fn open(mesh: &Arc<Mesh>, new: NewClient) {
     let NewClient { session, name, connection, control, agreement } = new;
     let edges = Arc::new(Mutex::new(Edges::default()));

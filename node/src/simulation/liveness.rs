@@ -169,10 +169,13 @@ impl World {
         if *is_hung && !still {
             return Ok(());
         }
-        // Where one that may be asked was stopped itself, its silence says nothing, and it takes twice as long.
-        let all_ran =
-            self.hosts.iter().enumerate().all(|(at, host)| at == life.host || host.ran_since(*since, self.now));
-        if !all_ran && self.now - *since < DOWN_AFTER * 2 {
+        // Where the answers of those who are asked may not come, silence says nothing of the one that is asked about, and it may
+        // take twice as long.
+        let hosts = 0..self.hosts.len();
+        let all_ran = hosts.clone().all(|at| at == life.host || self.hosts[at].ran_since(*since, self.now));
+        let was_cut = |a: usize| hosts.clone().any(|b| self.network.was_cut_since((a, b), *since));
+        let all_answer = self.network.loss == 0 && all_ran && !hosts.clone().any(was_cut);
+        if !all_answer && self.now - *since < DOWN_AFTER * 2 {
             return Ok(());
         }
         for host in &self.hosts {

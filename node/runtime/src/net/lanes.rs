@@ -5,7 +5,7 @@
 //! Outbound ─▶ write_lane ─▶ QUIC stream ─▶ read_lane ─▶ handler
 //! ```
 //! A writer takes all that is queued at once and writes it in one go; a reader hands on all that has arrived before it
-//! reads again. All run on the thread of the connection's endpoint.
+//! reads again. All run on the thread that drives the connection's endpoint just then.
 
 use std::{
     future::poll_fn,

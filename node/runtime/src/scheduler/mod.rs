@@ -18,7 +18,8 @@
 //!
 //! A process can keep its thread for as long as it likes. The **watcher** sees to it that this costs nobody else more
 //! than some milliseconds: it looks for workers that do not get on, wakes another for what lies in their queues, and
-//! leads itself when no worker can. It sleeps when nothing runs.
+//! leads itself when no worker can, until one has nothing to run. What waits behind a worker that does not get on goes to the others. It
+//! sleeps when nothing runs.
 //!
 //! A worker is within the tokio runtime that the scheduler was started in: what its processes start there, and their
 //! sockets and timers, are that runtime's, and each step of a process has tokio's budget for a step.
