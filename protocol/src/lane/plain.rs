@@ -83,3 +83,77 @@ impl PlainMessage {
         self.frame
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A test may stop where it fails.
+    use bytes::Bytes;
+
+    use crate::{
+        Arrival, CallId, Codec, LaneDecoder, LaneEncoder, NodeId, Payload, Pid, ReplyRoute, Serial, Signal, SignalBody,
+        Tag,
+    };
+
+    const LIMIT: usize = 64;
+
+    fn ends() -> (NodeId, NodeId) {
+        ("orders-0.18f".parse().unwrap(), "billing-1.2a".parse().unwrap())
+    }
+
+    fn message(body: &'static [u8], reply: Option<ReplyRoute>) -> Signal {
+        let (sender, receiver) = ends();
+        let payload = Payload { tag: Tag::from_static("Note"), codec: Codec::Bincode, body: Bytes::from_static(body) };
+        Signal {
+            from: Pid::new(sender, Serial(7)),
+            to: (&Pid::new(receiver, Serial(9))).into(),
+            body: SignalBody::Message { payload, reply, deadline_ms: None, credit: None },
+        }
+    }
+
+    fn encoded(signal: &Signal) -> Vec<u8> {
+        let (sender, receiver) = ends();
+        let mut bytes = Vec::new();
+        LaneEncoder::open(0, &mut bytes);
+        LaneEncoder::new(sender, receiver).signal(signal, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn decoder(bytes: Vec<u8>) -> LaneDecoder {
+        let (sender, receiver) = ends();
+        let mut decoder = LaneDecoder::new(receiver, sender, LIMIT);
+        decoder.push(bytes.into());
+        decoder
+    }
+
+    #[test]
+    fn a_message_alone_lies_as_it_came_and_is_the_same_signal() {
+        let signal = message(b"body", None);
+        let mut decoder = decoder(encoded(&signal));
+        let Some(Arrival::Plain(plain)) = decoder.next_arrival().unwrap() else { unreachable!("it is plain") };
+        assert_eq!((plain.from(), plain.to(), plain.codec()), (Serial(7), Serial(9), Codec::Bincode));
+        assert_eq!((plain.tag_bytes(), plain.body()), (&b"Note"[..], &b"body"[..]));
+        assert_eq!(decoder.signal_of(plain).unwrap(), signal);
+        assert_eq!(decoder.next_arrival(), Ok(None));
+    }
+
+    #[test]
+    fn one_that_is_answered_is_no_plain_one() {
+        let (sender, _) = ends();
+        let signal = message(b"body", Some(ReplyRoute { to: Pid::new(sender, Serial(7)), call: CallId(3) }));
+        assert_eq!(decoder(encoded(&signal)).next_arrival(), Ok(Some(Arrival::Signal(signal))));
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_does_so_as_soon_as_somebody_looks_at_it() {
+        // Beyond the limit.
+        assert!(decoder(encoded(&message(&[0; LIMIT + 1], None))).next_arrival().is_err());
+        // A tag that is no text.
+        let mut bytes = encoded(&message(b"body", None));
+        let tag = bytes.windows(4).position(|window| window == b"Note").unwrap();
+        bytes[tag] = 0xff;
+        let mut decoder = decoder(bytes);
+        let Some(Arrival::Plain(plain)) = decoder.next_arrival().unwrap() else { unreachable!("it is plain") };
+        let error = decoder.signal_of(plain).unwrap_err();
+        assert_eq!(decoder.next_arrival(), Err(error), "the lane is broken");
+    }
+}

@@ -35,10 +35,13 @@ pub(super) fn run(shared: &Arc<Shared>) {
         held_up |= std::mem::replace(&mut waited, waits) && waits;
         quiet = if stuck || moved || waits || held_up { 0 } else { quiet + 1 };
         if held_up || stuck && shared.is_leaderless() {
-            // Whoever wakes takes what waits, and leads if nobody does.
-            if !shared.call_for_help() {
+            // Whoever wakes takes what waits, and leads if nobody does. Who seems to wait may be held up by I/O: so what waits
+            // is for those who are busy, too.
+            if !shared.wake_sleeper() {
                 share_out(shared, &seen);
-                lead(shared, &mut seen);
+                if !shared.call_for_help() {
+                    lead(shared, &mut seen);
+                }
             }
         } else if quiet >= QUIET {
             sleep(shared, &seen);
