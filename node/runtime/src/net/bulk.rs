@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    net::{control::ConnectionError, outbound::Outbound},
+    net::{congestion::Bulk, control::ConnectionError, outbound::Outbound},
     sync::lock,
 };
 
@@ -155,6 +155,9 @@ fn length(body: &[Bytes]) -> usize {
 /// What of a body is handed to QUIC at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// For so long after the last body was handed over bodies are taken to flow: its end waits in QUIC.
+const AFTER_BULK: Duration = Duration::from_millis(50);
+
 /// After so long the thread lets others run.
 const BREATH: Duration = Duration::from_micros(100);
 
@@ -179,6 +182,7 @@ fn breathe() {
 /// The connection is lost.
 pub(crate) async fn write_bulk(connection: &Connection, outbound: &Arc<Outbound>) -> Result<(), ConnectionError> {
     let Some(queue) = outbound.bulk() else { return Ok(()) };
+    let bulk = Bulk::of(connection);
     let mut writing = JoinSet::new();
     loop {
         let next = tokio::select! {
@@ -187,8 +191,13 @@ pub(crate) async fn write_bulk(connection: &Connection, outbound: &Arc<Outbound>
                 written(ended)?;
                 continue;
             }
+            () = tokio::time::sleep(AFTER_BULK), if writing.is_empty() && bulk.flows() => {
+                bulk.set(false);
+                continue;
+            }
         };
         let Some((number, body)) = next else { break };
+        bulk.set(true);
         // In the order of the tickets; waits for the peer to allow one more stream.
         let stream = connection.open_uni().await?;
         let outbound = outbound.clone();

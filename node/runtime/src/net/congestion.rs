@@ -5,12 +5,26 @@
 //! streams. What a path can hold is its rate of delivery times its shortest round trip; twice that keeps it busy, and
 //! waiting stays below one round trip. A constant instead would starve a long path: 64 KiB on 100 ms are 0.6 MB/s.
 //!
+//! While no body goes apart, what is under way are messages of lanes, which would wait in their lane otherwise, and in
+//! front of nobody else. Then the path is taken for longer, by what the receiver's thread may be away with its processes:
+//! 16-byte messages of 64 senders went from 1.5 to 2.0 million a second by that in a quiet hour, on two cores of loopback.
+//!
 //! The rate is the largest of the last few spans in which the sender always had something to send, as in BBR
 //! (<https://datatracker.ietf.org/doc/draft-ietf-ccwg-bbr/>); the window's growth and what loss does are Cubic's (RFC 9438).
 
-use std::{any::Any, sync::Arc, time::Duration, time::Instant};
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use quinn::congestion::{Controller, ControllerFactory, CubicConfig};
+use quinn::{
+    Connection,
+    congestion::{Controller, ControllerFactory, CubicConfig},
+};
 use quinn_proto::RttEstimator;
 
 /// What may be under way on any path: enough for two threads to take turns. Measured on two cores of loopback with bodies of
@@ -20,6 +34,12 @@ const FLOOR_BYTES: u64 = 64 * 1024;
 
 /// How much of what the path holds may be under way.
 const GAIN: u64 = 2;
+
+/// For how long a receiver may be away, with its processes or without a core.
+const AWAY: Duration = Duration::from_millis(4);
+
+/// What may be under way for that. More was no faster in the mean, and bodies of 64 KiB, which go on lanes, were slower by a tenth.
+const AWAY_BYTES: u64 = 256 * 1024;
 
 /// The rate is measured over no less than this, or it would be that of one burst of acknowledgements.
 const SPAN: Duration = Duration::from_millis(4);
@@ -33,7 +53,28 @@ pub(crate) struct BoundedCubicConfig(Arc<CubicConfig>);
 
 impl ControllerFactory for BoundedCubicConfig {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(BoundedCubic { cubic: self.0.clone().build(now, current_mtu), path: PathEstimate::new(now) })
+        let bulk = Bulk::default();
+        Box::new(BoundedCubic { cubic: self.0.clone().build(now, current_mtu), path: PathEstimate::new(now), bulk })
+    }
+}
+
+/// Whether bodies go apart on a connection just now, which its writer of bodies tells its controller.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bulk(Arc<AtomicBool>);
+
+impl Bulk {
+    /// That of `connection`. One that has moved to another path has a new one: then bodies may be in front of messages.
+    pub(crate) fn of(connection: &Connection) -> Self {
+        let controller = connection.congestion_state().into_any().downcast::<BoundedCubic>();
+        controller.map(|controller| controller.bulk).unwrap_or_default()
+    }
+
+    pub(crate) fn flows(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, flows: bool) {
+        self.0.store(flows, Ordering::Relaxed);
     }
 }
 
@@ -41,6 +82,13 @@ impl ControllerFactory for BoundedCubicConfig {
 struct BoundedCubic {
     cubic: Box<dyn Controller>,
     path: PathEstimate,
+    bulk: Bulk,
+}
+
+impl BoundedCubic {
+    fn bound(&self) -> u64 {
+        self.path.bound(self.bulk.flows())
+    }
 }
 
 impl Controller for BoundedCubic {
@@ -51,7 +99,7 @@ impl Controller for BoundedCubic {
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
         self.path.delivered(now, bytes, app_limited, rtt.min());
         // What Cubic has beyond the bound is of no use, and would be what a loss is reckoned from.
-        if self.cubic.window() < GAIN * self.path.bound() {
+        if self.cubic.window() < GAIN * self.bound() {
             self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
         }
     }
@@ -69,11 +117,11 @@ impl Controller for BoundedCubic {
     }
 
     fn window(&self) -> u64 {
-        self.cubic.window().min(self.path.bound())
+        self.cubic.window().min(self.bound())
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { cubic: self.cubic.clone_box(), path: self.path.clone() })
+        Box::new(Self { cubic: self.cubic.clone_box(), path: self.path.clone(), bulk: self.bulk.clone() })
     }
 
     fn initial_window(&self) -> u64 {
@@ -100,15 +148,18 @@ struct PathEstimate {
     next: usize,
     /// What may be under way.
     bound: u64,
+    /// The same while no body goes apart.
+    bound_of_lanes: u64,
 }
 
 impl PathEstimate {
     fn new(now: Instant) -> Self {
-        Self { since: now, delivered: 0, app_limited: false, rates: [0; SPANS], next: 0, bound: FLOOR_BYTES }
+        let (bound, bound_of_lanes) = (FLOOR_BYTES, FLOOR_BYTES);
+        Self { since: now, delivered: 0, app_limited: false, rates: [0; SPANS], next: 0, bound, bound_of_lanes }
     }
 
-    fn bound(&self) -> u64 {
-        self.bound
+    fn bound(&self, bulk: bool) -> u64 {
+        if bulk { self.bound } else { self.bound_of_lanes }
     }
 
     fn delivered(&mut self, now: Instant, bytes: u64, app_limited: bool, shortest: Duration) {
@@ -126,8 +177,12 @@ impl PathEstimate {
             self.rates[self.next] = rate;
             self.next = (self.next + 1) % SPANS;
             let largest = self.rates.iter().copied().max().unwrap_or_default();
-            let holds = u128::from(largest) * shortest.as_nanos() / 1_000_000_000;
-            self.bound = u64::try_from(holds).unwrap_or(u64::MAX).saturating_mul(GAIN).max(FLOOR_BYTES);
+            let holds = |time: Duration| {
+                let bytes = u128::from(largest) * time.as_nanos() / 1_000_000_000;
+                u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(GAIN)
+            };
+            self.bound = holds(shortest).max(FLOOR_BYTES);
+            self.bound_of_lanes = holds(AWAY).min(AWAY_BYTES).max(self.bound);
         }
         (self.since, self.delivered, self.app_limited) = (now, 0, false);
     }
@@ -135,6 +190,7 @@ impl PathEstimate {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)] // A test may stop where it fails.
     use super::*;
 
     /// Acknowledges `bytes_per_s` for two seconds over a path of that round trip, a millisecond at a time.
@@ -144,7 +200,7 @@ mod tests {
         for ms in 1..=2_000_u64 {
             path.delivered(begin + Duration::from_millis(ms), bytes_per_s / 1_000, app_limited, round_trip);
         }
-        path.bound()
+        path.bound(true)
     }
 
     #[test]
@@ -164,11 +220,42 @@ mod tests {
         for now in 1..=2_000 {
             path.delivered(ms(now), 100_000, false, Duration::from_millis(100));
         }
-        let busy = path.bound();
+        let busy = path.bound(true);
         for now in 2_001..=60_000 {
             path.delivered(ms(now), 10, true, Duration::from_millis(100));
         }
-        assert_eq!(path.bound(), busy);
+        assert_eq!(path.bound(true), busy);
+    }
+
+    #[test]
+    fn lanes_alone_have_more_under_way_on_a_fast_path_only() {
+        let of = |bytes_per_s: u64, round_trip| {
+            let begin = Instant::now();
+            let mut path = PathEstimate::new(begin);
+            for ms in 1..=100_u64 {
+                path.delivered(begin + Duration::from_millis(ms), bytes_per_s / 1_000, false, round_trip);
+            }
+            (path.bound(true), path.bound(false))
+        };
+        assert_eq!(of(30_000_000, Duration::from_micros(50)), (FLOOR_BYTES, 240_000));
+        assert_eq!(of(1_000_000_000, Duration::from_micros(50)), (100_000, AWAY_BYTES));
+        // What it takes 64 ms to carry anyway is not made more of.
+        assert_eq!(of(1_000_000, Duration::from_micros(50)), (FLOOR_BYTES, FLOOR_BYTES));
+    }
+
+    #[test]
+    fn who_writes_bodies_is_heard_through_a_copy() {
+        let now = Instant::now();
+        let (cubic, path, bulk) =
+            (Arc::new(CubicConfig::default()).build(now, 1_452), PathEstimate::new(now), Bulk::default());
+        let mut controller = BoundedCubic { cubic, path, bulk };
+        controller.path.bound_of_lanes = AWAY_BYTES;
+        // As a connection gives it out.
+        let copy = controller.clone_box().into_any().downcast::<BoundedCubic>().unwrap();
+        copy.bulk.set(true);
+        assert_eq!(controller.bound(), FLOOR_BYTES);
+        copy.bulk.set(false);
+        assert_eq!(controller.bound(), AWAY_BYTES);
     }
 
     #[test]
@@ -179,6 +266,6 @@ mod tests {
             let bytes = if now < 2_000 { 100_000 } else { 10_000 };
             path.delivered(begin + Duration::from_millis(now), bytes, false, Duration::from_millis(100));
         }
-        assert!(path.bound() < 2_200_000, "{}", path.bound());
+        assert!(path.bound(true) < 2_200_000, "{}", path.bound(true));
     }
 }

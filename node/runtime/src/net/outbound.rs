@@ -37,6 +37,12 @@ const LIMIT_BUDGETS: usize = 32;
 /// What a lane's buffer starts with.
 const BATCH_BYTES: usize = 4 * 1024;
 
+/// A batch that has come to so many bytes makes room for the next, rather than grow and be copied over and over.
+const FULL_BATCH_BYTES: usize = 32 * 1024;
+
+/// What a full batch is followed by: with the message that goes over the mark, and is no larger than [`APART_BYTES`].
+const NEXT_BATCH_BYTES: usize = FULL_BATCH_BYTES + APART_BYTES + 1024;
+
 /// A batch of at most so many bytes is copied, so that the lane keeps its buffer.
 const SMALL_BATCH_BYTES: usize = 512;
 
@@ -123,7 +129,8 @@ impl LaneState {
             self.batch.clear();
             return batch;
         }
-        let capacity = self.batch.len().clamp(BATCH_BYTES, 16 * BATCH_BYTES);
+        let capacity = if self.batch.capacity() >= NEXT_BATCH_BYTES { NEXT_BATCH_BYTES } else { 2 * self.batch.len() };
+        let capacity = capacity.clamp(BATCH_BYTES, NEXT_BATCH_BYTES);
         Bytes::from(std::mem::replace(&mut self.batch, Vec::with_capacity(capacity)))
     }
 }
@@ -431,6 +438,9 @@ impl Outbound {
             let batch = std::mem::replace(&mut state.batch, Vec::with_capacity(BATCH_BYTES));
             state.apart.push(Bytes::from(batch));
             state.apart.push(apart);
+        } else if state.batch.len() >= FULL_BATCH_BYTES {
+            let batch = std::mem::replace(&mut state.batch, Vec::with_capacity(NEXT_BATCH_BYTES));
+            state.apart.push(Bytes::from(batch));
         }
         state.sent.signals += 1;
         state.sent.bytes += more as u64;
