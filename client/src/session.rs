@@ -102,9 +102,7 @@ pub(crate) async fn connect(
     let node = agreement.peer.node.clone();
     let budget = settings.outbound_budget_bytes;
     let outbound = Outbound::new(&node, &node, 1, budget, agreement.peer.max_message_bytes);
-    let outbound = if agreement.features.has(Features::BULK) { outbound.with_bulk() } else { outbound };
-    let outbound = if agreement.features.has(Features::CREDIT) { outbound.with_credit() } else { outbound };
-    let outbound = Arc::new(outbound);
+    let outbound = Arc::new(outbound.with_features(agreement.features));
     let config = RuntimeConfig {
         session: agreement.session,
         max_message_bytes: settings.max_message_bytes,

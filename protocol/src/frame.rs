@@ -85,6 +85,10 @@ kinds! {
     NameConflict = 22,
     /// First on each bulk stream: its ticket. The rest of the stream is the body.
     BulkOpen = 23,
+    /// A message in its most frequent form, its type given by number. Lanes.
+    Brief = 24,
+    /// Gives a type of messages a number on this lane. Lanes.
+    TypeDef = 25,
     /// First of all: who dials. Control stream.
     Hello = 32,
     /// The acceptor takes the dialler. Control stream.

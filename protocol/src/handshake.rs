@@ -48,8 +48,11 @@ impl Features {
     /// The node tells others whom it hears: `HaveYouHeard`, `Heard`.
     pub const MEMBERSHIP: Self = Self(8);
 
+    /// The most frequent messages name their type by a number: `TypeDef`, `Brief`.
+    pub const TYPES: Self = Self(16);
+
     /// What this code can do beyond what every speaker of version 1 can.
-    pub const OURS: Self = Self(Self::DIRECTORY.0 | Self::BULK.0 | Self::CREDIT.0 | Self::MEMBERSHIP.0);
+    pub const OURS: Self = Self(Self::DIRECTORY.0 | Self::BULK.0 | Self::CREDIT.0 | Self::MEMBERSHIP.0 | Self::TYPES.0);
 
     /// Whether all of `other` are among these.
     #[must_use]

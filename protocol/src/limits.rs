@@ -45,6 +45,9 @@ pub const MAX_NESTING: usize = 128;
 /// Nodes that one lane direction can name. A connection that has seen this many incarnations is closed and made anew.
 pub const MAX_INTERNED_NODES: usize = 16_384;
 
+/// Types of messages that one lane direction can number. Those beyond are named in each message.
+pub const MAX_INTERNED_TYPES: usize = 1_024;
+
 /// Names in one look-up, so that question and answer fit a frame even where messages are limited to the floor.
 pub const MAX_NAMES_PER_LOOKUP: usize = 16;
 

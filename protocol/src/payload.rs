@@ -71,6 +71,12 @@ impl Tag {
         }
     }
 
+    /// The same in memory of its own, and no slice of something larger.
+    #[must_use]
+    pub(crate) fn copied(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

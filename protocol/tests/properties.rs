@@ -19,9 +19,12 @@ use strategies::{receiver, sender};
 const LIMIT: usize = 1 << 16;
 
 fn encoded(signals: &[Signal]) -> Vec<u8> {
+    encoded_by(LaneEncoder::new(sender(), receiver()), signals)
+}
+
+fn encoded_by(mut encoder: LaneEncoder, signals: &[Signal]) -> Vec<u8> {
     let mut out = Vec::new();
     LaneEncoder::open(1, &mut out);
-    let mut encoder = LaneEncoder::new(sender(), receiver());
     for signal in signals {
         encoder.signal(signal, &mut out).unwrap();
     }
@@ -86,9 +89,12 @@ proptest! {
         signals in vec(strategies::signal(), 1..12),
         places in vec(any::<Index>(), 0..40),
     ) {
-        let bytes = encoded(&signals);
-        prop_assert_eq!(decoded(cut(&bytes, &places)).unwrap(), signals.clone());
-        prop_assert_eq!(decoded(bytes.chunks(1).map(Bytes::copy_from_slice)).unwrap(), signals);
+        let mut numbering = LaneEncoder::new(sender(), receiver());
+        numbering.number_types();
+        for bytes in [encoded(&signals), encoded_by(numbering, &signals)] {
+            prop_assert_eq!(decoded(cut(&bytes, &places)).unwrap(), signals.clone());
+            prop_assert_eq!(decoded(bytes.chunks(1).map(Bytes::copy_from_slice)).unwrap(), signals.clone());
+        }
     }
 
     #[test]

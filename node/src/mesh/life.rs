@@ -68,20 +68,14 @@ impl Mesh {
         tracing::info!(%node, %address, %dialler, rtt, "node up");
         addresses.dedup();
         addresses.truncate(MAX_ADDRESSES_PER_PEER);
-        let mut outbound = Outbound::new(
+        let outbound = Outbound::new(
             self.own(),
             &node,
             usize::from(self.settings.lanes),
             self.settings.outbound_budget_bytes,
             agreement.peer.max_message_bytes,
         );
-        if agreement.features.has(Features::BULK) {
-            outbound = outbound.with_bulk();
-        }
-        if agreement.features.has(Features::CREDIT) {
-            outbound = outbound.with_credit();
-        }
-        let outbound = Arc::new(outbound);
+        let outbound = Arc::new(outbound.with_features(agreement.features));
         let (control_out, control_queue) = mpsc::channel(MAX_CONTROL_QUEUE);
         let understands = agreement.features.has(Features::MEMBERSHIP);
         let peer = Arc::new(Peer {

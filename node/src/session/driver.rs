@@ -72,8 +72,7 @@ pub(crate) fn open(mesh: &Arc<Mesh>, new: NewClient) {
     let budget = mesh.settings.outbound_budget_bytes.min(CLIENT_BUDGET_BYTES);
     // One lane: the client's signals, and the news of nodes, keep one order.
     let outbound = Outbound::new(mesh.own(), mesh.own(), 1, budget, agreement.peer.max_message_bytes);
-    let outbound = if agreement.features.has(Features::BULK) { outbound.with_bulk() } else { outbound };
-    let outbound = if agreement.features.has(Features::CREDIT) { outbound.with_credit() } else { outbound };
+    let outbound = outbound.with_features(agreement.features);
     let outbound = Arc::new(outbound.tapped(EdgeTap(edges.clone())));
     let client = Arc::new(Client { session, name, outbound, connection, edges });
     mesh.peers.insert_client(client.clone());

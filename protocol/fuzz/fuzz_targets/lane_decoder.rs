@@ -49,6 +49,9 @@ fuzz_target!(|data: &[u8]| {
 
     let (sender, receiver) = ends();
     let mut encoder = LaneEncoder::new(sender, receiver);
+    if size % 2 == 1 {
+        encoder.number_types();
+    }
     let mut out = Vec::new();
     LaneEncoder::open(0, &mut out);
     for arrival in &arrivals {

@@ -12,7 +12,7 @@ use crate::{
     id::{CallId, NodeId, Pid, ProcessName, Ref, Serial, UnlinkId},
     lane::{
         BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, LINKED, PlainMessage, Ticket,
-        fields::Fields,
+        fields::Fields, types::Types,
     },
     limits::{MAX_INTERNED_NODES, MAX_LANES, MAX_SIGNAL_OVERHEAD_BYTES},
     payload::Payload,
@@ -40,6 +40,7 @@ pub struct LaneDecoder {
     peer: NodeId,
     /// Nodes 1, 2, …
     nodes: Vec<NodeId>,
+    types: Types,
     /// The lane's number, once it has said it.
     lane: Option<u8>,
     /// The largest payload accepted, in bytes.
@@ -53,7 +54,16 @@ impl LaneDecoder {
     #[must_use]
     pub fn new(own: NodeId, peer: NodeId, max_message_bytes: usize) -> Self {
         let frames = FrameDecoder::new(max_message_bytes.saturating_add(MAX_SIGNAL_OVERHEAD_BYTES));
-        Self { frames, own, peer, nodes: Vec::new(), lane: None, max_message_bytes, failed: None }
+        Self {
+            frames,
+            own,
+            peer,
+            nodes: Vec::new(),
+            types: Types::default(),
+            lane: None,
+            max_message_bytes,
+            failed: None,
+        }
     }
 
     /// Takes the next bytes of the lane's stream.
@@ -123,8 +133,9 @@ impl LaneDecoder {
                     return Err(WireError::Unexpected { kind: frame.kind.name(), detail });
                 }
                 FrameKind::NodeDef => self.define(frame)?,
+                FrameKind::TypeDef => self.types.define(Fields::new(frame))?,
                 _ => {
-                    let frame = match PlainMessage::of(frame, self.max_message_bytes) {
+                    let frame = match PlainMessage::of(frame, &self.types, self.max_message_bytes) {
                         Ok(message) => return Ok(Some(Arrival::Plain(message))),
                         Err(frame) => frame,
                     };
@@ -193,6 +204,9 @@ impl LaneDecoder {
         if unknown != 0 {
             return Err(fields.invalid("flags", format!("bits {unknown:#04x} mean nothing to this version")));
         }
+        if kind == FrameKind::Brief {
+            return Ok((self.brief(&mut fields)?, None));
+        }
         let to_node = fields.u16("to node")?;
         let from_node = fields.u16("from node")?;
         let to_serial = Serial(fields.u64("to serial")?);
@@ -221,6 +235,18 @@ impl LaneDecoder {
         };
         fields.end()?;
         Ok((Signal { from, to, body }, ticket))
+    }
+
+    fn brief(&self, fields: &mut Fields) -> Result<Signal, WireError> {
+        let number = fields.u16("type")?;
+        let to = Recipient::Serial(Serial(fields.u64("to serial")?));
+        let from = Pid::new(self.peer.clone(), Serial(fields.u64("from serial")?));
+        let Some((codec, tag)) = self.types.get(number) else {
+            return Err(fields.invalid("type", format!("{number} was not defined on this lane")));
+        };
+        let payload = fields.payload_of(*codec, tag.clone(), self.max_message_bytes)?;
+        let body = SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None };
+        Ok(Signal { from, to: Destination { node: self.own.clone(), to }, body })
     }
 
     /// What stands before a message's payload.
@@ -306,6 +332,7 @@ fn known_flags(kind: FrameKind) -> u8 {
     let own = match kind {
         FrameKind::Message | FrameKind::MessageTicket => HAS_REPLY | HAS_DEADLINE | HAS_CREDIT | BY_GROUP,
         FrameKind::Exit => LINKED,
+        FrameKind::Brief => return FLAG_SKIPPABLE,
         _ => 0,
     };
     own | BY_NAME | BY_CLUSTER_NAME | FLAG_SKIPPABLE

@@ -103,7 +103,7 @@ impl Fields {
         self.text(usize::from(length), "reason", |text| ExitReason::from_wire(number, text))
     }
 
-    fn codec_and_tag(&mut self) -> Result<(Codec, Tag), WireError> {
+    pub(super) fn codec_and_tag(&mut self) -> Result<(Codec, Tag), WireError> {
         let number = self.u8("codec")?;
         let codec = Codec::from_wire(number).ok_or_else(|| self.invalid("codec", number.to_string()))?;
         Ok((codec, self.tag()?))
@@ -122,6 +122,11 @@ impl Fields {
 
     pub(super) fn payload(&mut self, max_bytes: usize) -> Result<Payload, WireError> {
         let (codec, tag) = self.codec_and_tag()?;
+        self.payload_of(codec, tag, max_bytes)
+    }
+
+    /// A payload whose type is known: all the rest.
+    pub(super) fn payload_of(&mut self, codec: Codec, tag: Tag, max_bytes: usize) -> Result<Payload, WireError> {
         if self.rest.len() > max_bytes {
             return Err(self.invalid("payload", format!("{} bytes; at most {max_bytes} are taken", self.rest.len())));
         }

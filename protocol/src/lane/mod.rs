@@ -7,7 +7,15 @@
 //! ```
 //! Node number 0 is the end that the field speaks of: for `to` the receiving node, for `from` the sending one. Other
 //! nodes get a number by a `NodeDef` frame earlier on the same lane. A recipient by name has flag [`BY_NAME`],
-//! [`BY_CLUSTER_NAME`] or [`BY_GROUP`], and the text behind the serials. Integers are little endian; texts are `length u8 │ bytes` where at most 255 bytes long, and
+//! [`BY_CLUSTER_NAME`] or [`BY_GROUP`], and the text behind the serials.
+//!
+//! Where both ends know of numbered types, a message between processes of the two ends with nothing beside its payload is
+//! brief, its type defined by a `TypeDef` frame earlier on the lane:
+//!
+//! ```text
+//! type u16 │ to serial u64 │ from serial u64 │ payload
+//! ```
+//! Integers are little endian; texts are `length u8 │ bytes` where at most 255 bytes long, and
 //! `length u16 │ bytes` otherwise.
 
 mod bulk;
@@ -16,6 +24,7 @@ mod encoder;
 mod fields;
 mod plain;
 mod reassembly;
+mod types;
 
 use crate::{
     credit::CreditNumber,

@@ -4,36 +4,59 @@
 use crate::{
     frame::{FLAG_SKIPPABLE, Frame, FrameKind},
     id::Serial,
-    payload::Codec,
+    lane::types::Types,
+    payload::{Codec, Tag},
 };
 
-/// Where things stand in the frame's body: nodes, serials, codec, and the length of the tag, which follows.
+/// Where things stand in the body of a `Message`: nodes, serials, codec, and the length of the tag, which follows.
 const TO_SERIAL: usize = 4;
-const FROM_SERIAL: usize = 12;
 const CODEC: usize = 20;
 const TAG_BYTES: usize = 21;
 const TAG: usize = 22;
+
+/// The same in a `Brief`: the type's number, serials, payload.
+const BRIEF_TO_SERIAL: usize = 2;
+const BRIEF_PAYLOAD: usize = 18;
+
+const SERIAL_BYTES: usize = 8;
 
 /// A message between processes of a lane's two ends, without reply, deadline or credit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlainMessage {
     frame: Frame,
+    /// Where the serials stand: the receiver's, and then the sender's.
+    serials: usize,
     /// Where the payload's body begins.
     body: usize,
     codec: Codec,
+    /// Its tag, if it does not stand in the frame.
+    tag: Option<Tag>,
 }
 
 impl PlainMessage {
     /// `frame` as one, if it is one whose payload has at most `max_bytes`; the frame as it was otherwise.
-    pub(super) fn of(frame: Frame, max_bytes: usize) -> Result<Self, Frame> {
-        match Self::shape(&frame, max_bytes) {
-            Some((codec, body)) => Ok(Self { frame, body, codec }),
+    pub(super) fn of(frame: Frame, types: &Types, max_bytes: usize) -> Result<Self, Frame> {
+        let shape = match frame.kind {
+            FrameKind::Brief => Self::brief(&frame, types, max_bytes),
+            FrameKind::Message => Self::whole(&frame, max_bytes).map(|(codec, body)| (TO_SERIAL, body, codec, None)),
+            _ => None,
+        };
+        match shape {
+            Some((serials, body, codec, tag)) => Ok(Self { frame, serials, body, codec, tag }),
             None => Err(frame),
         }
     }
 
-    fn shape(frame: &Frame, max_bytes: usize) -> Option<(Codec, usize)> {
-        if frame.kind != FrameKind::Message || frame.flags & !FLAG_SKIPPABLE != 0 {
+    fn brief(frame: &Frame, types: &Types, max_bytes: usize) -> Option<(usize, usize, Codec, Option<Tag>)> {
+        let number = frame.body.first_chunk().map(|number| u16::from_le_bytes(*number))?;
+        let (codec, tag) = types.get(number)?;
+        let length = frame.body.len().checked_sub(BRIEF_PAYLOAD)?;
+        let fits = frame.flags & !FLAG_SKIPPABLE == 0 && length <= max_bytes;
+        fits.then(|| (BRIEF_TO_SERIAL, BRIEF_PAYLOAD, *codec, Some(tag.clone())))
+    }
+
+    fn whole(frame: &Frame, max_bytes: usize) -> Option<(Codec, usize)> {
+        if frame.flags & !FLAG_SKIPPABLE != 0 {
             return None;
         }
         // Node 0 at both ends: the lane's own.
@@ -52,13 +75,13 @@ impl PlainMessage {
     /// Its receiver, at this end.
     #[must_use]
     pub fn to(&self) -> Serial {
-        self.serial(TO_SERIAL)
+        self.serial(self.serials)
     }
 
     /// Its sender, at the other.
     #[must_use]
     pub fn from(&self) -> Serial {
-        self.serial(FROM_SERIAL)
+        self.serial(self.serials + SERIAL_BYTES)
     }
 
     /// How its payload is encoded.
@@ -70,7 +93,10 @@ impl PlainMessage {
     /// The bytes of its payload's tag, which may be no text.
     #[must_use]
     pub fn tag_bytes(&self) -> &[u8] {
-        self.frame.body.get(TAG..self.body).unwrap_or_default()
+        match &self.tag {
+            Some(tag) => tag.as_bytes(),
+            None => self.frame.body.get(TAG..self.body).unwrap_or_default(),
+        }
     }
 
     /// The bytes of its payload.
@@ -91,7 +117,7 @@ mod tests {
 
     use crate::{
         Arrival, CallId, Codec, LaneDecoder, LaneEncoder, NodeId, Payload, Pid, ReplyRoute, Serial, Signal, SignalBody,
-        Tag,
+        Tag, limits::MAX_INTERNED_TYPES,
     };
 
     const LIMIT: usize = 64;
@@ -133,6 +159,48 @@ mod tests {
         assert_eq!((plain.from(), plain.to(), plain.codec()), (Serial(7), Serial(9), Codec::Bincode));
         assert_eq!((plain.tag_bytes(), plain.body()), (&b"Note"[..], &b"body"[..]));
         assert_eq!(decoder.signal_of(plain).unwrap(), signal);
+        assert_eq!(decoder.next_arrival(), Ok(None));
+    }
+
+    fn numbered(signals: &[Signal]) -> Vec<u8> {
+        let (sender, receiver) = ends();
+        let mut bytes = Vec::new();
+        LaneEncoder::open(0, &mut bytes);
+        let mut encoder = LaneEncoder::new(sender, receiver);
+        encoder.number_types();
+        signals.iter().for_each(|signal| encoder.signal(signal, &mut bytes).unwrap());
+        bytes
+    }
+
+    #[test]
+    fn one_whose_type_has_a_number_lies_as_it_came_too() {
+        let signal = message(b"body", None);
+        let bytes = numbered(&[signal.clone(), signal.clone()]);
+        assert_eq!(bytes.windows(4).filter(|window| *window == b"Note").count(), 1, "its type is told once");
+        let mut decoder = decoder(bytes);
+        for _ in 0..2 {
+            let Some(Arrival::Plain(plain)) = decoder.next_arrival().unwrap() else { unreachable!("it is plain") };
+            assert_eq!((plain.from(), plain.to(), plain.codec()), (Serial(7), Serial(9), Codec::Bincode));
+            assert_eq!((plain.tag_bytes(), plain.body()), (&b"Note"[..], &b"body"[..]));
+            assert_eq!(decoder.signal_of(plain).unwrap(), signal);
+        }
+        assert_eq!(decoder.next_arrival(), Ok(None));
+    }
+
+    #[test]
+    fn types_beyond_the_limit_are_named() {
+        let of = |number: usize| {
+            let mut signal = message(b"body", None);
+            let SignalBody::Message { payload, .. } = &mut signal.body else { unreachable!("it is a message") };
+            payload.tag = Tag::new(number.to_string().into()).unwrap();
+            signal
+        };
+        // Each twice, so that those that have a number are met again among those that have none.
+        let signals: Vec<Signal> = (0..2 * (MAX_INTERNED_TYPES + 2)).map(|at| of(at / 2)).collect();
+        let mut decoder = decoder(numbered(&signals));
+        for signal in &signals {
+            assert_eq!(decoder.next_signal().unwrap().as_ref(), Some(signal));
+        }
         assert_eq!(decoder.next_arrival(), Ok(None));
     }
 

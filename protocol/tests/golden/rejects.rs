@@ -62,6 +62,14 @@ pub fn all() -> Vec<Reject> {
         lane("bad_name_character", "A recipient by a name with a space.", signal(FrameKind::Link, 0x01, &[1, b' '])),
         lane("bad_node_def_order", "The first number is 1.", define(2, b"a")),
         lane("bad_node_def_name", "A node's name with a slash.", define(1, b"a/b")),
+        lane("bad_type_def_order", "The first number is 0.", of(FrameKind::TypeDef, 0, &[1, 0, 4, 0])),
+        lane("bad_type_def_codec", "Codec 9.", of(FrameKind::TypeDef, 0, &[0, 0, 9, 0])),
+        lane("bad_type_def_trailing", "A byte after the tag.", of(FrameKind::TypeDef, 0, &[0, 0, 4, 1, b'x', 0])),
+        lane("bad_brief_type", "Type number 0 was not defined.", of(FrameKind::Brief, 0, &[0; 18])),
+        lane("bad_brief_short", "A brief message that ends in the serials.", of(FrameKind::Brief, 0, &[0; 17])),
+        lane("bad_brief_flags", "A flag that a brief message does not have.", {
+            [of(FrameKind::TypeDef, 0, &[0, 0, 4, 0]), of(FrameKind::Brief, 0x02, &[0; 18])].concat()
+        }),
         lane("bad_message_codec", "Codec 0.", signal(FrameKind::Message, 0, &[0, 0])),
         lane("bad_message_tag", "A tag of 9 bytes, of which 1 is there.", signal(FrameKind::Message, 0, &[4, 9, b'x'])),
         lane("bad_message_tag_utf8", "A tag that is no UTF-8.", signal(FrameKind::Message, 0, &[4, 1, 0xff])),

@@ -23,7 +23,9 @@ pub enum Content {
     Open(u8),
     /// A signal, with the definitions of the nodes that it names.
     Signal(Box<Signal>),
-    /// The same, but its body comes on a stream of its own.
+    /// Signals behind each other, with the definitions of the types that they name by number.
+    Brief(Vec<Signal>),
+    /// One, but its body comes on a stream of its own.
     Ticketed(Box<Signal>, Ticket),
     /// The beginning of such a stream.
     Bulk(TicketNumber),
@@ -52,6 +54,7 @@ pub fn all() -> Vec<Vector> {
     list.bulk();
     list.membership();
     list.credit();
+    list.types();
     list.0
 }
 
@@ -415,6 +418,23 @@ impl List {
             self.add(name, description, Content::Ticketed(Box::new(signal), ticket));
         }
         self.add("bulk_open", "The beginning of a bulk stream; its body follows.", Content::Bulk(ticket.number));
+    }
+
+    fn types(&mut self) {
+        let brief = |tag, codec, body| Signal {
+            from: own(42),
+            to: peers(7).into(),
+            body: message(payload(tag, codec, body), None, None),
+        };
+        let (first, other) = (brief("Order", Codec::Bincode, b"\x01"), brief("Order", Codec::Json, b"2"));
+        let named = Signal {
+            to: Destination { node: node(RECEIVER), to: Recipient::Name("till".parse().unwrap()) },
+            ..first.clone()
+        };
+        let signals = vec![first.clone(), other, named, Signal { from: own(43), to: peers(8).into(), ..first }];
+        let text =
+            "Types by number, each defined before; the third message names its own, since its recipient has a name.";
+        self.add("brief", text, Content::Brief(signals));
     }
 
     fn credit(&mut self) {

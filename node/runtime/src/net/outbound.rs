@@ -15,7 +15,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use rookery_protocol::{LaneEncoder, NodeId, Recipient, Serial, Signal, SignalBody, WireError, lane::MessageHead};
+use rookery_protocol::{
+    LaneEncoder, NodeId, Recipient, Serial, Signal, SignalBody, WireError, handshake::Features, lane::MessageHead,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -243,21 +245,17 @@ impl Outbound {
         }
     }
 
-    /// With bodies of more than [`BULK_BYTES`] on streams of their own (S4): the peer has [`Features::BULK`] as well.
-    ///
-    /// [`Features::BULK`]: rookery_protocol::handshake::Features::BULK
+    /// With what both ends have: bodies of more than [`BULK_BYTES`] on streams of their own (S4), credit for messages to
+    /// bounded mailboxes (S7), types of messages by number.
     #[must_use]
-    pub fn with_bulk(mut self) -> Self {
-        self.bulk = Some(BulkQueue::new(self.budget_of_all));
-        self
-    }
-
-    /// With credit for messages to bounded mailboxes (S7): the peer has [`Features::CREDIT`] as well.
-    ///
-    /// [`Features::CREDIT`]: rookery_protocol::handshake::Features::CREDIT
-    #[must_use]
-    pub fn with_credit(mut self) -> Self {
-        self.credit = true;
+    pub fn with_features(mut self, common: Features) -> Self {
+        if common.has(Features::BULK) {
+            self.bulk = Some(BulkQueue::new(self.budget_of_all));
+        }
+        self.credit = common.has(Features::CREDIT);
+        if common.has(Features::TYPES) {
+            self.lanes.iter().for_each(|lane| lock(&lane.state).encoder.number_types());
+        }
         self
     }
 
