@@ -289,3 +289,12 @@ async fn a_renewed_identity_is_seen_by_the_next_connection_of_the_same_endpoints
     assert_eq!(seen, [first.own().fingerprint, second.own().fingerprint]);
     assert_ne!(seen.first(), seen.last());
 }
+
+#[test]
+fn aes_128_is_proposed_first_and_nothing_is_missing() {
+    let node = node(&authority("shop"), "orders-0");
+    let ours: Vec<_> = node.provider().cipher_suites.iter().map(|suite| suite.suite()).collect();
+    assert_eq!(ours.first(), Some(&rustls::CipherSuite::TLS13_AES_128_GCM_SHA256));
+    let all = rustls::crypto::aws_lc_rs::default_provider().cipher_suites;
+    assert!(all.iter().all(|suite| ours.contains(&suite.suite())) && all.len() == ours.len());
+}

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::RootCertStore;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::CertifiedKey;
+use rustls::{
+    CipherSuite,
+    crypto::{CryptoProvider, aws_lc_rs},
+};
 
 use super::identity::Identity;
 use super::limits::PEM_FILE_MAX_BYTES;
@@ -74,7 +77,10 @@ pub(super) fn certificates_at(path: &Path) -> Result<Vec<(PathBuf, CertificateDe
 type Text = (Origin, Vec<u8>);
 
 fn assemble(ca: Text, cert: Text, key: Text, now: UnixTime) -> Result<Identity, LoadError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut provider = aws_lc_rs::default_provider();
+    // Whoever dials proposes this first: a little faster than AES-256, and its SHA-256 than SHA-384 in the handshake.
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let provider = Arc::new(provider);
     let anchors = trust_anchors(&ca.0, certificates(&ca.0, &ca.1)?)?;
     let chain = certificates(&cert.0, &cert.1)?;
     let key_der =
