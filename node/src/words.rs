@@ -40,6 +40,20 @@ pub fn span(time: Duration) -> String {
     }
 }
 
+/// A whole number with its thousands apart: `1,234,567`.
+#[must_use]
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// The names of a process, those of the cluster last.
 #[must_use]
 pub fn names(info: &ProcessInfo) -> String {
@@ -78,4 +92,14 @@ pub fn node_state(node: &NodeId, infos: &[NodeInfo]) -> String {
         return format!("suspect, silent {silent}");
     }
     format!("suspect, silent {silent} to {}", suspected_by.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+    }
 }
