@@ -225,7 +225,8 @@ pub(super) async fn keep_history(watched: Arc<Watched>) {
     if dashboard.config.reach == Reach::Off {
         return;
     }
-    let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+    // Between two beats, whose message would be seen in its mailbox.
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SAMPLE_EVERY / 2, SAMPLE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

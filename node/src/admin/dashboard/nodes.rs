@@ -42,7 +42,8 @@ fn figures(html: &mut Html, info: &NodeInfo) {
         &[&info.node, &info.version, &if info.draining { ", leaving: it takes no new processes" } else { "" }],
     );
     tile(html, "Up for", &span(Duration::from_millis(info.uptime_ms)));
-    tile(html, "Processes", &format!("{} of {}", count(info.processes), count(info.max_processes)));
+    tile(html, "Processes", &count(info.processes));
+    tile(html, "At most", &count(info.max_processes));
     tile(html, "Clients", &count(info.clients));
     tile(html, "Threads", &info.load.workers);
     tile(html, "Runnable", &count(info.load.queued));
