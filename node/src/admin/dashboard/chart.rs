@@ -69,6 +69,9 @@ fn path(values: &[Option<f64>], top: f64) -> String {
 
 /// The next of 1, 2, 5, 10, 20, … that is not below: so the scale does not change with each sample.
 fn round_up(highest: f64) -> f64 {
+    if highest <= 0.0 {
+        return 1.0;
+    }
     let least = highest.max(0.01);
     let power = 10_f64.powf(least.log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
@@ -97,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_scale_is_round_and_not_below() {
-        assert_eq!([0.0, 0.3, 1.0, 1.1, 42.0, 99_000.0].map(round_up), [0.01, 0.5, 1.0, 2.0, 50.0, 100_000.0]);
+        assert_eq!([0.0, 0.3, 1.0, 1.1, 42.0, 99_000.0].map(round_up), [1.0, 0.5, 1.0, 2.0, 50.0, 100_000.0]);
         assert_eq!([0.0, 0.5, 12.0, 345.6, 12_300.0, 1.0e6].map(figure), ["0", "0.5", "12", "346", "12.3 k", "1 M"]);
     }
 

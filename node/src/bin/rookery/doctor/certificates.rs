@@ -19,14 +19,19 @@ const CHECK: &str = "certificates";
 const LATE: u32 = 10;
 
 /// What to do about a clock.
-pub(super) const SET_CLOCK: &str = "set this machine's clock (in Kubernetes, that of the machine that the pod runs on: chrony, systemd-timesyncd)";
+pub(super) const SET_CLOCK: &str =
+    "set this machine's clock (in Kubernetes, that of the machine that the pod runs on: chrony, systemd-timesyncd)";
 
 /// No identity could be made of the settings.
 pub(super) fn failed(report: &mut Report, error: &RunError) {
     let advice = match error {
-        RunError::Identity(LoadError::Expired { .. }) => "a node does not start with it, and peers refuse it; if the time looks wrong, look at the clock",
+        RunError::Identity(LoadError::Expired { .. }) => {
+            "a node does not start with it, and peers refuse it; if the time looks wrong, look at the clock"
+        }
         RunError::Identity(LoadError::NotYetValid { .. }) => SET_CLOCK,
-        RunError::Identity(LoadError::KeyMismatch { .. }) => "in Kubernetes, both stand in one Secret: restart the pod, or have cert-manager issue it again",
+        RunError::Identity(LoadError::KeyMismatch { .. }) => {
+            "in Kubernetes, both stand in one Secret: restart the pod, or have cert-manager issue it again"
+        }
         _ => "",
     };
     report.failed(CHECK, error, advice);
@@ -56,10 +61,18 @@ pub(super) fn check(report: &mut Report, config: &NodeConfig, source: &IdentityS
             let what = if certificate.is_ca { "a CA" } else { "the certificate" };
             if left.is_zero() {
                 let found = format!("{what} in {} has expired, at {}", path.display(), rfc3339(end));
-                report.failed(CHECK, found, "issue a new one, and give it to all nodes before the old one is taken away");
+                report.failed(
+                    CHECK,
+                    found,
+                    "issue a new one, and give it to all nodes before the old one is taken away",
+                );
             } else if left < life / LATE {
                 let found = format!("{what} in {} expires in {}, at {}", path.display(), span(left), rfc3339(end));
-                report.warning(CHECK, found, "renew it: with cert-manager, look at the Certificate's events; else `rookery certs issue`");
+                report.warning(
+                    CHECK,
+                    found,
+                    "renew it: with cert-manager, look at the Certificate's events; else `rookery certs issue`",
+                );
             }
         }
     }

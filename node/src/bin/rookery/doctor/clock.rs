@@ -25,10 +25,13 @@ pub(super) fn check(report: &mut Report, config: &NodeConfig, source: &IdentityS
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ahead = |began: Duration| began.checked_sub(now).filter(|ahead| *ahead > TOLERANCE);
     let before = report.findings.len();
-    for (path, certificate) in certificates::files(source).iter().flat_map(|file| CertificateSummary::read(file)).flatten() {
+    for (path, certificate) in
+        certificates::files(source).iter().flat_map(|file| CertificateSummary::read(file)).flatten()
+    {
         if let Some(ahead) = ahead(Duration::from_secs(certificate.not_before.as_secs())) {
             let from = rfc3339(certificate.not_before);
-            let found = format!("a certificate in {} begins in {}, at {from}, by this clock", path.display(), span(ahead));
+            let found =
+                format!("a certificate in {} begins in {}, at {from}, by this clock", path.display(), span(ahead));
             report.failed(CHECK, found, SET_CLOCK);
         }
     }

@@ -24,7 +24,10 @@ pub(super) async fn check(report: &mut Report, config: &NodeConfig, deadline: Du
     let sources = usize::from(discovery.service.is_some()) + discovery.peers.len();
     let mut found = BTreeSet::new();
     if sources == 0 {
-        report.skipped(CHECK, "neither `service` nor `peers` is set: this node looks for nobody, and is a cluster of one");
+        report.skipped(
+            CHECK,
+            "neither `service` nor `peers` is set: this node looks for nobody, and is a cluster of one",
+        );
         return found;
     }
     let (events, mut told) = mpsc::channel(64);
@@ -59,7 +62,8 @@ pub(super) async fn check(report: &mut Report, config: &NodeConfig, deadline: Du
     found
 }
 
-const SILENT: &str = "no DNS server answers: look at /etc/resolv.conf or `dns_server`, and at network policies for UDP port 53";
+const SILENT: &str =
+    "no DNS server answers: look at /etc/resolv.conf or `dns_server`, and at network policies for UDP port 53";
 
 fn advice(source: &Source, reason: &Trouble) -> &'static str {
     match (source, reason) {

@@ -13,14 +13,21 @@ pub(super) fn check(report: &mut Report, met: &[Met]) {
     let interfaces = interfaces();
     for (name, mtu) in interfaces.iter().filter(|(_, mtu)| *mtu < LEAST) {
         let advice = "set it to 1280 or more; of a pod, the network plugin's settings do (an overlay takes some 50 bytes of the machine's own)";
-        report.failed(CHECK, format!("interface {name} takes packets of {mtu} bytes at most, and QUIC needs {LEAST}"), advice);
+        report.failed(
+            CHECK,
+            format!("interface {name} takes packets of {mtu} bytes at most, and QUIC needs {LEAST}"),
+            advice,
+        );
     }
     match met.iter().min_by_key(|met| met.mtu) {
         Some(met) => {
-            let found = format!("datagrams of {} bytes and more get to all who answered ({} the least)", met.mtu, met.address);
+            let found =
+                format!("datagrams of {} bytes and more get to all who answered ({} the least)", met.mtu, met.address);
             report.ok(CHECK, found);
         }
-        None if interfaces.is_empty() => report.skipped(CHECK, "this machine does not tell of its interfaces, and nobody answered"),
+        None if interfaces.is_empty() => {
+            report.skipped(CHECK, "this machine does not tell of its interfaces, and nobody answered")
+        }
         None => {
             let told: Vec<String> = interfaces.iter().map(|(name, mtu)| format!("{name} {mtu}")).collect();
             report.ok(CHECK, format!("by interface: {}; no way was tried, as nobody answered", told.join(", ")));

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use quinn::TransportErrorCode;
 use rookery_node::{
     Incarnation, NodeConfig, NodeId,
     net::{
@@ -33,8 +34,8 @@ const CHECK: &str = "peers";
 /// Addresses that are dialled, all at once.
 const MAX_DIALLED: usize = 64;
 
-/// Waiting for an ICMP error; on a network that sends one at all it comes within a round trip.
-const ICMP_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the last packets of a connection are waited for.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A node that answered.
 #[derive(Debug, Clone)]
@@ -88,7 +89,10 @@ pub(super) async fn check(
                 report.ok(CHECK, format!("{address} is this node itself"));
             }
             Ok(other) => {
-                report.ok(CHECK, format!("{} answers at {address}, after {}", other.node, rookery_node::words::span(other.rtt)));
+                report.ok(
+                    CHECK,
+                    format!("{} answers at {address}, after {}", other.node, rookery_node::words::span(other.rtt)),
+                );
                 met.push(other);
             }
             Err(missed) => report.failed(CHECK, format!("{address}: {missed}"), advice(&missed)),
@@ -102,25 +106,42 @@ pub(super) async fn check(
         report.warning(CHECK, "no node but this one is known", advice);
     }
     if !met.is_empty() {
-        report.ok("versions", format!("all who answered speak protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}, or a part of it"));
+        report.ok(
+            "versions",
+            format!("all who answered speak protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}, or a part of it"),
+        );
     }
     met
 }
 
 fn advice(missed: &Missed) -> &'static str {
     match missed {
-        Missed::Closed => "the pod runs no node now, or another port is set there (`listen`); DNS may name a pod that has gone",
+        Missed::Closed => {
+            "the pod runs no node now, or another port is set there (`listen`); DNS may name a pod that has gone"
+        }
         Missed::TooLarge => "look at the MTU of this machine's interfaces: the way has to take 1,280 bytes",
         Missed::Connection(ConnectionError::NoAnswer(_) | ConnectionError::HandshakeTimeout(_)) => {
             "look whether a node runs there, whether network policies and firewalls let UDP through both ways, and at the MTU of the way"
         }
-        Missed::Connection(ConnectionError::RefusedByPeer(refusal) | ConnectionError::RefusedByUs(refusal)) => match refusal.code {
-            RefusalCode::WrongCluster => "that is a node of another cluster: look at the Service's selector, and at `peers`",
-            RefusalCode::NoCommonVersion => "go from release to release, not over several at once",
-            RefusalCode::NameNotInCertificate => "issue a certificate with that name, or set `name`",
-            RefusalCode::Draining => "that node is about to leave: look again in a moment",
-            _ => "",
-        },
+        Missed::Connection(ConnectionError::RefusedByPeer(refusal) | ConnectionError::RefusedByUs(refusal)) => {
+            match refusal.code {
+                RefusalCode::WrongCluster => {
+                    "that is a node of another cluster: look at the Service's selector, and at `peers`"
+                }
+                RefusalCode::NoCommonVersion => "go from release to release, not over several at once",
+                RefusalCode::NameNotInCertificate => "issue a certificate with that name, or set `name`",
+                RefusalCode::Draining => "that node is about to leave: look again in a moment",
+                _ => "",
+            }
+        }
+        Missed::Connection(ConnectionError::Quic(quinn::ConnectionError::ConnectionClosed(close)))
+            if matches!(
+                close.error_code,
+                TransportErrorCode::APPLICATION_ERROR | TransportErrorCode::CONNECTION_REFUSED
+            ) =>
+        {
+            "that node leaves, or is short of CPU time: look at its log and at its limits, and look again"
+        }
         Missed::Connection(ConnectionError::Quic(_)) => {
             "the two ends do not take each other's certificates: give both certificates of the same CA and cluster, and look that they are current"
         }
@@ -135,21 +156,28 @@ pub(super) async fn meet(
     life: Option<Incarnation>,
     deadline: Duration,
 ) -> Result<Met, Missed> {
-    match timeout(deadline, shake(config, address, life)).await {
-        Ok(outcome) => outcome.map_err(Missed::Connection),
-        Err(_) => match icmp(address).await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Missed::Closed),
-            Err(error) if error.raw_os_error() == Some(EMSGSIZE) => Err(Missed::TooLarge),
-            _ => Err(Missed::Connection(ConnectionError::NoAnswer(deadline))),
+    tokio::select! {
+        shaken = timeout(deadline, shake(config, address, life)) => match shaken {
+            Ok(outcome) => outcome.map_err(Missed::Connection),
+            Err(_) => Err(Missed::Connection(ConnectionError::NoAnswer(deadline))),
         },
+        missed = refused(address) => Err(missed),
     }
 }
 
 /// Linux's number for a datagram that is larger than the way takes.
 const EMSGSIZE: i32 = 90;
 
-/// Whether the way there, or its end, says no. QUIC's sockets do not hear it.
-async fn icmp(address: SocketAddr) -> io::Result<()> {
+/// Waits until the way there, or its end, says no by ICMP, which QUIC's sockets do not hear; for ever, if neither does.
+async fn refused(address: SocketAddr) -> Missed {
+    match probe(address).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Missed::Closed,
+        Err(error) if error.raw_os_error() == Some(EMSGSIZE) => Missed::TooLarge,
+        _ => std::future::pending().await,
+    }
+}
+
+async fn probe(address: SocketAddr) -> io::Result<()> {
     let socket = UdpSocket::bind(any(address)).await?;
     socket.connect(address).await?;
     // Of a version that nobody speaks, and as large as the first of a handshake; a node may answer it.
@@ -157,8 +185,7 @@ async fn icmp(address: SocketAddr) -> io::Result<()> {
     datagram[0] = 0xc0;
     datagram[1..5].copy_from_slice(&[0x5a; 4]);
     socket.send(&datagram).await?;
-    let mut answer = [0; 64];
-    timeout(ICMP_PATIENCE, socket.recv(&mut answer)).await.map_or(Ok(()), |received| received.map(drop))
+    socket.recv(&mut [0; 64]).await.map(drop)
 }
 
 fn any(like: SocketAddr) -> SocketAddr {
@@ -185,12 +212,14 @@ async fn shake(config: &NodeConfig, address: SocketAddr, life: Option<Incarnatio
     .await;
     let path = connection.stats().path;
     connection.close(close_code::GOODBYE, b"rookery doctor has seen enough");
-    drop(timeout(ICMP_PATIENCE, endpoint.wait_idle()).await);
+    drop(timeout(FAREWELL, endpoint.wait_idle()).await);
     let met = |node| Met { node, address, rtt: path.rtt, mtu: path.current_mtu };
     match (shaken, welcomed) {
         (_, Some(node)) => Ok(met(node)),
         // It knows the node of this name, or is it: that is an answer as good as a welcome.
-        (Err(ConnectionError::RefusedByPeer(Refusal { code, by: Some(node), .. })), None) if is_known(code) => Ok(met(node)),
+        (Err(ConnectionError::RefusedByPeer(Refusal { code, by: Some(node), .. })), None) if is_known(code) => {
+            Ok(met(node))
+        }
         (Err(error), None) => Err(error),
         // Not to be had: whoever was not refused was welcomed first.
         (Ok(agreement), None) => Ok(met(agreement.peer.node)),

@@ -52,9 +52,15 @@ async fn udp(report: &mut Report, config: &NodeConfig, deadline: Duration) -> Op
                     report.ok(CHECK, format!("UDP {listen} is taken by {}, the node of these settings", met.node));
                     return Some(met);
                 }
-                Ok(met) => report.failed(CHECK, format!("UDP {listen} is taken by {}, another node", met.node), OTHER_PORT),
+                Ok(met) => {
+                    report.failed(CHECK, format!("UDP {listen} is taken by {}, another node", met.node), OTHER_PORT)
+                }
                 Err(error) => {
-                    report.failed(CHECK, format!("UDP {listen} is taken, not by a node of this cluster: {error}"), OTHER_PORT);
+                    report.failed(
+                        CHECK,
+                        format!("UDP {listen} is taken, not by a node of this cluster: {error}"),
+                        OTHER_PORT,
+                    );
                 }
             }
         }
