@@ -21,6 +21,8 @@ pub mod status;
 pub mod stock;
 pub mod supervise;
 pub mod system;
+pub mod trees;
+pub mod words;
 
 pub use admin::AdminConfig;
 pub use insight::Insight;

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Insight,
-    admin::{self, AdminConfig, AdminPort, ServeError, WatchedParts},
+    admin::{self, AdminConfig, AdminPort, ServeError, WatchedParts, dashboard::DashboardConfig},
     discovery::{Discovery, DiscoveryConfig, DiscoveryError},
     membership::{self, BadDetectorSettings, DetectorSettings},
     mesh::{
@@ -79,6 +79,8 @@ pub struct NodeConfig {
     pub drain_timeout: Duration,
     /// Its admin port; none: it has none.
     pub admin: Option<AdminConfig>,
+    /// The dashboard of that.
+    pub dashboard: DashboardConfig,
     /// How many of its processes may run at once; at least [`MIN_WORKER_THREADS`].
     pub worker_threads: usize,
 }
@@ -103,6 +105,7 @@ impl NodeConfig {
             max_processes: DEFAULT_MAX_PROCESSES,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             admin: None,
+            dashboard: DashboardConfig::default(),
             worker_threads: std::thread::available_parallelism().map_or(1, NonZero::get),
         }
     }
@@ -268,10 +271,10 @@ impl Node {
             let io = io.clone();
             let (runtime, peers) = (runtime.clone(), mesh.peers.clone());
             let (handshakes, identity) = (mesh.handshakes.clone(), config.identity);
-            let listens = address;
+            let (listens, dashboard) = (address, config.dashboard);
             AdminPort::serve(
                 bound,
-                WatchedParts { runtime, peers, listens, looks_for_others, io, handshakes, identity },
+                WatchedParts { runtime, peers, listens, looks_for_others, io, handshakes, identity, dashboard },
             )
         });
         let admin = served.transpose().map_err(|error| match error {

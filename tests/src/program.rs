@@ -46,8 +46,14 @@ impl Certificates {
     /// A node's identity.
     #[must_use]
     pub fn node(&self, name: &str) -> PathBuf {
+        self.node_for(name, Duration::from_secs(86_400))
+    }
+
+    /// A node's identity that is valid for so long.
+    #[must_use]
+    pub fn node_for(&self, name: &str, valid: Duration) -> PathBuf {
         let dir = self.dir.path().join(name);
-        let issued = self.authority.issue_node(name, &[], Duration::from_secs(86_400)).unwrap();
+        let issued = self.authority.issue_node(name, &[], valid).unwrap();
         issued.write_to(&dir, Overwrite::Force).unwrap();
         dir
     }

@@ -70,6 +70,24 @@ impl Default for ProcessQuery {
     }
 }
 
+impl ProcessQuery {
+    /// Sorts the lists of several nodes, put together, as each node has sorted its own.
+    pub fn sort(&self, processes: &mut [ProcessInfo]) {
+        match self.sort {
+            SortBy::Mailbox => processes.sort_by_key(|info| Reverse(info.mailbox)),
+            SortBy::Handled => processes.sort_by_key(|info| Reverse(info.handled)),
+            SortBy::Steps => processes.sort_by_key(|info| Reverse(info.steps)),
+            SortBy::Memory => processes.sort_by_key(|info| Reverse(info.memory_bytes)),
+            SortBy::Age => processes.sort_by_key(|info| Reverse(info.age_ms)),
+            SortBy::Behaviour => processes.sort_by(|a, b| a.behaviour.cmp(&b.behaviour)),
+            SortBy::Pid => processes.sort_by(|a, b| a.pid.cmp(&b.pid)),
+        }
+        if self.reverse {
+            processes.reverse();
+        }
+    }
+}
+
 /// Processes of a node, or of a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProcessList {

@@ -1,14 +1,16 @@
-//! The admin port: HTTP for whoever runs the node, apart from where nodes and clients connect. It answers probes and gives
-//! metrics, and changes nothing.
+//! The admin port: HTTP for whoever runs the node, apart from where nodes and clients connect. It answers probes, gives
+//! metrics, shows the dashboard, and changes nothing.
 //!
 //! ```text
-//! kubelet, Prometheus ──TCP──▶ serving ─▶ routes ─┬─▶ probes  (pure)
-//!                                                 ├─▶ pulse ──▶ a process of the node, the I/O thread
-//!                                                 └─▶ metrics ─▶ what is counted and known
+//! kubelet, Prometheus, browser ──TCP──▶ serving ─▶ routes ─┬─▶ probes  (pure)
+//!                                                          ├─▶ pulse ──▶ a process of the node, the I/O thread
+//!                                                          ├─▶ metrics ─▶ what is counted and known
+//!                                                          └─▶ dashboard ─▶ rookery:node of each node
 //! ```
 //! It has a thread of its own. Where processes run nothing may run any more, or the I/O thread may be stuck: that is what it has
 //! to tell.
 
+pub mod dashboard;
 mod doors;
 pub mod limits;
 mod metrics;
@@ -30,6 +32,7 @@ use rookery_runtime::{ClusterName, RequestError, Runtime, net::io_thread::IoThre
 use tokio::{runtime::Handle, time::MissedTickBehavior};
 
 use crate::mesh::{counts::Handshakes, peers::Peers};
+use dashboard::{Dashboard, DashboardConfig};
 use limits::BEAT_EVERY;
 use metrics::Metrics;
 use probes::{Facts, Probe};
@@ -71,6 +74,7 @@ pub(crate) struct Watched {
     cluster: ClusterName,
     handshakes: Arc<Handshakes>,
     metrics: Metrics,
+    dashboard: Dashboard,
 }
 
 /// What a port is told of its node.
@@ -82,6 +86,7 @@ pub(crate) struct WatchedParts {
     pub(crate) io: Handle,
     pub(crate) handshakes: Arc<Handshakes>,
     pub(crate) identity: Identity,
+    pub(crate) dashboard: DashboardConfig,
 }
 
 impl Watched {
@@ -160,12 +165,14 @@ impl AdminPort {
             cluster: parts.identity.own().cluster.clone(),
             handshakes: parts.handshakes,
             metrics: Metrics::new(&parts.identity),
+            dashboard: Dashboard::new(parts.dashboard),
         });
         let listener = {
             let _entered = thread.handle().enter();
             tokio::net::TcpListener::from_std(listener).map_err(ServeError::System)?
         };
         thread.handle().spawn(watch_lag(watched.clone()));
+        thread.handle().spawn(dashboard::keep_history(watched.clone()));
         thread.handle().spawn(serving::serve(listener, routes::routes(watched.clone())));
         tracing::info!(%address, "admin port open");
         Ok(Self { address, watched, _thread: thread })

@@ -11,13 +11,13 @@ use axum::{
 };
 
 use super::{
-    Watched,
+    Watched, dashboard,
     metrics::Format,
     probes::{self, Probe, Report},
 };
 
 /// What there is to ask, for whoever opens the port in a browser.
-const INDEX: &str = "Rookery's admin port\n\n/livez     whether a process answers (?verbose)\n/readyz    whether this node is of use (?verbose)\n/startupz  whether it has started (?verbose)\n/metrics   for Prometheus\n";
+const INDEX: &str = "Rookery's admin port\n\n/livez     whether a process answers (?verbose)\n/readyz    whether this node is of use (?verbose)\n/startupz  whether it has started (?verbose)\n/metrics   for Prometheus\n/dashboard the cluster, in a browser\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -29,6 +29,7 @@ pub(super) fn routes(watched: Arc<Watched>) -> Router {
         .route("/readyz", get(probe::<READY>))
         .route("/startupz", get(probe::<STARTUP>))
         .route("/metrics", get(metrics))
+        .merge(dashboard::routes())
         .fallback(async || text(StatusCode::NOT_FOUND, format!("There is no such page.\n\n{INDEX}")))
         .with_state(watched)
 }

@@ -8,7 +8,12 @@ use std::{
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -20,6 +25,7 @@ use tokio::{
 };
 
 use super::{
+    dashboard::guard::Ends,
     doors::{Door, Doors},
     limits::{ACCEPT_PAUSE, CONNECTION_LIFETIME, HEAD_TIMEOUT, MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS},
     locked,
@@ -76,7 +82,12 @@ impl Drop for Guard {
 }
 
 async fn serve_one(stream: TcpStream, routes: Router) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let service = TowerToHyperService::new(routes);
+    let routes = TowerToHyperService::new(routes);
+    let ends = Ends { to: stream.local_addr()?, from: stream.peer_addr()? };
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ends);
+        routes.call(request)
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

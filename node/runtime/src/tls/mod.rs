@@ -51,4 +51,5 @@ pub use load_error::{LoadError, Origin};
 pub use name::{ClientName, NameError};
 pub use peer::{CertificateRole, IdentityError, PeerIdentity, names_allow_node};
 pub use rookery_protocol::ClusterName;
+pub use rustls::pki_types::UnixTime;
 pub use summary::{CertificateSummary, Fingerprint, rfc3339};

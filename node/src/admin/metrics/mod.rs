@@ -72,7 +72,8 @@ impl Metrics {
         locked(&self.lag).observe(beat);
     }
 
-    async fn census(&self, runtime: &Runtime) -> (Census, u64) {
+    /// What waits in the mailboxes, and the most that ever waited in one: as it was looked at last, or now, if that is long ago.
+    pub(super) async fn census(&self, runtime: &Runtime) -> (Census, u64) {
         let mut state = self.census.lock().await;
         if let Some((next, census)) = &state.last
             && Instant::now() < *next

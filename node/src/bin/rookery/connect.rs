@@ -8,12 +8,11 @@ use std::{fmt, path::PathBuf, time::Duration};
 use clap::Args;
 use rookery_client::{Client, ClientConfig, ConnectError, Server};
 use rookery_node::{
-    CallError, Destination, Message, NodeId, ReplyTo, Runtime,
+    CallError, Destination, Message, NodeId, ReplyTo, Runtime, ask,
     system::{NodeInfo, SYSTEM_NAME, System},
     tls::{Identity, LoadError},
 };
 use thiserror::Error;
-use tokio::task::JoinSet;
 
 use super::out;
 
@@ -171,22 +170,8 @@ impl Session {
         nodes: &[NodeId],
         ask: impl Fn(ReplyTo<T>) -> System + Clone + Send + 'static,
     ) -> Result<Answers<T>, CommandError> {
-        let mut asked = JoinSet::new();
-        for (at, node) in nodes.iter().enumerate() {
-            let system = self.runtime.address::<System>(system_of(node)?);
-            let (node, ask, timeout) = (node.clone(), ask.clone(), self.timeout);
-            asked.spawn(async move { (at, system.call_within(timeout, ask).await, node) });
-        }
-        let mut answered = asked.join_all().await;
-        answered.sort_by_key(|(at, ..)| *at);
-        let mut answers = Answers { answered: Vec::new(), silent: Vec::new() };
-        for (_, answer, node) in answered {
-            match answer {
-                Ok(answer) => answers.answered.push((node, answer)),
-                Err(error) => answers.silent.push(format!("{}: {error}", node.name())),
-            }
-        }
-        Ok(answers)
+        let ask::Answers { answered, silent } = ask::each(&self.runtime, nodes, self.timeout, ask).await;
+        Ok(Answers { answered, silent })
     }
 
     /// The nodes of the cluster, as the connected one knows them.

@@ -6,6 +6,7 @@ mod certs;
 mod config_cmd;
 mod connect;
 mod demo;
+mod doctor;
 mod inspect;
 mod log;
 mod monitor;
@@ -62,6 +63,9 @@ enum Cmd {
         #[command(subcommand)]
         command: ConfigCmd,
     },
+    /// Look at DNS, certificates, clock, ports, MTU, versions and peers from where a node runs or is to run, and tell what is wrong and
+    /// what to do. The exit status is 1 if something is.
+    Doctor(doctor::DoctorArgs),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -233,6 +237,7 @@ fn run(cli: Cli) -> Result<u8, Box<dyn Error>> {
         Cmd::Config { command: ConfigCmd::Check(args) } => {
             return Ok(config_cmd::check(&args, &surroundings, &mut io::stdout(), &mut io::stderr())?);
         }
+        Cmd::Doctor(args) => return Ok(doctor::run(&args, settings::load(&args.settings, &surroundings)?)?),
         Cmd::Completions { shell } => {
             // By way of a buffer: it panics when what it writes to is closed, as `| head` does.
             let mut script = Vec::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rookery_node::{
     NodeId, PeerInfo,
     system::{NodeInfo, System},
+    words,
 };
 
 use super::{
@@ -42,7 +43,7 @@ fn rows(here: &NodeInfo, infos: &[NodeInfo]) -> Vec<Vec<String>> {
         vec![
             node.name().to_string(),
             node.incarnation().to_string(),
-            state(node, infos),
+            words::node_state(node, infos),
             peer.map_or("(connected to)".to_owned(), address),
             of_peer(&|peer| out::span(Duration::from_micros(peer.rtt_us))),
             of_info(&|info| info.peers.len().to_string()),
@@ -54,20 +55,4 @@ fn rows(here: &NodeInfo, infos: &[NodeInfo]) -> Vec<Vec<String>> {
         ]
     };
     nodes.into_iter().map(row).collect()
-}
-
-/// Whether those who are connected with a node hear it: `up`, or for how long it has been silent, and to whom if not to all.
-fn state(node: &NodeId, infos: &[NodeInfo]) -> String {
-    let views: Vec<(&NodeInfo, Option<u64>)> = infos
-        .iter()
-        .filter_map(|info| Some((info, info.peers.iter().find(|peer| peer.node == *node)?.silent_ms)))
-        .collect();
-    let suspected_by: Vec<&str> =
-        views.iter().filter(|(_, silent)| silent.is_some()).map(|(info, _)| info.node.name().as_str()).collect();
-    let Some(silent_ms) = views.iter().filter_map(|(_, silent)| *silent).max() else { return "up".to_owned() };
-    let silent = out::span(Duration::from_millis(silent_ms));
-    if suspected_by.len() == views.len() {
-        return format!("suspect, silent {silent}");
-    }
-    format!("suspect, silent {silent} to {}", suspected_by.join(", "))
 }

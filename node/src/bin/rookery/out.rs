@@ -4,10 +4,10 @@
 use std::{
     fmt::Display,
     io::{self, Write},
-    time::Duration,
 };
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+pub(crate) use rookery_node::words::{bytes, span};
 
 /// Prints a line.
 pub(crate) fn line(text: &dyn Display) -> io::Result<()> {
@@ -40,35 +40,4 @@ pub(crate) fn table(headings: &[&str], right: &[usize], rows: Vec<Vec<String>>) 
         line(&text.trim_end())?;
     }
     Ok(())
-}
-
-/// A size for people: `640 B`, `1.2 KiB`, `3.0 GiB`.
-pub(crate) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut size = bytes as f64 / 1024.0;
-    let mut units = UNITS.iter();
-    let mut unit = units.next();
-    while size >= 1000.0
-        && let Some(larger) = units.next()
-    {
-        size /= 1024.0;
-        unit = Some(larger);
-    }
-    format!("{size:.1} {}", unit.unwrap_or(&"KiB"))
-}
-
-/// A time span for people: `12.3 s`, `4 min`, `3.2 h`, `5.0 d`.
-pub(crate) fn span(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    match seconds {
-        s if s < 0.001 => format!("{:.0} µs", s * 1e6),
-        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
-        s if s < 120.0 => format!("{s:.1} s"),
-        s if s < 7_200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.1} h", s / 3_600.0),
-        s => format!("{:.1} d", s / 86_400.0),
-    }
 }

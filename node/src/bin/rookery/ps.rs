@@ -1,12 +1,14 @@
 //! `rookery ps`: the processes of the cluster, or of one node, each node's sorted and cut there.
 
-use std::{cmp::Reverse, time::Duration};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rookery_node::{
     ask::Ask,
     system::{MAX_LISTED, ProcessInfo, ProcessQuery, SortBy, System},
 };
+
+pub(crate) use rookery_node::words::{names, short, state};
 
 use super::{
     connect::{CommandError, Session},
@@ -65,22 +67,6 @@ impl From<Sort> for SortBy {
     }
 }
 
-/// Sorts the lists of several nodes as each node has sorted its own.
-pub(crate) fn sort(processes: &mut [ProcessInfo], sort: SortBy, reverse: bool) {
-    match sort {
-        SortBy::Mailbox => processes.sort_by_key(|info| Reverse(info.mailbox)),
-        SortBy::Handled => processes.sort_by_key(|info| Reverse(info.handled)),
-        SortBy::Steps => processes.sort_by_key(|info| Reverse(info.steps)),
-        SortBy::Memory => processes.sort_by_key(|info| Reverse(info.memory_bytes)),
-        SortBy::Age => processes.sort_by_key(|info| Reverse(info.age_ms)),
-        SortBy::Behaviour => processes.sort_by(|a, b| a.behaviour.cmp(&b.behaviour)),
-        SortBy::Pid => processes.sort_by(|a, b| a.pid.cmp(&b.pid)),
-    }
-    if reverse {
-        processes.reverse();
-    }
-}
-
 pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), CommandError> {
     let nodes = match &args.node {
         Some(name) => vec![session.node(Some(name)).await?],
@@ -100,7 +86,7 @@ pub(crate) async fn run(args: &PsArgs, session: &Session) -> Result<(), CommandE
         matching += list.matching;
         processes.extend(list.processes);
     }
-    sort(&mut processes, query.sort, query.reverse);
+    query.sort(&mut processes);
     processes.truncate(args.limit as usize);
     if session.json {
         session.print_json(&processes)?;
@@ -126,23 +112,4 @@ fn row(info: &ProcessInfo) -> Vec<String> {
         out::span(Duration::from_millis(info.age_ms)),
         (info.links + info.monitors + info.watchers).to_string(),
     ]
-}
-
-pub(crate) fn names(info: &ProcessInfo) -> String {
-    info.names.iter().chain(&info.cluster_names).map(ToString::to_string).collect::<Vec<_>>().join(" ")
-}
-
-/// A behaviour without its path.
-pub(crate) fn short(behaviour: &str) -> &str {
-    // The path ends where type parameters begin.
-    let path = behaviour.split('<').next().unwrap_or_default();
-    path.rfind("::").map_or(behaviour, |at| &behaviour[at + 2..])
-}
-
-/// What the process does; a call that it waits for says more than that it waits.
-pub(crate) fn state(info: &ProcessInfo) -> String {
-    match &info.call {
-        Some(_) => format!("{} (call)", info.state.as_str()),
-        None => info.state.as_str().to_owned(),
-    }
 }

@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rookery_node::status::Labels;
+use rookery_node::{admin::dashboard::Reach, status::Labels};
 
 pub(crate) use args::SettingsArgs;
 pub(crate) use layers::Surroundings;
@@ -59,6 +59,10 @@ pub(crate) struct Settings {
     pub(crate) advertise: Vec<AdvertisedAddress>,
     /// The admin port; none for no such port.
     pub(crate) admin: Option<AdminSetting>,
+    /// To whom that shows the dashboard.
+    pub(crate) dashboard: Reach,
+    /// File with what they have to know for it; none for nothing.
+    pub(crate) dashboard_token: Option<PathBuf>,
     /// Stock behaviours to start under their own names; each is one of [`STOCK_BEHAVIOURS`], none twice.
     pub(crate) boot: Vec<String>,
     /// What this node is, for placements by label.
@@ -210,6 +214,8 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
     let listen = reader.one("listen", |v| address::listen_address(&value::text(v)?), ToString::to_string);
     let advertise = reader.list("advertise", AdvertisedAddress::parse);
     let admin = reader.admin();
+    let dashboard = reader.dashboard();
+    let dashboard_token = reader.file("dashboard_token");
     let boot = reader.boot();
     let labels = reader.labels();
     let worker_threads = reader.worker_threads();
@@ -270,6 +276,8 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
         listen: listen?,
         advertise: advertise?,
         admin: admin?,
+        dashboard: dashboard?,
+        dashboard_token: dashboard_token?,
         boot: boot?,
         labels: labels?,
         worker_threads: usize::try_from(worker_threads?).ok()?,

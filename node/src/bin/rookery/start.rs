@@ -3,10 +3,14 @@
 //! Settings become a [`NodeConfig`]; the stock behaviours of `--boot`, under their own names, and the trees of the file
 //! are started by a supervisor, `rookery:boot`. SIGTERM or SIGINT ends the node in good order, a second one at once.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rookery_node::{
     AdminConfig, ConnectionSettings, DetectorSettings, Node, NodeConfig, NodeName, SpawnOptions, Start, StartError,
+    admin::dashboard::{DashboardConfig, Token},
     discovery::DiscoveryConfig,
     session::policy::{Pattern, Policy},
     stock,
@@ -33,6 +37,14 @@ pub(crate) enum RunError {
         has: String,
         /// What was set.
         wants: String,
+    },
+    /// The dashboard's token.
+    #[error("cannot use the dashboard's token in {}: {why}", file.display())]
+    Token {
+        /// Its file.
+        file: PathBuf,
+        /// Why not.
+        why: String,
     },
     /// A name.
     #[error("{0}")]
@@ -182,7 +194,15 @@ pub(crate) fn node_config(settings: Settings) -> Result<NodeConfig, RunError> {
         required: admin.is_given,
         waits_for_boot: true,
     });
+    let token = settings.dashboard_token.as_deref().map(token).transpose()?;
+    config.dashboard = DashboardConfig { reach: settings.dashboard, token };
     Ok(config)
+}
+
+fn token(file: &Path) -> Result<Token, RunError> {
+    let bad = |why: &dyn std::fmt::Display| RunError::Token { file: file.to_owned(), why: why.to_string() };
+    let text = std::fs::read_to_string(file).map_err(|error| bad(&error))?;
+    text.trim().parse().map_err(|error| bad(&error))
 }
 
 fn policy(policy: &ClientPolicy) -> Policy {

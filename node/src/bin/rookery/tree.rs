@@ -1,29 +1,18 @@
-//! `rookery tree`: the supervision trees of the cluster. Each node tells which of its processes are supervisors, each
-//! supervisor tells its children, and what is whose child makes the trees, across nodes.
-
-use std::collections::{HashMap, HashSet};
+//! `rookery tree`: the supervision trees of the cluster, across nodes, drawn as `tree` does.
 
 use clap::Args;
 use rookery_node::{
-    CallError, Pid,
     ask::Ask,
-    supervise::{ChildInfo, ChildStatus, SupervisorMessage},
-    system::{MAX_LISTED, ProcessInfo, ProcessQuery, SortBy, System},
+    supervise::ChildStatus,
+    system::{MAX_LISTED, System},
+    trees::{self, Branch, SUPERVISOR},
 };
-use serde::Serialize;
-use tokio::task::JoinSet;
 
 use super::{
     connect::{CommandError, Session},
-    out, ps,
+    out,
     target::Target,
 };
-
-/// What supervisors are labelled as.
-const SUPERVISOR: &str = "supervisor";
-
-/// How many supervisors are asked at once.
-const ASKED_AT_ONCE: usize = 256;
 
 #[derive(Debug, Args)]
 pub(crate) struct TreeArgs {
@@ -37,31 +26,6 @@ pub(crate) struct TreeArgs {
     limit: usize,
 }
 
-/// A supervisor that was asked.
-struct Supervisor {
-    info: ProcessInfo,
-    children: Result<Vec<ChildInfo>, CallError>,
-}
-
-/// A place in a tree.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Branch {
-    /// What its supervisor calls it; of the top, its name.
-    id: Option<String>,
-    /// Its process, while it has one.
-    pid: Option<Pid>,
-    supervisor: bool,
-    /// What it does; none of the top, which nobody tells.
-    status: Option<ChildStatus>,
-    restarts: u64,
-    /// Why its children are not known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unknown: Option<String>,
-    /// How many children are left out.
-    left_out: usize,
-    children: Vec<Branch>,
-}
-
 pub(crate) async fn run(args: &TreeArgs, session: &Session) -> Result<(), CommandError> {
     let top = match &args.target {
         Some(target) => Some(target.pid(session).await?),
@@ -72,17 +36,18 @@ pub(crate) async fn run(args: &TreeArgs, session: &Session) -> Result<(), Comman
         None => None,
     };
     let nodes = session.nodes().await?;
-    let query =
-        ProcessQuery { sort: SortBy::Pid, limit: MAX_LISTED, filter: SUPERVISOR.to_owned(), ..ProcessQuery::default() };
+    let query = trees::query(MAX_LISTED);
     let mut answers = session.ask_each(&nodes, move |reply| System::Processes(Ask::new(query.clone(), reply))).await?;
     let listed = answers.answered.drain(..).flat_map(|(_, list)| list.processes);
-    let supervisors = ask(listed.filter(|info| info.behaviour == SUPERVISOR).collect(), session).await;
+    let supervisors =
+        trees::ask(listed.filter(|info| info.behaviour == SUPERVISOR).collect(), &session.runtime, session.timeout)
+            .await;
     if let Some(top) = &top
         && !supervisors.iter().any(|supervisor| supervisor.info.pid == *top)
     {
         return Err(CommandError::NotDone(format!("{top} is no supervisor that lives; `rookery tree` shows all")));
     }
-    let trees = grow(supervisors, args.limit, |info| match (&top, &on) {
+    let trees = trees::grow(supervisors, args.limit, |info| match (&top, &on) {
         (Some(top), _) => Some(info.pid == *top),
         (None, Some(node)) => (info.pid.node() != node).then_some(false),
         (None, None) => None,
@@ -99,84 +64,6 @@ pub(crate) async fn run(args: &TreeArgs, session: &Session) -> Result<(), Comman
         }
     }
     answers.all()
-}
-
-/// Asks each for its children.
-async fn ask(infos: Vec<ProcessInfo>, session: &Session) -> Vec<Supervisor> {
-    let mut supervisors = Vec::with_capacity(infos.len());
-    for some in infos.chunks(ASKED_AT_ONCE) {
-        let mut asked = JoinSet::new();
-        for info in some {
-            let (address, timeout) = (session.runtime.address::<SupervisorMessage>(&info.pid), session.timeout);
-            let info = info.clone();
-            asked.spawn(async move {
-                let children = address.call_within(timeout, SupervisorMessage::Children).await;
-                Supervisor { info, children }
-            });
-        }
-        supervisors.extend(asked.join_all().await);
-    }
-    supervisors.sort_by(|a, b| a.info.pid.cmp(&b.info.pid));
-    supervisors
-}
-
-/// Makes trees of what is whose child. `is_top` says that a supervisor is one, or is not; where it says neither, it is one
-/// if it is nobody's child.
-fn grow(supervisors: Vec<Supervisor>, limit: usize, is_top: impl Fn(&ProcessInfo) -> Option<bool>) -> Vec<Branch> {
-    let children = supervisors.iter().flat_map(|supervisor| supervisor.children.iter().flatten());
-    let born: HashSet<Pid> = children.filter_map(|child| child.pid.clone()).collect();
-    let tops = supervisors.iter().map(|supervisor| &supervisor.info);
-    let tops: Vec<Pid> =
-        tops.filter(|info| is_top(info).unwrap_or(!born.contains(&info.pid))).map(|info| info.pid.clone()).collect();
-    let mut left: HashMap<Pid, Supervisor> = supervisors.into_iter().map(|it| (it.info.pid.clone(), it)).collect();
-    tops.into_iter().filter_map(|pid| left.remove(&pid).map(|top| branch(None, top, limit, &mut left))).collect()
-}
-
-/// A supervisor with all below it. Each is taken out of `left`, so that answers that contradict each other, since they are
-/// of different moments, make no circle.
-fn branch(child: Option<&ChildInfo>, of: Supervisor, limit: usize, left: &mut HashMap<Pid, Supervisor>) -> Branch {
-    let mut branch = match child {
-        Some(child) => leaf(child),
-        None => Branch {
-            id: Some(ps::names(&of.info)).filter(|names| !names.is_empty()),
-            pid: Some(of.info.pid),
-            supervisor: true,
-            status: None,
-            restarts: 0,
-            unknown: None,
-            left_out: 0,
-            children: Vec::new(),
-        },
-    };
-    branch.supervisor = true;
-    match of.children {
-        Ok(children) => {
-            branch.left_out = children.len().saturating_sub(limit);
-            for child in children.iter().take(limit) {
-                let below = child.pid.as_ref().and_then(|pid| left.remove(pid));
-                branch.children.push(match below {
-                    Some(below) => self::branch(Some(child), below, limit, left),
-                    None => leaf(child),
-                });
-            }
-        }
-        Err(CallError::Refused(why)) => branch.unknown = Some(format!("does not tell its children: {why}")),
-        Err(error) => branch.unknown = Some(error.to_string()),
-    }
-    branch
-}
-
-fn leaf(child: &ChildInfo) -> Branch {
-    Branch {
-        id: Some(child.id.to_string()),
-        pid: child.pid.clone(),
-        supervisor: false,
-        status: Some(child.status),
-        restarts: child.restarts,
-        unknown: None,
-        left_out: 0,
-        children: Vec::new(),
-    }
 }
 
 /// Draws a branch as `tree` does: `first` stands before its own line, `rest` before those below it.
@@ -220,7 +107,12 @@ fn text(branch: &Branch) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may stop where it fails")]
-    use rookery_node::system::ProcessState;
+    use rookery_node::{
+        CallError,
+        supervise::ChildInfo,
+        system::{ProcessInfo, ProcessState},
+        trees::{Supervisor, grow},
+    };
 
     use super::*;
 
@@ -277,7 +169,7 @@ mod tests {
                 supervisor("<a.1.9>", &[], Err(CallError::Refused("clients may not".to_owned()))),
             ]
         };
-        let trees = grow(world(), 100, |_| None);
+        let trees = trees::grow(world(), 100, |_| None);
         let expected = [
             "boot  <a.1.1>",
             "├─ rooms  <b.1.2>  restarted once",
@@ -297,7 +189,7 @@ mod tests {
     fn supervisors_that_each_tell_the_other_as_a_child_make_no_circle() {
         let one = supervisor("<a.1.1>", &[], Ok(vec![child("other", "<a.1.2>", "running", 0)]));
         let other = supervisor("<a.1.2>", &[], Ok(vec![child("one", "<a.1.1>", "running", 0)]));
-        let trees = grow(vec![one, other], 100, |info| Some(info.pid.to_string() == "<a.1.1>"));
+        let trees = trees::grow(vec![one, other], 100, |info| Some(info.pid.to_string() == "<a.1.1>"));
         assert_eq!(drawn(&trees), ["supervisor  <a.1.1>", "└─ other  <a.1.2>", "   └─ one  <a.1.1>"]);
     }
 }

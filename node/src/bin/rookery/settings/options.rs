@@ -85,6 +85,12 @@ pub(crate) const OPTIONS: &[OptionSpec] = options! {
     "admin" "admin" "ROOKERY_ADMIN" "ADDRESS" one NODE Text("127.0.0.1:9470");
         "TCP address of the admin port, for probes and metrics, without TLS; `none` for none";
         "an IP address and a port, such as 127.0.0.1:9470 or [::]:9470, or `none`"
+    "dashboard" "dashboard" "ROOKERY_DASHBOARD" "WHOM" one NODE Text("local");
+        "To whom the admin port shows the dashboard: to this machine (local), to whoever reaches the port (on), or to nobody (off)";
+        "local, on or off"
+    "dashboard_token" "dashboard-token" "ROOKERY_DASHBOARD_TOKEN" "FILE" one NODE Unset("none is asked for");
+        "File with a token that the dashboard asks for, as the password of any user";
+        "the path of a file with 16 or more visible characters"
     "boot" "boot" "ROOKERY_BOOT" "BEHAVIOUR" list NODE Text("echo,counter,kv,topic");
         "Stock behaviours to start under their own names; `none` for none";
         "names of stock behaviours separated by commas (echo, counter, kv, topic), or `none` alone"

@@ -10,7 +10,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Value;
-use rookery_node::status::{Label, Labels, MAX_LABELS};
+use rookery_node::{
+    admin::dashboard::Reach,
+    status::{Label, Labels, MAX_LABELS},
+};
 use serde_json::{Value as Json, json};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -196,6 +199,17 @@ impl<'a> Reader<'a> {
         let show = |address: &Option<SocketAddr>| json!(address.map_or("none".to_owned(), |at| at.to_string()));
         let address = self.optional(KEY, parse, show)?.flatten();
         Some(address.map(|address| AdminSetting { address, is_given }))
+    }
+
+    /// To whom the dashboard is shown.
+    pub(crate) fn dashboard(&mut self) -> Option<Reach> {
+        const CHOICES: [(&str, Reach); 3] = [("local", Reach::Local), ("on", Reach::Everywhere), ("off", Reach::Off)];
+        self.one("dashboard", |value| value::choice(value, &CHOICES), |reach| name_of(*reach, &CHOICES))
+    }
+
+    /// A file that may be left out.
+    pub(crate) fn file(&mut self, key: &'static str) -> Option<Option<PathBuf>> {
+        self.optional(key, value::path, |path| json!(path))
     }
 
     /// The behaviours to start, each once; `none` for none.
