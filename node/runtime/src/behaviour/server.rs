@@ -23,6 +23,12 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     address::Address,
     behaviour::system::SystemRequest,
+    handover::{
+        Handover, Offer, Succession,
+        heir::Heir,
+        limits::{FORWARDS_FOR, GROUPS_KEEP, PART_BYTES, PART_OVERHEAD_BYTES},
+        parting::{Outcome, Parting},
+    },
     message::Message,
     process::{
         alarm::Until,
@@ -30,6 +36,7 @@ use crate::{
         deadline::FAR,
         event::{Event, Received},
     },
+    reply::ReplyTo,
     requests::init_failed,
     runtime::{RegisterError, Runtime},
     spawn::{IntoExit, SpawnOptions},
@@ -191,6 +198,52 @@ pub trait Server: Sized + Send + 'static {
         None
     }
 
+    /// Its state, for the process that takes its place on another node: its node is to leave, or another one has fewer. From
+    /// then on it handles nothing; what comes for it waits, and goes to the other one.
+    ///
+    /// It is told, not given away: should the other one not come to life, this server goes on as if nothing had been. None
+    /// by default: then the other one begins as [`init`](Self::init) makes it, and only names, groups and what waits move.
+    ///
+    /// ```
+    /// # use rookery_runtime::{Context, ExitReason, Handover, Server};
+    /// struct Table(Vec<String>);
+    ///
+    /// impl Server for Table {
+    ///     # type Message = String;
+    ///     # type Arguments = ();
+    ///     # async fn init((): (), _: &mut Context<String>) -> Result<Self, ExitReason> { Ok(Table(Vec::new())) }
+    ///     # async fn handle(&mut self, line: String, _: &mut Context<String>) -> Result<(), ExitReason> { self.0.push(line); Ok(()) }
+    ///     async fn hand_over(&mut self, _: &mut Context<String>) -> Option<Handover> {
+    ///         Handover::new(1, &self.0).ok()
+    ///     }
+    ///
+    ///     async fn take_over(state: Handover, (): (), _: &mut Context<String>) -> Result<Self, ExitReason> {
+    ///         state.read().map(Table).map_err(ExitReason::Error)
+    ///     }
+    /// }
+    /// ```
+    fn hand_over(
+        &mut self,
+        context: &mut Context<Self::Message>,
+    ) -> impl Future<Output = Option<Handover>> + Send {
+        let _ = context;
+        async { None }
+    }
+
+    /// As [`init`](Self::init), from the state that a server of another node, perhaps of another release, has
+    /// [handed over](Self::hand_over). By default `init` is called, and the state is lost.
+    ///
+    /// # Errors
+    /// The reason why it cannot start; the other one goes on then.
+    fn take_over(
+        state: Handover,
+        arguments: Self::Arguments,
+        context: &mut Context<Self::Message>,
+    ) -> impl Future<Output = Result<Self, ExitReason>> + Send {
+        drop(state);
+        Self::init(arguments, context)
+    }
+
     /// The last thing it does when it stops by itself, or when it traps exits and whoever started it exits or shuts it
     /// down; not when it is killed or panics. As `gen_server:terminate/2`.
     fn terminate(
@@ -270,9 +323,53 @@ where
     Box::pin(f(context, starting)).await.into_exit()
 }
 
-async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Message>, told: Starting) -> ExitReason {
+/// A process that is no server, and takes the place of another one: it has its names before it starts.
+async fn placed<M, F, Fut>(succession: Box<Succession>, mut context: Context<M>, starting: Starting, f: F) -> ExitReason
+where
+    M: Message,
+    F: FnOnce(Context<M>, Starting) -> Fut + Send + 'static,
+    Fut: Future + Send + 'static,
+    Fut::Output: IntoExit,
+{
+    let taken = async {
+        let (heir, _) = Heir::begin(succession, &mut context).await?;
+        heir.take_place(&mut context).await
+    };
+    if let Err(error) = Box::pin(taken).await {
+        let reason = ExitReason::Error(error.to_string());
+        starting.0.tell(Err(error));
+        return reason;
+    }
+    Box::pin(f(context, starting)).await.into_exit()
+}
+
+async fn serve<S: Server>(
+    arguments: S::Arguments,
+    mut context: Context<S::Message>,
+    told: Starting,
+    succession: Option<Box<Succession>>,
+) -> ExitReason {
+    let mut heir = None;
+    let mut state = None;
+    if let Some(succession) = succession {
+        match Box::pin(Heir::begin(succession, &mut context)).await {
+            // Boxed: most servers take nobody's place, and are no larger for it.
+            Ok((found, handed)) => (heir, state) = (Some(Box::new(found)), handed),
+            Err(error) => {
+                let reason = ExitReason::Error(error.to_string());
+                told.0.tell(Err(error));
+                return reason;
+            }
+        }
+    }
     let started = {
-        let mut init = pin!(S::init(arguments, &mut context));
+        let init = async {
+            match state {
+                Some(state) => Box::pin(S::take_over(state, arguments, &mut context)).await,
+                None => S::init(arguments, &mut context).await,
+            }
+        };
+        let mut init = pin!(init);
         // Whoever starts it shall learn of a panic by its text.
         poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| init.as_mut().poll(cx))) {
             Ok(poll) => poll.map(Ok),
@@ -292,30 +389,147 @@ async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Messa
             resume_unwind(panic)
         }
     };
+    if let Some(heir) = heir
+        && let Err(error) = Box::pin(heir.take_place(&mut context)).await
+    {
+        let reason = ExitReason::Error(error.to_string());
+        told.0.tell(Err(error));
+        return reason;
+    }
     told.0.tell(Ok(context.pid().clone()));
     drop(told);
-    let reason = loop {
-        if let Err(reason) = step(&mut server, &mut context).await {
-            break reason;
+    let end = loop {
+        if let Err(end) = step(&mut server, &mut context).await {
+            break end;
         }
     };
-    server.terminate(&reason, &mut context).await;
-    reason
+    match end {
+        Stop::With(reason) => {
+            server.terminate(&reason, &mut context).await;
+            reason
+        }
+        Stop::HandedOver(to) => {
+            server.terminate(&ExitReason::Shutdown, &mut context).await;
+            drop(server);
+            Box::pin(pass_on(&mut context, &to)).await
+        }
+    }
+}
+
+/// Why a server handles nothing any more.
+enum Stop {
+    With(ExitReason),
+    /// This one does, in its place.
+    HandedOver(Pid),
+}
+
+impl From<ExitReason> for Stop {
+    fn from(reason: ExitReason) -> Self {
+        Self::With(reason)
+    }
+}
+
+/// A server that is asked to hand over to `to`: tells its state, and waits until that one has taken its place. Comes back
+/// to serve when it does not.
+async fn hand_over<S: Server>(
+    server: &mut S,
+    context: &mut Context<S::Message>,
+    to: Pid,
+    reply: ReplyTo<Offer>,
+) -> Result<(), Stop> {
+    let state = server.hand_over(context).await;
+    // What `to`'s node takes in one message.
+    let limit = context.runtime().max_message_bytes(&to).saturating_sub(PART_OVERHEAD_BYTES);
+    let part_bytes = PART_BYTES.min(limit).max(1);
+    let parting = Parting::new(to, state, std::time::Instant::now());
+    tell(reply, parting.offer(parting.to(), part_bytes));
+    loop {
+        let Some(left) = parting.left(std::time::Instant::now()) else {
+            tracing::warn!(pid = %context.pid(), successor = %parting.to(), "the successor took too long; this process goes on");
+            return Ok(());
+        };
+        let Some(incoming) = Until::new(Instant::now() + left, context.receive_urgent()).await else { continue };
+        match incoming {
+            Incoming::Received(Received::Event(Event::Exit { reason, .. })) => return Err(reason.into()),
+            Incoming::Received(_) => {}
+            Incoming::System(request) => match *request {
+                SystemRequest::HandOver(other, reply) => tell(reply, parting.offer(&other, part_bytes)),
+                SystemRequest::Part(other, offset, reply) => tell(reply, parting.part(&other, offset, part_bytes)),
+                SystemRequest::Commit(other, reply) => match parting.commit(&other) {
+                    Outcome::Answer(()) => {
+                        let pid = context.pid().clone();
+                        if let Some(process) = context.runtime().process(&pid) {
+                            process.retire();
+                        }
+                        // First: whoever finds no holder there yet finds this one, which passes on.
+                        reply.answer(());
+                        context.runtime().leave_names(&pid);
+                        return Err(Stop::HandedOver(other));
+                    }
+                    refused => tell(reply, refused),
+                },
+                SystemRequest::Abandon(other) if parting.waits_for(&other) => {
+                    tracing::info!(pid = %context.pid(), successor = %other, "the successor is gone; this process goes on");
+                    return Ok(());
+                }
+                other => other.busy(),
+            },
+        }
+    }
+}
+
+fn tell<T: Message>(reply: ReplyTo<T>, outcome: Outcome<T>) {
+    match outcome {
+        Outcome::Answer(answer) => reply.answer(answer),
+        Outcome::Refuse(why) => reply.refuse(why),
+    }
+}
+
+/// What a server does that has handed over: passes on, in order, what it has and what still comes. It leaves its groups a
+/// moment later, when all know its successor to be a member. Ends with its successor, its supervisor, its node, or in time.
+async fn pass_on<M: Message>(context: &mut Context<M>, to: &Pid) -> ExitReason {
+    context.trap_exits(true);
+    let monitor = context.monitor(to);
+    let address = context.runtime().address::<M>(to);
+    let begin = Instant::now();
+    let mut in_groups = true;
+    loop {
+        let until = begin + if in_groups { GROUPS_KEEP } else { FORWARDS_FOR };
+        match Until::new(until, context.receive()).await {
+            None if in_groups => {
+                in_groups = false;
+                context.runtime().gone_from_directory(&context.pid().clone());
+            }
+            None => return ExitReason::Normal,
+            Some(Received::Message(message)) => {
+                if let Err(error) = address.send(message).await {
+                    tracing::warn!(pid = %context.pid(), successor = %to, %error, "a message is not passed on");
+                }
+            }
+            Some(Received::Event(Event::Down(down))) if down.monitor == monitor => {
+                return ExitReason::Error(format!("its successor {to} has ended: {}", down.reason));
+            }
+            Some(Received::Event(Event::Exit { from, reason, linked })) if !linked || context.parent() == Some(&from) => {
+                return reason;
+            }
+            Some(Received::Event(_)) => {}
+        }
+    }
 }
 
 /// One step of a server: what it wants to do next, or what comes to it.
-async fn step<S: Server>(server: &mut S, context: &mut Context<S::Message>) -> Result<(), ExitReason> {
+async fn step<S: Server>(server: &mut S, context: &mut Context<S::Message>) -> Result<(), Stop> {
     let next = if context.is_suspended() { Next::Receive } else { server.next() };
     let incoming = match next {
         Next::Continue => {
             // However much is left to do, other processes run.
             tokio::task::coop::consume_budget().await;
-            return server.handle_continue(context).await;
+            return Ok(server.handle_continue(context).await?);
         }
         Next::ReceiveWithin(timeout) => {
             match Until::new(Instant::now() + timeout.min(FAR), context.receive_incoming()).await {
                 Some(incoming) => incoming,
-                None => return server.handle_timeout(context).await,
+                None => return Ok(server.handle_timeout(context).await?),
             }
         }
         Next::Hibernate => {
@@ -325,18 +539,25 @@ async fn step<S: Server>(server: &mut S, context: &mut Context<S::Message>) -> R
         Next::Receive => context.receive_incoming().await,
     };
     match incoming {
-        Incoming::Received(Received::Message(message)) => server.handle(message, context).await,
+        Incoming::Received(Received::Message(message)) => Ok(server.handle(message, context).await?),
         Incoming::Received(Received::Event(Event::Exit { from, reason, .. })) if context.parent() == Some(&from) => {
-            Err(reason)
+            Err(reason.into())
         }
-        Incoming::Received(Received::Event(event)) => server.event(event, context).await,
+        Incoming::Received(Received::Event(event)) => Ok(server.event(event, context).await?),
         Incoming::System(request) => {
-            // Suspended or resumed, the next step waits as it says.
-            if let SystemRequest::State(reply) = *request {
-                match server.state() {
+            const GOES_ON: &str = "it has not handed over, and goes on";
+            match *request {
+                // The next step waits as it says.
+                SystemRequest::Suspend | SystemRequest::Resume | SystemRequest::Abandon(_) => {}
+                SystemRequest::State(reply) => match server.state() {
                     Some(state) => drop(reply.send(state)),
                     None => reply.refuse("the server does not tell its state (Server::state)"),
+                },
+                SystemRequest::HandOver(to, reply) => {
+                    return Box::pin(hand_over(server, context, to, reply)).await;
                 }
+                SystemRequest::Part(_, _, reply) => reply.refuse(GOES_ON),
+                SystemRequest::Commit(_, reply) => reply.refuse(GOES_ON),
             }
             Ok(())
         }
@@ -355,6 +576,11 @@ impl Runtime {
         let starter = Starter(Arc::new(Mutex::new(Some(done))));
         let starting = Starting(starter.clone());
         // Told before what was to run is dropped, which would tell that it was killed.
+        if let Some(succession) = options.take_succession() {
+            let spawned = self.try_spawn(options, move |context| placed(succession, context, starting, f));
+            let spawned = spawned.map_err(|(error, _unused)| starter.tell(Err(error.into())));
+            return spawned.ok().map(|(process, _)| Address::local(process));
+        }
         match options.take_cluster_name() {
             None => self.try_spawn(options, move |context| f(context, starting)).map_err(|(error, _unused)| {
                 starter.tell(Err(error.into()));
@@ -407,7 +633,9 @@ impl Runtime {
         options: SpawnOptions,
         done: Done,
     ) -> Option<Address<S::Message>> {
-        let options = options.label_or(std::any::type_name::<S>()).sys(S::SYS);
-        self.spawn_starting(options, done, move |context, starting| serve::<S>(arguments, context, starting))
+        let mut options = options.label_or(std::any::type_name::<S>()).serves(S::SYS);
+        // It gets its names when it has the state.
+        let succession = options.take_succession();
+        self.spawn_starting(options, done, move |context, starting| serve::<S>(arguments, context, starting, succession))
     }
 }
