@@ -20,14 +20,14 @@ use rookery_node::{
     ask::Ask,
     json::Json,
     stock::{self, Counter, Entry, Kv},
-    supervise::{ClusterSupervisor, Placement, Supervisor, SupervisorData, SupervisorMessage, SupervisorSpec},
+    supervise::{ChildId, ClusterSupervisor, Placement, Supervisor, SupervisorData, SupervisorMessage, SupervisorSpec},
 };
 use rookery_runtime::{
     Address, CallError, Context, ExitReason, Group, Handover, Pid, ProcessName, ReplyTo, RequestError, Runtime, Server,
     Start,
 };
 use rookery_tests::{
-    cluster::{client, client_identity, impatient, mesh, meshed, node_config},
+    cluster::{client, client_identity, impatient, mesh, meshed},
     eventually, placement,
     program::{Certificates, node as program},
     watch, within,
@@ -184,7 +184,7 @@ fn d6_a_draining_node_takes_no_processes_and_no_clients() {
         let mut spec = SupervisorSpec::new(rookery_node::supervise::Strategy::OneForOne);
         spec.children = (0..4).map(|number| {
             let mut child = child.clone();
-            child.id = format!("c{number}").parse().unwrap();
+            child.id = ChildId::new(format!("c{number}")).unwrap();
             child.into()
         }).collect();
         let supervisor = Supervisor::start(nodes[0].runtime(), spec).await.unwrap();
@@ -434,7 +434,7 @@ fn d6_a_child_without_state_or_without_time_is_started_elsewhere() {
         let on_both = Placement::AnyOf(vec!["node-1".parse().unwrap(), "node-2".parse().unwrap()]);
         for (id, start) in [("plain", Start::json("supervisor".parse().unwrap(), "{}")), ("busy", ledger(Fate::Works))] {
             let start = rookery_node::supervise::ChildStart::placed(start, on_both.clone());
-            spec = spec.child(rookery_node::supervise::ChildSpec::new(id.parse().unwrap(), start));
+            spec = spec.child(rookery_node::supervise::ChildSpec::new(ChildId::new(id).unwrap(), start));
         }
         let supervisor = Supervisor::start(nodes[0].runtime(), spec).await.unwrap();
         let places = async || -> BTreeMap<String, Pid> {

@@ -20,9 +20,11 @@ use rookery_runtime::{
 use tokio::sync::oneshot;
 
 use crate::{
+    ask::Ask,
     json::Json,
     status::{self, NodeStatus},
     supervise::{
+        bequest::Estate,
         commands::ChildView,
         effect::{Attempt, CommandError, Effect, Report, StartFailure},
         evacuation::Evacuation,
@@ -33,7 +35,7 @@ use crate::{
         pending::{Finished, PendingStarts},
         policy::{ChildId, Strategy},
         report,
-        requesters::{Requester, Requesters},
+        requesters::{MEMBERS_ALONE, Requester, Requesters},
         spec::{ChildSpec, SupervisorError, SupervisorSpec},
         start::{ChildStart, Starting},
         strategy::StrategyMachine,
@@ -64,6 +66,8 @@ pub(super) struct Driver {
     /// What has to go from nodes that are about to leave, and who waits for that.
     pub(super) evacuation: Evacuation,
     pub(super) evacuating: Vec<(NodeId, ReplyTo<u64>)>,
+    /// Who is to take its place, once nothing is under way.
+    pub(super) bequest: Option<Ask<Pid, Estate>>,
     /// The supervisor whose place it takes.
     pub(super) inherits: Option<Pid>,
     /// Whether it will look if children that spread have to move, and whether it looks for that now.
@@ -110,6 +114,7 @@ impl Driver {
             succeeding: HashMap::new(),
             evacuation: Evacuation::default(),
             evacuating: Vec::new(),
+            bequest: None,
             inherits: None,
             balancing: false,
             balance_due: false,
@@ -151,17 +156,17 @@ impl Driver {
                 }
                 return reason;
             }
+            if let Some(ask) = self.bequest.take_if(|_| self.machine.is_quiet())
+                && let Some(reason) = self.bequeath(ask).await
+            {
+                return reason;
+            }
             // Starts first: what a child does comes after it was started.
             tokio::select! {
                 biased;
                 finished = self.starts.next() => self.start_finished(finished),
                 up = next_look(&mut self.look) => self.looked(&up),
                 received = self.context.receive() => match received {
-                    Received::Message(SupervisorMessage::Bequeath(ask)) => {
-                        if let Some(reason) = self.bequeath(ask).await {
-                            return reason;
-                        }
-                    }
                     Received::Message(message) => self.message(message),
                     Received::Event(event) => self.event(event),
                 },
@@ -209,7 +214,9 @@ impl Driver {
             }
             Asked::Evacuate(ask) => self.evacuate(ask.value, ask.reply),
             Asked::Evacuating => self.evacuating(),
-            Asked::Bequeath(ask) => ask.reply.refuse("its place is being taken already"),
+            // The last one counts: others have waited too long.
+            Asked::Bequeath(ask) if ask.reply.asked_by_member() => self.bequest = Some(ask),
+            Asked::Bequeath(ask) => ask.reply.refuse(MEMBERS_ALONE),
             Asked::Bequeathed(ask) => ask.reply.refuse("its place is not being taken, and it goes on"),
             Asked::Timer(token) => self.machine.handle_timer(token),
             Asked::Rebalance => {
@@ -403,6 +410,10 @@ impl Driver {
         }
         if std::mem::take(&mut self.balance_due) {
             self.balancing = false;
+            // Its own place is about to be taken: nothing new is begun.
+            if self.bequest.is_some() || self.context.runtime().is_draining() {
+                return;
+            }
             if let Some(child) = self.homes.next_move(up, |child| self.machine.may_move(child)) {
                 self.machine.handle_hand_over(&child);
                 self.rebalance();

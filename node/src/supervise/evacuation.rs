@@ -100,14 +100,9 @@ impl Evacuation {
         verdict
     }
 
-    /// Time is over for those that are tried again. Whether there were any.
+    /// The time has come for those that are tried again.
     pub(super) fn try_again(&mut self) {
         self.waiting.extend(self.again.drain(..));
-    }
-
-    /// Whether some wait for a further try.
-    pub(super) fn is_to_try_again(&self) -> bool {
-        !self.again.is_empty()
     }
 
     /// Whether nothing is left to do.

@@ -63,11 +63,11 @@ pub const HAND_OVER_TRIES: u32 = 3;
 /// How soon it is tried again.
 pub const HAND_OVER_RETRY: Duration = Duration::from_millis(100);
 
-/// How long one question of a supervisor that takes the place of another, or of the other, may take.
-pub const BEQUEST_PATIENCE: Duration = Duration::from_secs(2);
+/// How long one question of a supervisor that takes the place of another may take: the other may have children under way.
+pub const BEQUEST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a supervisor whose place is taken changes nothing; then it goes on.
-pub const BEQUEST_LIMIT: Duration = Duration::from_secs(6);
+pub const BEQUEST_LIMIT: Duration = Duration::from_secs(8);
 
 /// How long it passes on what still comes for it.
 pub const BEQUEST_FORWARDS: Duration = Duration::from_secs(10);
@@ -75,7 +75,7 @@ pub const BEQUEST_FORWARDS: Duration = Duration::from_secs(10);
 /// How many nodes are asked in turn to run a tree of a node that leaves, and how long one may take.
 pub const HEIRS: usize = 3;
 /// See [`HEIRS`].
-pub const HEIR_PATIENCE: Duration = Duration::from_secs(4);
+pub const HEIR_PATIENCE: Duration = Duration::from_secs(7);
 
 /// Requests to start, stop or restart a child that wait at a time for their child; more are refused. Each waits for a
 /// process of somebody else's, who may be slow.

@@ -19,6 +19,7 @@ use crate::{
         message::SupervisorMessage,
         placement::Placement,
         policy::ChildId,
+        requesters::MEMBERS_ALONE,
         start::ChildStart,
     },
 };
@@ -27,7 +28,7 @@ impl Driver {
     /// A node is about to leave: what can go from there goes. `reply` is answered when nothing more can be done.
     pub(super) fn evacuate(&mut self, node: NodeId, reply: ReplyTo<u64>) {
         if !reply.asked_by_member() {
-            return reply.refuse("only members of the cluster may change what a supervisor does; clients may look");
+            return reply.refuse(MEMBERS_ALONE);
         }
         let there = |pid: Option<&Pid>| pid.is_some_and(|pid| *pid.node() == node);
         let children: Vec<ChildId> =

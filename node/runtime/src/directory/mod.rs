@@ -156,7 +156,7 @@ impl Runtime {
     fn take_name_behind(&self, name: &ProcessName, pid: &Pid, of: &Pid) -> Result<bool, RequestError> {
         let mut state = write(&self.directory().0);
         self.enters_directory(&mut state, pid)?;
-        let stamp = state.names.succeed(name, pid, of, wall_clock());
+        let stamp = state.names.succeed(name, pid, of);
         if let Some(stamp) = stamp {
             state.tell(pid, &DirectoryUpdate::Hold { name: name.clone(), stamp });
         }

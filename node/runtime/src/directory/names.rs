@@ -99,11 +99,13 @@ impl NameTable {
 
     /// `pid`, a process of this node, takes a name behind `of`, its holder, who is about to give it up. Gives the stamp to be
     /// told; `None` if `of` does not hold it. Nobody is asked: it is the holder's to hand over.
-    pub(crate) fn succeed(&mut self, name: &ProcessName, pid: &Pid, of: &Pid, now: u64) -> Option<Stamp> {
+    ///
+    /// The stamp is the next after `of`'s: whoever took the name in the meantime beyond a partition is younger still.
+    pub(crate) fn succeed(&mut self, name: &ProcessName, pid: &Pid, of: &Pid) -> Option<Stamp> {
         if self.holder(name) != Some(of) {
             return None;
         }
-        let stamp = Stamp(now.max(self.latest.0.saturating_add(1)));
+        let stamp = Stamp(self.stamp(name, of)?.0.saturating_add(1));
         self.enter(name, pid, stamp);
         Some(stamp)
     }
@@ -284,8 +286,8 @@ mod tests {
             let first = a.take(&name("x"), &old, 10).unwrap().unwrap();
             b.hold(&name("x"), &old, first);
             c.hold(&name("x"), &old, first);
-            assert_eq!(b.succeed(&name("x"), &new, &pid("<c.1.9>"), 5), None, "only of its holder");
-            let second = b.succeed(&name("x"), &new, &old, 5).unwrap();
+            assert_eq!(b.succeed(&name("x"), &new, &pid("<c.1.9>")), None, "only of its holder");
+            let second = b.succeed(&name("x"), &new, &old).unwrap();
             assert!(second > first, "however the clocks go");
             assert_eq!(b.holder(&name("x")), Some(&old), "until that one gives it up");
             assert_eq!(b.grant(&name("x"), &pid("<c.1.9>")), Err(old.clone()));
@@ -307,14 +309,26 @@ mod tests {
     }
 
     #[test]
+    fn d6_a_name_that_was_handed_over_is_as_old_as_before() {
+        let (old, new, other) = (pid("<a.1.1>"), pid("<b.1.1>"), pid("<c.1.1>"));
+        let mut b = NameTable::new("b.1".parse().unwrap());
+        b.hold(&name("x"), &old, Stamp(10));
+        assert!(b.succeed(&name("x"), &new, &old).unwrap() < Stamp(20));
+        b.release(&name("x"), &old);
+        // Beyond a partition somebody took it after `old` did.
+        assert_eq!(b.hold(&name("x"), &other, Stamp(20)), None);
+        assert_eq!(b.holder(&name("x")), Some(&new));
+    }
+
+    #[test]
     fn d6_a_successor_that_is_lost_leaves_the_name_where_it_was() {
         let mut table = table();
         let (old, new) = (pid("<b.1.1>"), pid("<a.1.1>"));
         table.hold(&name("x"), &old, Stamp(3));
-        table.succeed(&name("x"), &new, &old, 9).unwrap();
+        table.succeed(&name("x"), &new, &old).unwrap();
         assert!(table.gone(&new));
         assert_eq!(table.holder(&name("x")), Some(&old));
-        table.succeed(&name("x"), &new, &old, 9).unwrap();
+        table.succeed(&name("x"), &new, &old).unwrap();
         table.node_lost(old.node());
         assert_eq!(table.holder(&name("x")), Some(&new), "and takes it when the other is lost");
     }

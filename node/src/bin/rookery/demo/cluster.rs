@@ -109,6 +109,8 @@ pub(super) struct NodeProcess {
     pub(super) name: String,
     pub(super) address: SocketAddr,
     child: Option<Child>,
+    /// How much its log had when it was last started.
+    logged: usize,
 }
 
 impl NodeProcess {
@@ -158,7 +160,7 @@ impl Cluster {
         let nodes = names
             .into_iter()
             .zip(addresses)
-            .map(|(name, address)| NodeProcess { name, address, child: None })
+            .map(|(name, address)| NodeProcess { name, address, child: None, logged: 0 })
             .collect();
         Ok(Self { dir: Some(dir), root, dns, nodes })
     }
@@ -182,6 +184,7 @@ impl Cluster {
         let node = &mut self.nodes[index];
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.root.join(format!("{}.log", node.name)))?;
+        node.logged = usize::try_from(log.metadata()?.len()).unwrap_or(usize::MAX);
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg("start")
@@ -225,12 +228,12 @@ impl Cluster {
         std::fs::read_to_string(log).is_ok_and(|log| log.contains("node started"))
     }
 
-    /// How often the node with this index has said that another one is up since it was last started, once for each other.
+    /// Whether the node with this index has said that all others are up, since it was last started.
     pub(super) fn says_meshed(&self, index: usize) -> bool {
         let log = self.root.join(format!("{}.log", self.nodes[index].name));
         let log = std::fs::read_to_string(log).unwrap_or_default();
-        let last = log.rsplit("node started").next().unwrap_or_default();
-        log.contains("node started") && last.matches("node up").count() + 1 >= self.nodes.len()
+        let of_this_life = log.get(self.nodes[index].logged..).unwrap_or_default();
+        of_this_life.matches("node up").count() + 1 >= self.nodes.len()
     }
 
     /// SIGTERM: the node hands over, and leaves.

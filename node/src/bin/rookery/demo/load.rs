@@ -184,9 +184,9 @@ impl Caller {
             number += 1;
             // One read for each three writes.
             if number % 4 == 0 && last > 0 {
-                let read = self.again(async |runtime| {
-                    let key = self.key.clone();
-                    runtime.cluster_named::<Kv>(self.store.clone()).call(|reply| Kv::Get(Ask::new(key, reply))).await
+                let read = self.again(|runtime| {
+                    let (key, store) = (self.key.clone(), runtime.cluster_named::<Kv>(self.store.clone()));
+                    async move { store.call(|reply| Kv::Get(Ask::new(key, reply))).await }
                 });
                 if let Some(value) = read.await
                     && value != Some(Json::from(last))
@@ -195,9 +195,10 @@ impl Caller {
                 }
                 continue;
             }
-            let written = self.again(async |runtime| {
+            let written = self.again(|runtime| {
                 let entry = Entry { key: self.key.clone(), value: Json::from(number) };
-                runtime.cluster_named::<Kv>(self.store.clone()).call(|reply| Kv::Put(Ask::new(entry, reply))).await
+                let store = runtime.cluster_named::<Kv>(self.store.clone());
+                async move { store.call(|reply| Kv::Put(Ask::new(entry, reply))).await }
             });
             if written.await.is_some() {
                 last = number;
@@ -207,7 +208,10 @@ impl Caller {
     }
 
     /// Makes a call, again where the client has lost its node.
-    async fn again<T>(&self, call: impl AsyncFn(Runtime) -> Result<T, CallError>) -> Option<T> {
+    async fn again<T, F>(&self, call: impl Fn(Runtime) -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
         let begin = Instant::now();
         let mut tries = 0;
         let failure = loop {
