@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use rookery_runtime::{Pid, Runtime};
+use rookery_runtime::{CallError, Pid, Runtime};
 
 use crate::{
     ask::Ask,
@@ -49,6 +49,7 @@ async fn evacuate(runtime: Runtime, supervisor: Pid, patience: Duration) {
     match address.call_within(patience, |reply| SupervisorMessage::Evacuate(Ask::new(own, reply))).await {
         Ok(0) => tracing::info!(%supervisor, "all children of a supervisor have gone to other nodes"),
         Ok(left) => tracing::warn!(%supervisor, left, "children that could not go to other nodes end with this one"),
+        Err(error @ CallError::Unsupported { .. }) => tracing::debug!(%supervisor, %error, "it hands nothing over"),
         Err(error) => tracing::warn!(%supervisor, %error, "the children of a supervisor were not handed over"),
     }
 }

@@ -330,6 +330,8 @@ impl<M: Message> Process<M> {
     pub(crate) fn poll_take(&self, cx: &Context<'_>, empty: &mut VecDeque<Item<M>>) -> Poll<()> {
         let mut state = lock(&self.state);
         self.vitals.left(state.queue.len());
+        // Whoever waited for what is urgent may have given up.
+        state.quiet = false;
         if state.queue.is_empty() {
             state.wait(cx.waker());
             return Poll::Pending;
