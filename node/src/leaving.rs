@@ -32,10 +32,8 @@ pub(crate) async fn hand_over(runtime: &Runtime, limit: Duration) {
     if supervisors.is_empty() {
         return;
     }
-    let asked: Vec<_> = supervisors
-        .into_iter()
-        .map(|supervisor| tokio::spawn(evacuate(runtime.clone(), supervisor, left())))
-        .collect();
+    let asked: Vec<_> =
+        supervisors.into_iter().map(|supervisor| tokio::spawn(evacuate(runtime.clone(), supervisor, left()))).collect();
     for one in asked {
         drop(one.await);
     }

@@ -136,7 +136,9 @@ fn d6_nothing_that_was_acknowledged_is_lost_when_nodes_leave_one_after_the_other
             let group: Group = "tills".parse().unwrap();
             eventually("the group is whole", || {
                 let of = |node: &Node| node.groups().into_iter().find(|(known, _)| *known == group);
-                nodes.iter().all(|node| of(node).is_some_and(|(_, members)| members.len() == 6 && members.iter().all(lives)))
+                nodes
+                    .iter()
+                    .all(|node| of(node).is_some_and(|(_, members)| members.len() == 6 && members.iter().all(lives)))
             })
             .await;
         }
@@ -182,11 +184,13 @@ fn d6_a_draining_node_takes_no_processes_and_no_clients() {
         }));
         let child: rookery_node::supervise::ChildSpecData = child.unwrap();
         let mut spec = SupervisorSpec::new(rookery_node::supervise::Strategy::OneForOne);
-        spec.children = (0..4).map(|number| {
-            let mut child = child.clone();
-            child.id = ChildId::new(format!("c{number}")).unwrap();
-            child.into()
-        }).collect();
+        spec.children = (0..4)
+            .map(|number| {
+                let mut child = child.clone();
+                child.id = ChildId::new(format!("c{number}")).unwrap();
+                child.into()
+            })
+            .collect();
         let supervisor = Supervisor::start(nodes[0].runtime(), spec).await.unwrap();
         eventually_on(&nodes[0], &supervisor).await;
         let mut config = rookery_client::ClientConfig::new(
@@ -302,7 +306,10 @@ fn d6_a_process_that_is_called_while_it_moves_answers_from_its_new_place() {
                 tokio::spawn(async move { add(&to, 100 + number).await })
             })
             .collect();
-        let new = within("the successor", nodes[0].start_on(nodes[1].runtime().node(), ledger(Fate::Works).succeed(old.clone())));
+        let new = within(
+            "the successor",
+            nodes[0].start_on(nodes[1].runtime().node(), ledger(Fate::Works).succeed(old.clone())),
+        );
         let new = new.await.unwrap().pid;
         assert_eq!(new.node(), nodes[1].runtime().node());
         for caller in callers {
@@ -405,7 +412,10 @@ fn d6_one_that_cannot_hand_over_in_time_is_not_waited_for() {
         here.send(Line::Sleep(5_000)).await.unwrap();
         let begin = Instant::now();
         let failed = nodes[0].start_on(nodes[1].runtime().node(), ledger(Fate::Works).succeed(old.clone())).await;
-        assert!(matches!(&failed, Err(RequestError::InitFailed(ExitReason::Error(why))) if why.contains("hand over")), "{failed:?}");
+        assert!(
+            matches!(&failed, Err(RequestError::InitFailed(ExitReason::Error(why))) if why.contains("hand over")),
+            "{failed:?}"
+        );
         assert!(begin.elapsed() < Duration::from_secs(5));
         // The question is still in its mailbox: it goes on all the same.
         assert_eq!(within("it goes on", add(&here, 1)).await, Ok(()));
@@ -432,7 +442,8 @@ fn d6_a_child_without_state_or_without_time_is_started_elsewhere() {
         let mut nodes = mesh(3, with_ledger).await;
         let mut spec = SupervisorSpec::new(rookery_node::supervise::Strategy::OneForOne);
         let on_both = Placement::AnyOf(vec!["node-1".parse().unwrap(), "node-2".parse().unwrap()]);
-        for (id, start) in [("plain", Start::json("supervisor".parse().unwrap(), "{}")), ("busy", ledger(Fate::Works))] {
+        for (id, start) in [("plain", Start::json("supervisor".parse().unwrap(), "{}")), ("busy", ledger(Fate::Works))]
+        {
             let start = rookery_node::supervise::ChildStart::placed(start, on_both.clone());
             spec = spec.child(rookery_node::supervise::ChildSpec::new(ChildId::new(id).unwrap(), start));
         }

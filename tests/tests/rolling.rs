@@ -68,8 +68,7 @@ impl Cluster {
         let certificates = Certificates::new("rolling");
         std::fs::write(certificates.dir().join("rookery.toml"), config()).unwrap();
         certificates.client("eve");
-        let sockets: Vec<UdpSocket> =
-            (0..NODES).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        let sockets: Vec<UdpSocket> = (0..NODES).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
         let addresses = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
         drop(sockets);
         let mut cluster =
@@ -92,7 +91,8 @@ impl Cluster {
         let address = self.addresses[index].to_string();
         let mut arguments = vec!["start", "--name", &name, "--identity", &identity, "--config", &config];
         arguments.extend(["--listen", &address, "--boot", "none", "--worker-threads", "2"]);
-        let others: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).filter(|other| *other != address).collect();
+        let others: Vec<String> =
+            self.addresses.iter().map(SocketAddr::to_string).filter(|other| *other != address).collect();
         for other in &others {
             arguments.extend(["--peers", other]);
         }
@@ -147,13 +147,17 @@ impl Caller {
             let begin = Instant::now();
             self.again(begin, |runtime| {
                 let entry = Entry { key: self.key.clone(), value: Json::from(number) };
-                async move { runtime.cluster_named::<Kv>(name("prices")).call(|reply| Kv::Put(Ask::new(entry, reply))).await }
+                async move {
+                    runtime.cluster_named::<Kv>(name("prices")).call(|reply| Kv::Put(Ask::new(entry, reply))).await
+                }
             })
             .await;
             if number % 4 == 0 {
                 let read = self.again(Instant::now(), |runtime| {
                     let key = self.key.clone();
-                    async move { runtime.cluster_named::<Kv>(name("prices")).call(|reply| Kv::Get(Ask::new(key, reply))).await }
+                    async move {
+                        runtime.cluster_named::<Kv>(name("prices")).call(|reply| Kv::Get(Ask::new(key, reply))).await
+                    }
                 });
                 let read = read.await;
                 assert!(self.lenient || read == Some(Json::from(number)), "{} is {read:?}, not {number}", self.key);
@@ -294,7 +298,9 @@ fn d6_a_rolling_restart_loses_nothing() {
         assert!(children.iter().all(|child| child.restarts == 0 && child.pid.is_some()), "{children:?}");
         let (answered, retried) = (&load.counts.answered, &load.counts.retried);
         let longest = Duration::from_micros(load.counts.longest_us.load(Ordering::Relaxed));
-        let text = format!("{answered:?} calls, {retried:?} of them again, the longest took {longest:?}; the machine stood still for {stalled:?}\n");
+        let text = format!(
+            "{answered:?} calls, {retried:?} of them again, the longest took {longest:?}; the machine stood still for {stalled:?}\n"
+        );
         drop(std::io::stderr().write_all(text.as_bytes()));
         assert!(longest < LONGEST_PAUSE + stalled, "{text}");
         for client in load.clients {

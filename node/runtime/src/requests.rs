@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use rookery_protocol::{
-    CallId, Destination, ExitReason, Group, NodeId, Payload, Pid, ProcessName, Recipient, Ref, Serial, Signal, SignalBody,
+    CallId, Destination, ExitReason, Group, NodeId, Payload, Pid, ProcessName, Recipient, Ref, Serial, Signal,
+    SignalBody,
     limits::MAX_GROUPS_PER_SPAWN,
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
 };

@@ -313,7 +313,10 @@ impl Mesh {
         }
         // It would lose its node soon: another one takes it.
         if self.runtime.is_draining() {
-            return Verdict::Refuse(RefusalCode::Draining, format!("{} is draining and takes no new clients", self.own()));
+            return Verdict::Refuse(
+                RefusalCode::Draining,
+                format!("{} is draining and takes no new clients", self.own()),
+            );
         }
         let clients = self.peers.client_count();
         if clients >= self.max_clients {

@@ -20,8 +20,8 @@ use crate::{
     supervise::{
         keeper,
         limits::{HEIR_PATIENCE, HEIRS, LOOK_TIMEOUT, TREE_PAUSE},
-        spec::SupervisorSpec,
         message::SupervisorMessage,
+        spec::SupervisorSpec,
         supervisor::{FirstStart, Supervisor},
     },
 };
@@ -191,8 +191,12 @@ impl Contender {
             let inherit = keeper::inherit(runtime, &other.node, self.name.clone(), supervisor.clone());
             match tokio::time::timeout(HEIR_PATIENCE, inherit).await {
                 Ok(Ok(heir)) => return tracing::info!(tree = %self.name, %heir, "the tree has gone to another node"),
-                Ok(Err(error)) => tracing::warn!(tree = %self.name, node = %other.node, %error, "a node does not take the tree"),
-                Err(_) => tracing::warn!(tree = %self.name, node = %other.node, "a node does not take the tree in time"),
+                Ok(Err(error)) => {
+                    tracing::warn!(tree = %self.name, node = %other.node, %error, "a node does not take the tree")
+                }
+                Err(_) => {
+                    tracing::warn!(tree = %self.name, node = %other.node, "a node does not take the tree in time")
+                }
             }
         }
     }

@@ -22,8 +22,8 @@ use crate::{
     ask::Ask,
     supervise::{
         contender,
-        forest::{Forest, TooMany, Word},
         contender::Contend,
+        forest::{Forest, TooMany, Word},
         limits::{HEIR_PATIENCE, HEIRS, JOIN_GRACE, LOOK_TIMEOUT, MAX_TREE_BYTES, MAX_TREES},
         spec::SupervisorSpec,
         supervisor::SupervisorData,
@@ -123,7 +123,8 @@ impl Keeper {
                     self.tell(&node, words);
                 }
                 Received::Message(Trees::Leave(reply)) => self.leave(reply),
-                Received::Message(Trees::Inherit(Ask { value: (name, of), reply })) => match self.contenders.get(&name) {
+                Received::Message(Trees::Inherit(Ask { value: (name, of), reply })) => match self.contenders.get(&name)
+                {
                     Some(contender) => {
                         let contender = self.context.runtime().address::<Contend>(contender);
                         // One that has just ended drops the question, and whoever asks is told.

@@ -91,7 +91,9 @@ fn hand_over(machine: &mut StrategyMachine) -> Attempt {
     machine.handle_hand_over(&id(0));
     let effects = settle(machine, 0);
     match &effects[..] {
-        [Effect::Report(Report::Moving { .. }), Effect::Succeed { attempt, pid: old, .. }] if *old == pid(1) => *attempt,
+        [Effect::Report(Report::Moving { .. }), Effect::Succeed { attempt, pid: old, .. }] if *old == pid(1) => {
+            *attempt
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -75,9 +75,8 @@ impl Supervisor {
         if let Some(name) = &spec.name {
             options = options.name(name.clone());
         }
-        let spawned = runtime.spawn_with(options, move |context| {
-            Driver::new(context, spec, tell).inheriting(of).run()
-        })?;
+        let spawned =
+            runtime.spawn_with(options, move |context| Driver::new(context, spec, tell).inheriting(of).run())?;
         Ok((spawned, told))
     }
 }

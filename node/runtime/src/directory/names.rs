@@ -282,7 +282,8 @@ mod tests {
     fn d6_a_name_that_is_handed_over_has_a_holder_at_each_moment_whatever_comes_first() {
         let (old, new) = (pid("<a.1.1>"), pid("<b.1.1>"));
         for told_first in [true, false] {
-            let (mut a, mut b, mut c) = (table(), NameTable::new("b.1".parse().unwrap()), NameTable::new("c.1".parse().unwrap()));
+            let (mut a, mut b, mut c) =
+                (table(), NameTable::new("b.1".parse().unwrap()), NameTable::new("c.1".parse().unwrap()));
             let first = a.take(&name("x"), &old, 10).unwrap().unwrap();
             b.hold(&name("x"), &old, first);
             c.hold(&name("x"), &old, first);

@@ -111,8 +111,5 @@ impl Heir {
 
 /// The old process has ended, or its node is lost, or is of a release that hands nothing over.
 fn is_gone(error: &CallError) -> bool {
-    matches!(
-        error,
-        CallError::NoProc | CallError::NoConnection | CallError::Exited(_) | CallError::Unsupported { .. }
-    )
+    matches!(error, CallError::NoProc | CallError::NoConnection | CallError::Exited(_) | CallError::Unsupported { .. })
 }

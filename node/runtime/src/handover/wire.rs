@@ -110,7 +110,7 @@ mod tests {
         let offer = Offer::State { version: 2, bytes: 300, first: Blob::from(vec![1, 2]) };
         assert_eq!((bytes(&offer), bytes(&Offer::Nothing)), ("0002fb2c01020102".to_owned(), "01".to_owned()));
         let adoption = Adoption { child: "<a.1f.7>".parse().unwrap(), parent: "<b.2.9>".parse().unwrap() };
-        assert_eq!(bytes(&Asked::Adopt(adoption)), "0301611f07016202" .to_owned() + "09");
+        assert_eq!(bytes(&Asked::Adopt(adoption)), "0301611f07016202".to_owned() + "09");
         assert_eq!(bytes(&Part(Blob::from(vec![9]))), "0109");
         assert_eq!(tag_of::<Asked>(), "rookery.Handover");
     }

@@ -97,7 +97,8 @@ impl Load {
         let callers = (0..CALLERS as usize)
             .map(|number| {
                 let client = clients[number % clients.len()].clone();
-                let caller = Caller { client, store: store.clone(), counts: counts.clone(), key: format!("key-{number}") };
+                let caller =
+                    Caller { client, store: store.clone(), counts: counts.clone(), key: format!("key-{number}") };
                 tokio::spawn(caller.run(every))
             })
             .collect();

@@ -75,7 +75,11 @@ pub(super) async fn tell(
             tick(narrator, &mut load, &watcher, &store).await?;
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        narrator.measured("start to back in the mesh", back.elapsed(), &format!("{name} is back, from process start:"))?;
+        narrator.measured(
+            "start to back in the mesh",
+            back.elapsed(),
+            &format!("{name} is back, from process start:"),
+        )?;
         calm(narrator, &mut load, &watcher, &store, CALM).await?;
     }
     narrator.chapter("What came of it")?;
@@ -83,8 +87,13 @@ pub(super) async fn tell(
     let client = connect(cluster, 0, Instant::now()).await?;
     let lost = outcome.lost(&client.runtime()).await?;
     client.close().await;
-    narrator.says(&format!("{} calls were answered, {} of them at their second try", outcome.answered, outcome.retried))?;
-    narrator.measured("longest pause of one call", outcome.longest, "the longest pause of one call, retries included:")?;
+    narrator
+        .says(&format!("{} calls were answered, {} of them at their second try", outcome.answered, outcome.retried))?;
+    narrator.measured(
+        "longest pause of one call",
+        outcome.longest,
+        "the longest pause of one call, retries included:",
+    )?;
     let mut wrong = Vec::new();
     for (count, what) in [
         (outcome.failed, "calls failed"),
@@ -127,7 +136,8 @@ async fn tick(narrator: &Narrator, load: &mut Load, watcher: &Client, store: &Pr
     let Some(Second { answered, retried, failed, longest }) = load.second() else { return Ok(()) };
     let runtime = watcher.runtime();
     let asked = tokio::time::timeout(ASK_WITHIN, runtime.whereis_in_cluster(store)).await;
-    let place = asked.ok().and_then(Result::ok).flatten().map_or_else(|| "?".to_owned(), |pid| pid.node().name().to_string());
+    let place =
+        asked.ok().and_then(Result::ok).flatten().map_or_else(|| "?".to_owned(), |pid| pid.node().name().to_string());
     let longest = longest.as_secs_f64() * 1_000.0;
     narrator.says(&format!(
         "  {answered:>6} calls  {retried:>3} again  {failed:>3} failed  longest {longest:>6.1} ms  `{STORE}` on {place}"
