@@ -12,7 +12,7 @@ use std::{
     collections::BTreeMap,
     io::Write,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -64,10 +64,10 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start(program: &PathBuf) -> Self {
+    async fn start(program: &Path) -> Self {
         let certificates = Certificates::new("rolling");
         std::fs::write(certificates.dir().join("rookery.toml"), config()).unwrap();
-        certificates.client("eve");
+        drop(certificates.client("eve"));
         let sockets: Vec<UdpSocket> = (0..NODES).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
         let addresses = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
         drop(sockets);
@@ -82,7 +82,7 @@ impl Cluster {
         cluster
     }
 
-    fn start_node(&mut self, program: &PathBuf, index: usize) {
+    fn start_node(&mut self, program: &Path, index: usize) {
         let name = format!("n-{index}");
         let identity = self.certificates.node(&name).display().to_string();
         let config = self.certificates.dir().join("rookery.toml").display().to_string();
@@ -96,7 +96,7 @@ impl Cluster {
         for other in &others {
             arguments.extend(["--peers", other]);
         }
-        if program == &rookery() {
+        if *program == rookery() {
             arguments.extend(["--admin", "none"]);
         }
         self.nodes[index] = Some(Program::start_of(program, &log, &arguments));
@@ -245,7 +245,7 @@ fn stalls(stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Duration> {
 }
 
 /// Restarts each node in turn with `program`, under load.
-async fn roll(cluster: &mut Cluster, program: &PathBuf, load: &Load) {
+async fn roll(cluster: &mut Cluster, program: &Path, load: &Load) {
     load.more(200).await;
     for index in 0..NODES {
         let node = cluster.nodes[index].take().unwrap();
