@@ -10,6 +10,7 @@ pub mod devdns;
 pub mod discovery;
 mod insight;
 pub mod json;
+mod leaving;
 mod membership;
 mod mesh;
 mod node;

@@ -27,6 +27,7 @@ use crate::{
     Insight,
     admin::{self, AdminConfig, AdminPort, ServeError, WatchedParts, dashboard::DashboardConfig},
     discovery::{Discovery, DiscoveryConfig, DiscoveryError},
+    leaving,
     membership::{self, BadDetectorSettings, DetectorSettings},
     mesh::{
         PeerInfo, dialler,
@@ -45,6 +46,9 @@ pub const MIN_WORKER_THREADS: usize = 2;
 
 /// How long processes have to end when a node shuts down, unless told.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The part of the drain timeout in which processes are handed over; the rest is for those that end.
+const HAND_OVER_PART: f64 = 0.6;
 
 /// What a node is started with. Every field has a default but the name and the identity.
 #[derive(Debug, Clone)]
@@ -252,6 +256,7 @@ impl Node {
             Discovery::start(config.discovery, seed, found)?
         };
         // Before there are peers, which tell these processes of themselves as soon as they are connected.
+        runtime.start_handover()?;
         crate::status::start(&runtime, config.labels.clone())?;
         crate::supervise::keeper::start(&runtime)?;
         crate::system::start(Insight {
@@ -335,12 +340,16 @@ impl Node {
         Insight { runtime: self.runtime.clone(), mesh: Arc::downgrade(&self.mesh), labels: self.labels.clone() }
     }
 
-    /// Ends the node in good order: takes no new processes, ends those that are there with `Shutdown` and waits for them,
-    /// at most the drain timeout, then says goodbye to every peer and client, who know at once (D3).
+    /// Ends the node in good order: takes no new processes; hands over to other nodes what supervisors there, and trees of the
+    /// cluster, have here (D6); ends what is left with `Shutdown` and waits for it. All of that within the drain timeout. Then
+    /// says goodbye to every peer and client, who know at once (D3).
     pub async fn shut_down(self, reason: &str) {
         tracing::info!(node = %self.runtime.node(), reason, "node leaves");
+        let until = tokio::time::Instant::now() + self.drain_timeout;
         self.runtime.drain();
-        self.runtime.shut_down(ExitReason::Shutdown, self.drain_timeout).await;
+        leaving::hand_over(&self.runtime, self.drain_timeout.mul_f64(HAND_OVER_PART)).await;
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        self.runtime.shut_down(ExitReason::Shutdown, left).await;
         self.mesh.leaving.send_replace(Some(reason.to_owned()));
         let mesh = self.mesh.clone();
         let gone = async move {

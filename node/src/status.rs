@@ -112,6 +112,9 @@ pub enum Status {
     /// Its own timer; cannot come from elsewhere.
     #[serde(skip)]
     Tick,
+    /// Something has changed that others are to know at once: the node leaves.
+    #[serde(skip)]
+    Now,
 }
 
 /// Starts the process on a node.
@@ -131,6 +134,7 @@ pub(crate) fn start(runtime: &Runtime, labels: Labels) -> Result<(), RequestErro
                     board.tick();
                     context.send_after(TELL_EVERY, Status::Tick);
                 }
+                Received::Message(Status::Now) => board.tick(),
                 Received::Event(Event::NodeUp(node)) => board.tell(&node),
                 Received::Event(Event::NodeDown { node, .. }) => drop(board.others.remove(&node)),
                 Received::Event(_) => {}
@@ -145,6 +149,13 @@ pub(crate) fn ask(runtime: &Runtime, reply: ReplyTo<Vec<NodeStatus>>) {
     if let Ok(name) = ProcessName::new(STATUS_NAME) {
         // Should there be no room, the question is dropped, and whoever asks is told.
         drop(runtime.named::<Status>(name).try_send(Status::Nodes(reply)));
+    }
+}
+
+/// Lets others know at once what has changed.
+pub(crate) fn tell_now(runtime: &Runtime) {
+    if let Ok(name) = ProcessName::new(STATUS_NAME) {
+        drop(runtime.named::<Status>(name).try_send(Status::Now));
     }
 }
 

@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// When a name was taken: the wall clock in microseconds, but later than every stamp that its node had seen. Decides
-/// between two holders, alike on every node: the older one keeps the name.
+/// between two holders, alike on every node: the older one keeps the name. A name that one process hands over to another has the
+/// next stamp after the former one: it is as old as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Stamp(pub u64);
 

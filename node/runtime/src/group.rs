@@ -157,6 +157,7 @@ impl<M: Message + Clone> GroupAddress<M> {
         let local =
             self.runtime.process(pid).map(|process| (process.clone().as_any().downcast::<Process<M>>(), process));
         match local {
+            Some((_, process)) if process.is_retired() => self.runtime.dead_letter(pid, "its successor gets it"),
             Some((Ok(process), _)) => match process.push(message.clone(), None) {
                 Pushed::Queued => self.runtime.count(Route::Local, Kind::Message),
                 _ => self.runtime.dead_letter(pid, "the member has ended, or its mailbox is full"),
@@ -239,6 +240,7 @@ impl Runtime {
         }
         for pid in self.local_members(group) {
             match self.process(&pid) {
+                Some(process) if process.is_retired() => {}
                 Some(process) if !(process.members_only() && is_of_client(&from)) => {
                     process.deliver(payload.clone(), None, Admission::IfRoom);
                 }

@@ -7,14 +7,17 @@
 use std::time::Duration;
 
 use rookery_protocol::{
-    CallId, Destination, ExitReason, Group, NodeId, Pid, ProcessName, Recipient, Ref, Serial, Signal, SignalBody,
+    CallId, Destination, ExitReason, Group, NodeId, Payload, Pid, ProcessName, Recipient, Ref, Serial, Signal,
+    SignalBody,
     limits::MAX_GROUPS_PER_SPAWN,
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
 };
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
+    handover::Succession,
     process::{alarm::Until, current, relations::Lost},
+    routing::is_of_client,
     runtime::{PendingRequest, RegisterError, Runtime},
     spawn::{SpawnOptions, Start, Started},
     sync::lock,
@@ -70,6 +73,10 @@ impl Runtime {
         }
         let monitor = start.monitor.then(|| Ref(self.next_number()));
         let ties = Ties { process: caller, link: start.link, monitor };
+        let start = match start.of.clone() {
+            Some(of) => as_successor(start, of).map_err(RequestError::Refused)?,
+            None => start,
+        };
         let spawn = SpawnRequest {
             behaviour: start.behaviour,
             arguments: start.arguments,
@@ -300,18 +307,50 @@ impl Runtime {
         if let Some(name) = request.name {
             options = options.name(name);
         }
+        let mut arguments = request.arguments;
+        if Succession::is(&arguments) {
+            match successor(from, &arguments) {
+                Ok((succession, own)) => {
+                    options = options.succession(succession);
+                    arguments = own;
+                }
+                Err(error) => return self.respond(&self.own_pid(), from, call, ResponseBody::Failed(error)),
+            }
+        }
         let (runtime, parent) = (self.clone(), from.clone());
         let answer = move |started: Result<Pid, RequestError>| match started {
             Ok(pid) => runtime.respond(&pid.clone(), &parent, call, ResponseBody::Spawned(pid)),
             Err(error) => runtime.respond(&runtime.own_pid(), &parent, call, ResponseBody::Failed(error)),
         };
-        self.behaviours().start(self, &request.behaviour, request.arguments, options, Box::new(answer));
+        self.behaviours().start(self, &request.behaviour, arguments, options, Box::new(answer));
     }
 
     pub(crate) fn respond(&self, as_pid: &Pid, to: &Pid, call: CallId, body: ResponseBody) {
         let body = SignalBody::Response { call, body: Box::new(body) };
         self.signal(Signal { from: as_pid.clone(), to: to.into(), body });
     }
+}
+
+/// A start whose arguments say whose place it takes, with the names and groups that it gets only then.
+fn as_successor(mut start: Start, of: Pid) -> Result<Start, String> {
+    let (cluster_name, groups) = (start.cluster_name.take(), std::mem::take(&mut start.groups));
+    let arguments = start.arguments;
+    start.arguments = Succession { of, arguments, cluster_name, groups }.payload()?;
+    Ok(start)
+}
+
+/// The other way round. Whoever takes a process's place gets its state: not for clients.
+fn successor(from: &Pid, arguments: &Payload) -> Result<(Succession, Payload), RequestError> {
+    if is_of_client(from) {
+        return Err(RequestError::Refused("a client lets no process take the place of another".to_owned()));
+    }
+    let mut succession = Succession::of_payload(arguments).map_err(RequestError::Refused)?;
+    if succession.groups.len() > MAX_GROUPS_PER_SPAWN {
+        let text = format!("a process is started in at most {MAX_GROUPS_PER_SPAWN} groups");
+        return Err(RequestError::Refused(text));
+    }
+    let own = std::mem::replace(&mut succession.arguments, Payload::json("null"));
+    Ok((succession, own))
 }
 
 /// What a failed `init` is told as.

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::{
     address::Address,
+    handover::Succession,
     message::Message,
     process::{AnyProcess, context::Context, current, mailbox::Process, task::ProcessTask},
     runtime::{RegisterError, Runtime},
@@ -78,6 +79,10 @@ pub struct SpawnOptions {
     vital: bool,
     /// It runs a server that allows requests to it as a system.
     sys: bool,
+    /// It runs a server.
+    serves: bool,
+    /// It takes the place of another process.
+    succession: Option<Box<Succession>>,
     /// By a request: who asked makes its end of the ties when it is told of the child, wherever it is. A child that does
     /// not come to life is an answer to it, and no exit (R2).
     asked_for: bool,
@@ -165,14 +170,31 @@ impl SpawnOptions {
         self
     }
 
-    pub(crate) fn sys(mut self, sys: bool) -> Self {
+    pub(crate) fn serves(mut self, sys: bool) -> Self {
         self.sys = sys;
+        self.serves = true;
         self
+    }
+
+    /// It takes the place of another process.
+    pub(crate) fn succession(mut self, succession: Succession) -> Self {
+        self.succession = Some(Box::new(succession));
+        self
+    }
+
+    pub(crate) fn take_succession(&mut self) -> Option<Box<Succession>> {
+        self.succession.take()
     }
 
     /// What a process keeps of them.
     pub(crate) fn of_process(&self) -> Kept {
-        Kept { capacity: self.mailbox, members_only: self.members_only, vital: self.vital, sys: self.sys }
+        Kept {
+            capacity: self.mailbox,
+            members_only: self.members_only,
+            vital: self.vital,
+            sys: self.sys,
+            serves: self.serves,
+        }
     }
 
     pub(crate) fn parent(&self) -> Option<&Pid> {
@@ -203,6 +225,8 @@ pub(crate) struct Kept {
     pub(crate) vital: bool,
     /// It runs a server that allows requests to it as a system.
     pub(crate) sys: bool,
+    /// It runs a server.
+    pub(crate) serves: bool,
 }
 
 /// A process that was started.
@@ -374,6 +398,8 @@ pub struct Start {
     pub(crate) groups: Vec<Group>,
     pub(crate) link: bool,
     pub(crate) monitor: bool,
+    /// Whose place it takes.
+    pub(crate) of: Option<Pid>,
 }
 
 impl Start {
@@ -387,7 +413,7 @@ impl Start {
     #[must_use]
     pub fn payload(behaviour: BehaviourName, arguments: Payload) -> Self {
         let (name, cluster_name, groups) = (None, None, Vec::new());
-        Self { behaviour, arguments, name, cluster_name, groups, link: false, monitor: false }
+        Self { behaviour, arguments, name, cluster_name, groups, link: false, monitor: false, of: None }
     }
 
     /// Starts `behaviour` with `arguments`, which it must take by this type.
@@ -457,6 +483,17 @@ impl Start {
     #[must_use]
     pub fn join(mut self, group: Group) -> Self {
         self.groups.push(group);
+        self
+    }
+
+    /// Takes the place of `of`, a process of a node of the cluster: with the state that it hands over
+    /// ([`Server::hand_over`](crate::Server::hand_over)), if it does, and its names and groups as far as they are asked for here too. From then on
+    /// `of` passes on what still comes for it, and ends. If the start fails `of` goes on as before.
+    ///
+    /// A node of a release that knows nothing of this answers `BadArguments`. Clients cannot ask for it.
+    #[must_use]
+    pub fn succeed(mut self, of: Pid) -> Self {
+        self.of = Some(of);
         self
     }
 

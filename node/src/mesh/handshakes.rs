@@ -311,6 +311,13 @@ impl Mesh {
         if let Some(reason) = &*self.leaving.borrow() {
             return Verdict::Refuse(RefusalCode::Draining, format!("{} is leaving: {reason}", self.own()));
         }
+        // It would lose its node soon: another one takes it.
+        if self.runtime.is_draining() {
+            return Verdict::Refuse(
+                RefusalCode::Draining,
+                format!("{} is draining and takes no new clients", self.own()),
+            );
+        }
         let clients = self.peers.client_count();
         if clients >= self.max_clients {
             let text = format!("{} has {clients} clients, as many as it may (max_clients)", self.own());

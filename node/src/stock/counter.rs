@@ -1,6 +1,6 @@
 //! `counter`: a number. The smallest process that has a state, which its end loses.
 
-use rookery_runtime::{Context, ExitReason, ReplyTo, Server};
+use rookery_runtime::{Context, ExitReason, Handover, ReplyTo, Server};
 use serde::{Deserialize, Serialize};
 
 /// What `counter` understands. In JSON: `{"Add":5}`, `{"Get":null}`, `{"Reset":null}`.
@@ -29,6 +29,15 @@ impl Server for CounterServer {
     async fn init(start: Option<i64>, _: &mut Context<Counter>) -> Result<Self, ExitReason> {
         let start = start.unwrap_or(0);
         Ok(Self { start, count: start })
+    }
+
+    async fn hand_over(&mut self, _: &mut Context<Counter>) -> Option<Handover> {
+        Handover::new(1, &self.count).ok()
+    }
+
+    async fn take_over(state: Handover, start: Option<i64>, _: &mut Context<Counter>) -> Result<Self, ExitReason> {
+        let count = state.read().map_err(ExitReason::Error)?;
+        Ok(Self { start: start.unwrap_or(0), count })
     }
 
     async fn handle(&mut self, message: Counter, _: &mut Context<Counter>) -> Result<(), ExitReason> {

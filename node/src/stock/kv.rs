@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rookery_runtime::{Context, ExitReason, ReplyTo, Server};
+use rookery_runtime::{Context, ExitReason, Handover, ReplyTo, Server};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -83,6 +83,18 @@ impl Server for KvServer {
 
     async fn init((): (), _: &mut Context<Kv>) -> Result<Self, ExitReason> {
         Ok(Self::default())
+    }
+
+    /// All keys and values.
+    async fn hand_over(&mut self, context: &mut Context<Kv>) -> Option<Handover> {
+        let state = Handover::new(1, &self.entries);
+        state.inspect_err(|error| tracing::error!(kv = %context.pid(), error, "the store cannot be handed over")).ok()
+    }
+
+    async fn take_over(state: Handover, (): (), _: &mut Context<Kv>) -> Result<Self, ExitReason> {
+        let entries: BTreeMap<String, Box<str>> = state.read().map_err(ExitReason::Error)?;
+        let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        Ok(Self { entries, bytes })
     }
 
     async fn handle(&mut self, message: Kv, _: &mut Context<Kv>) -> Result<(), ExitReason> {

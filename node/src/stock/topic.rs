@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use rookery_runtime::{Address, Context, Event, ExitReason, Pid, Ref, ReplyTo, SendError, Server};
+use rookery_runtime::{Address, Context, Event, ExitReason, Handover, Pid, Ref, ReplyTo, SendError, Server};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
@@ -96,6 +96,19 @@ impl Server for TopicServer {
 
     async fn init((): (), _: &mut Context<Topic>) -> Result<Self, ExitReason> {
         Ok(Self::default())
+    }
+
+    /// Who subscribes.
+    async fn hand_over(&mut self, _: &mut Context<Topic>) -> Option<Handover> {
+        Handover::new(1, &self.subscribers.keys().collect::<Vec<_>>()).ok()
+    }
+
+    async fn take_over(state: Handover, (): (), context: &mut Context<Topic>) -> Result<Self, ExitReason> {
+        let mut topic = Self::default();
+        for pid in state.read::<Vec<Pid>>().map_err(ExitReason::Error)? {
+            topic.subscribe(pid, context).map_err(ExitReason::Error)?;
+        }
+        Ok(topic)
     }
 
     async fn handle(&mut self, message: Topic, context: &mut Context<Topic>) -> Result<(), ExitReason> {

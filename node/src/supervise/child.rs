@@ -50,6 +50,8 @@ pub(super) enum ChildState {
     Cancelling { attempt: Attempt, timer: Option<TimerToken>, command: Option<StartCommand> },
     /// Runs.
     Running { pid: Pid },
+    /// Runs, and is to be succeeded on another node, where that is being started.
+    Moving { pid: Pid, attempt: Attempt },
     /// Was told to end; the timer is the limit after which it is killed.
     Stopping { pid: Pid, timer: Option<TimerToken> },
 }
@@ -101,7 +103,7 @@ impl ChildState {
     /// Its process, while it has one.
     pub(super) fn pid(&self) -> Option<&Pid> {
         match self {
-            Self::Running { pid } | Self::Stopping { pid, .. } => Some(pid),
+            Self::Running { pid } | Self::Moving { pid, .. } | Self::Stopping { pid, .. } => Some(pid),
             _ => None,
         }
     }
@@ -109,7 +111,9 @@ impl ChildState {
     /// The start that is under way.
     pub(super) fn attempt(&self) -> Option<Attempt> {
         match self {
-            Self::Starting { attempt, .. } | Self::Cancelling { attempt, .. } => Some(*attempt),
+            Self::Starting { attempt, .. } | Self::Moving { attempt, .. } | Self::Cancelling { attempt, .. } => {
+                Some(*attempt)
+            }
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use rookery_runtime::Pid;
 
 use crate::supervise::{
     child::{ChildState, StartCommand},
-    effect::{ChildPlan, CommandError, CommandId, Effect, Report},
+    effect::{Attempt, ChildPlan, CommandError, CommandId, Effect, Report},
     family::Place,
     limits::MAX_CHILDREN,
     message::{ChildCount, ChildStatus},
@@ -121,6 +121,30 @@ impl StrategyMachine {
         }
     }
 
+    /// Moves a child: starts its successor elsewhere, to which it hands over; it is stopped when that runs, and goes on when
+    /// that does not come to life. No restart, and nobody else is touched.
+    pub fn handle_hand_over(&mut self, id: &ChildId) {
+        if let Some((at, pid)) = self.movable(id) {
+            let (pid, child) = (pid.clone(), id.clone());
+            let attempt = Attempt(self.number());
+            self.effects.push_back(Effect::Report(Report::Moving { child: child.clone(), pid: pid.clone() }));
+            self.family.set(at, ChildState::Moving { pid: pid.clone(), attempt });
+            self.effects.push_back(Effect::Succeed { child, attempt, pid });
+        }
+    }
+
+    /// The process of a child, while it has one.
+    #[must_use]
+    pub fn pid_of(&self, id: &ChildId) -> Option<&Pid> {
+        self.family.by_id(id).and_then(|at| self.family[at].state().pid())
+    }
+
+    /// The process of a child that can be moved now.
+    #[must_use]
+    pub fn movable_pid(&self, id: &ChildId) -> Option<&Pid> {
+        self.movable(id).map(|(_, pid)| pid)
+    }
+
     /// Whether a child can be moved now.
     #[must_use]
     pub fn may_move(&self, id: &ChildId) -> bool {
@@ -170,7 +194,7 @@ impl StrategyMachine {
                     ChildStatus::Restarting
                 }
                 ChildState::Waiting { .. } | ChildState::Starting { .. } => ChildStatus::Starting,
-                ChildState::Running { .. } => ChildStatus::Running,
+                ChildState::Running { .. } | ChildState::Moving { .. } => ChildStatus::Running,
                 ChildState::Stopping { .. } | ChildState::Cancelling { .. } => ChildStatus::Stopping,
             },
             kind: child.plan.kind,

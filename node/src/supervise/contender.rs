@@ -10,10 +10,31 @@
 use std::time::Duration;
 
 use rookery_runtime::{
-    Context, Event, ExitReason, NodeId, Pid, ProcessName, Received, Runtime, SpawnError, SpawnOptions,
+    Context, Event, ExitReason, NodeId, Pid, ProcessName, Received, ReplyTo, Runtime, SpawnError, SpawnOptions, Spawned,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ask::Ask,
+    status,
+    supervise::{
+        keeper,
+        limits::{HEIR_PATIENCE, HEIRS, LOOK_TIMEOUT, TREE_PAUSE},
+        message::SupervisorMessage,
+        spec::SupervisorSpec,
+        supervisor::{FirstStart, Supervisor},
+    },
 };
 
-use crate::supervise::{limits::TREE_PAUSE, spec::SupervisorSpec, supervisor::Supervisor};
+/// What a contender understands, of its node's keeper.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "rookery.Contender")]
+pub(super) enum Contend {
+    /// The node is about to leave: if it runs the tree, another one is to. Answered when one does, or none will.
+    Leave(ReplyTo<()>),
+    /// Take the place of this supervisor, which another node runs.
+    Inherit(Ask<Pid, Pid>),
+}
 
 /// Starts one, linked with `keeper`, which ends it by `Shutdown`. It does not try to run the tree before `grace` is over.
 pub(super) fn start(
@@ -29,9 +50,16 @@ pub(super) fn start(
 }
 
 struct Contender {
-    context: Context<()>,
+    context: Context<Contend>,
     spec: SupervisorSpec,
     name: ProcessName,
+}
+
+/// What comes of watching a supervisor that runs elsewhere.
+enum Watched {
+    Down(ExitReason),
+    /// Its place is to be taken.
+    Inherit(Ask<Pid, Pid>),
 }
 
 /// It was told to end, for this reason.
@@ -51,10 +79,23 @@ impl Contender {
         self.pause(grace, None).await?;
         loop {
             let holder = self.context.runtime().holder_of_cluster_name(&self.name);
+            let own = self.context.pid().node().clone();
             let (node, reason) = match holder {
-                Some(holder) => (holder.node().clone(), self.watch(&holder).await?),
-                None => (self.context.pid().node().clone(), self.supervise().await?),
+                Some(holder) => match self.watch(&holder).await? {
+                    Watched::Down(reason) => (holder.node().clone(), reason),
+                    Watched::Inherit(ask) => (own, self.inherit(ask).await?),
+                },
+                // Another node runs it.
+                None if self.context.runtime().is_draining() => {
+                    self.pause(TREE_PAUSE, None).await?;
+                    continue;
+                }
+                None => (own, self.supervise().await?),
             };
+            // Handed over.
+            if self.context.runtime().holder_of_cluster_name(&self.name).is_some() {
+                continue;
+            }
             match reason {
                 // Its node is lost, it was killed, or another one has the name: now.
                 ExitReason::NoConnection | ExitReason::Killed | ExitReason::NameConflict(_) => {}
@@ -67,25 +108,58 @@ impl Contender {
     }
 
     /// Waits for the end of the supervisor that runs elsewhere.
-    async fn watch(&mut self, holder: &Pid) -> Result<ExitReason, Told> {
+    async fn watch(&mut self, holder: &Pid) -> Result<Watched, Told> {
         let monitor = self.context.monitor(holder);
         loop {
             match self.context.receive().await {
-                Received::Event(Event::Down(down)) if down.monitor == monitor => return Ok(down.reason),
+                Received::Event(Event::Down(down)) if down.monitor == monitor => return Ok(Watched::Down(down.reason)),
                 Received::Event(Event::Exit { reason, .. }) => return Err(Told(reason)),
-                _ => {}
+                Received::Message(Contend::Leave(reply)) => reply.answer(()),
+                Received::Message(Contend::Inherit(ask)) if self.context.runtime().is_draining() => {
+                    ask.reply.refuse("this node leaves, too");
+                }
+                Received::Message(Contend::Inherit(ask)) => {
+                    self.context.demonitor(monitor);
+                    return Ok(Watched::Inherit(ask));
+                }
+                Received::Event(_) => {}
             }
         }
     }
 
     /// Tries to run it here, and waits for the end of that.
     async fn supervise(&mut self) -> Result<ExitReason, Told> {
-        let options = SpawnOptions::new().link_to(self.context.pid());
-        let runtime = self.context.runtime().clone();
-        let supervisor = match Supervisor::launch(&runtime, self.spec.clone(), options) {
-            Ok((supervisor, _)) => supervisor.pid,
-            Err(error) => return Ok(ExitReason::Error(error.to_string())),
+        match self.launch(None) {
+            Ok((supervisor, _)) => self.run_with(supervisor.pid).await,
+            Err(reason) => Ok(reason),
+        }
+    }
+
+    /// Tries to run it here in the place of one that runs elsewhere, with its children, and waits for the end of that.
+    async fn inherit(&mut self, ask: Ask<Pid, Pid>) -> Result<ExitReason, Told> {
+        let Ask { value: of, reply } = ask;
+        let (supervisor, told) = match self.launch(Some(of)) {
+            Ok((supervisor, told)) => (supervisor.pid, told),
+            Err(reason) => {
+                reply.refuse(reason.to_string());
+                return Ok(reason);
+            }
         };
+        match told.await {
+            Ok(Ok(())) => reply.answer(supervisor.clone()),
+            Ok(Err(error)) => reply.refuse(error.to_string()),
+            Err(_) => reply.refuse("the supervisor ended before it had taken the other's place"),
+        }
+        self.run_with(supervisor).await
+    }
+
+    fn launch(&self, of: Option<Pid>) -> Result<(Spawned<SupervisorMessage>, FirstStart), ExitReason> {
+        let options = SpawnOptions::new().link_to(self.context.pid());
+        let launched = Supervisor::launch_as(self.context.runtime(), self.spec.clone(), options, of);
+        launched.map_err(|error| ExitReason::Error(error.to_string()))
+    }
+
+    async fn run_with(&mut self, supervisor: Pid) -> Result<ExitReason, Told> {
         let mut told = None;
         loop {
             match self.context.receive().await {
@@ -97,7 +171,32 @@ impl Contender {
                     self.context.exit(&supervisor, ExitReason::Shutdown);
                     told = Some(reason);
                 }
-                _ => {}
+                Received::Message(Contend::Leave(reply)) => {
+                    self.find_heir(&supervisor).await;
+                    reply.answer(());
+                }
+                Received::Message(Contend::Inherit(ask)) => ask.reply.refuse("this node runs the tree already"),
+                Received::Event(_) => {}
+            }
+        }
+    }
+
+    /// Lets another node run the tree, with its children as they are.
+    async fn find_heir(&self, supervisor: &Pid) {
+        let runtime = self.context.runtime();
+        let mut others = status::look(runtime, LOOK_TIMEOUT).await;
+        others.retain(|other| other.node != *runtime.node() && !other.draining);
+        others.sort_by_key(|other| other.processes);
+        for other in others.into_iter().take(HEIRS) {
+            let inherit = keeper::inherit(runtime, &other.node, self.name.clone(), supervisor.clone());
+            match tokio::time::timeout(HEIR_PATIENCE, inherit).await {
+                Ok(Ok(heir)) => return tracing::info!(tree = %self.name, %heir, "the tree has gone to another node"),
+                Ok(Err(error)) => {
+                    tracing::warn!(tree = %self.name, node = %other.node, %error, "a node does not take the tree")
+                }
+                Err(_) => {
+                    tracing::warn!(tree = %self.name, node = %other.node, "a node does not take the tree in time")
+                }
             }
         }
     }
@@ -111,6 +210,7 @@ impl Contender {
                 None => return Ok(()),
                 Some(Received::Event(Event::Exit { reason, .. })) => return Err(Told(reason)),
                 Some(Received::Event(Event::NodeDown { node: down, .. })) if Some(&down) == node => return Ok(()),
+                Some(Received::Message(Contend::Leave(reply))) => reply.answer(()),
                 Some(_) => {}
             }
         }

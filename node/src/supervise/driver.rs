@@ -20,11 +20,14 @@ use rookery_runtime::{
 use tokio::sync::oneshot;
 
 use crate::{
+    ask::Ask,
     json::Json,
     status::{self, NodeStatus},
     supervise::{
+        bequest::Estate,
         commands::ChildView,
         effect::{Attempt, CommandError, Effect, Report, StartFailure},
+        evacuation::Evacuation,
         homes::Homes,
         intensity::Intensity,
         limits::{LOOK_TIMEOUT, NAME_PATIENCE, NAME_RETRY, SPREAD_MOVE_EVERY},
@@ -32,45 +35,54 @@ use crate::{
         pending::{Finished, PendingStarts},
         policy::{ChildId, Strategy},
         report,
-        requesters::{Requester, Requesters},
+        requesters::{MEMBERS_ALONE, Requester, Requesters},
         spec::{ChildSpec, SupervisorError, SupervisorSpec},
-        start::ChildStart,
+        start::{ChildStart, Starting},
         strategy::StrategyMachine,
     },
 };
 
 pub(super) struct Driver {
-    context: Context<SupervisorMessage>,
+    pub(super) context: Context<SupervisorMessage>,
     /// Its name in the log.
-    name: String,
+    pub(super) name: String,
     /// Its name, of its node or the cluster, if it has one: what its restarts are counted by.
-    registered: Option<ProcessName>,
+    pub(super) registered: Option<ProcessName>,
     /// The name that it takes in the cluster before all else.
-    cluster_name: Option<ProcessName>,
-    machine: StrategyMachine,
+    pub(super) cluster_name: Option<ProcessName>,
+    pub(super) machine: StrategyMachine,
     /// How the machine's children are started.
-    specs: HashMap<ChildId, ChildSpec>,
+    pub(super) specs: HashMap<ChildId, ChildSpec>,
     /// What dynamic children are made from, and how many there have been.
-    template: Option<(ChildSpec, u64)>,
-    homes: Homes,
-    starts: PendingStarts,
+    pub(super) template: Option<(ChildSpec, u64)>,
+    pub(super) homes: Homes,
+    pub(super) starts: PendingStarts,
     /// Starts that wait for news of the nodes, to choose one.
-    unplaced: Vec<(ChildId, Attempt)>,
+    pub(super) unplaced: Vec<(ChildId, Attempt)>,
     /// The look at the nodes that is under way.
-    look: Option<Look>,
+    pub(super) look: Option<Look>,
+    /// Whose successors are being started.
+    pub(super) succeeding: HashMap<Attempt, Pid>,
+    /// What has to go from nodes that are about to leave, and who waits for that.
+    pub(super) evacuation: Evacuation,
+    pub(super) evacuating: Vec<(NodeId, ReplyTo<u64>)>,
+    /// Who is to take its place, once nothing is under way.
+    pub(super) bequest: Option<Ask<Pid, Estate>>,
+    /// The supervisor whose place it takes.
+    pub(super) inherits: Option<Pid>,
     /// Whether it will look if children that spread have to move, and whether it looks for that now.
-    balancing: bool,
-    balance_due: bool,
+    pub(super) balancing: bool,
+    pub(super) balance_due: bool,
     /// Requests that the machine has not answered.
-    requesters: Requesters,
+    pub(super) requesters: Requesters,
     /// Who waits for the first start of all children.
-    told: Option<oneshot::Sender<Result<(), SupervisorError>>>,
+    pub(super) told: Option<oneshot::Sender<Result<(), SupervisorError>>>,
     /// Why it did not succeed; told when nothing is left.
-    start_error: SupervisorError,
+    pub(super) start_error: SupervisorError,
 }
 
 /// News of the nodes that are up.
-type Look = Pin<Box<dyn Future<Output = Vec<NodeStatus>> + Send>>;
+pub(super) type Look = Pin<Box<dyn Future<Output = Vec<NodeStatus>> + Send>>;
 
 impl Driver {
     pub(super) fn new(
@@ -99,6 +111,11 @@ impl Driver {
             starts: PendingStarts::default(),
             unplaced: Vec::new(),
             look: None,
+            succeeding: HashMap::new(),
+            evacuation: Evacuation::default(),
+            evacuating: Vec::new(),
+            bequest: None,
+            inherits: None,
             balancing: false,
             balance_due: false,
             requesters: Requesters::default(),
@@ -107,10 +124,20 @@ impl Driver {
         }
     }
 
+    /// It takes the place of `of`, which runs, and its children with it.
+    pub(super) fn inheriting(mut self, of: Option<Pid>) -> Self {
+        self.inherits = of;
+        self
+    }
+
     pub(super) async fn run(mut self) -> ExitReason {
         self.context.trap_exits(true);
         self.context.monitor_nodes(true);
-        if let Some(name) = self.cluster_name.take()
+        if let Some(of) = self.inherits.take() {
+            if let Err(reason) = self.inherit(&of).await {
+                return reason;
+            }
+        } else if let Some(name) = self.cluster_name.take()
             && let Err(error) = self.context.register_in_cluster(&name).await
         {
             let text = error.to_string();
@@ -122,10 +149,16 @@ impl Driver {
         }
         self.machine.handle_start();
         loop {
+            self.go_on_evacuating();
             if let Some(reason) = self.carry_out() {
                 if let Some(told) = self.told.take() {
                     drop(told.send(Err(self.start_error)));
                 }
+                return reason;
+            }
+            if let Some(ask) = self.bequest.take_if(|_| self.machine.is_quiet())
+                && let Some(reason) = self.bequeath(ask).await
+            {
                 return reason;
             }
             // Starts first: what a child does comes after it was started.
@@ -141,7 +174,7 @@ impl Driver {
         }
     }
 
-    fn message(&mut self, message: SupervisorMessage) {
+    pub(super) fn message(&mut self, message: SupervisorMessage) {
         use SupervisorMessage as Asked;
         match message {
             Asked::Children(reply) => drop(reply.send(self.infos())),
@@ -179,6 +212,12 @@ impl Driver {
                     self.machine.handle_delete_child(command, &ask.value);
                 }
             }
+            Asked::Evacuate(ask) => self.evacuate(ask.value, ask.reply),
+            Asked::Evacuating => self.evacuating(),
+            // The last one counts: others have waited too long.
+            Asked::Bequeath(ask) if ask.reply.asked_by_member() => self.bequest = Some(ask),
+            Asked::Bequeath(ask) => ask.reply.refuse(MEMBERS_ALONE),
+            Asked::Bequeathed(ask) => ask.reply.refuse("its place is not being taken, and it goes on"),
             Asked::Timer(token) => self.machine.handle_timer(token),
             Asked::Rebalance => {
                 self.balance_due = true;
@@ -212,7 +251,7 @@ impl Driver {
         self.machine.handle_add(command, plan);
     }
 
-    fn event(&mut self, event: Event) {
+    pub(super) fn event(&mut self, event: Event) {
         match event {
             Event::Exit { from, reason, .. } if self.context.parent() == Some(&from) => {
                 self.machine.handle_stop(reason);
@@ -233,6 +272,7 @@ impl Driver {
                     self.down(&pid, down.reason);
                 }
             }
+            Event::NodeDown { node, .. } => self.evacuation.gone(&node),
             Event::NodeUp(node) => {
                 self.homes.node_up(node.name());
                 self.machine.handle_node_up(&node);
@@ -280,6 +320,8 @@ impl Driver {
         while let Some(effect) = self.machine.poll_effect() {
             match effect {
                 Effect::Start { child, attempt } => self.start(child, attempt),
+                Effect::Succeed { child, attempt, pid } => self.succeed(child, attempt, pid),
+                Effect::Retire(pid) => self.context.unlink(&pid),
                 Effect::Shutdown(pid) => self.context.exit(&pid, ExitReason::Shutdown),
                 Effect::Kill(pid) => self.context.exit(&pid, ExitReason::Kill),
                 Effect::SetTimer { token, after } => {
@@ -302,7 +344,7 @@ impl Driver {
         None
     }
 
-    fn start(&mut self, child: ChildId, attempt: Attempt) {
+    pub(super) fn start(&mut self, child: ChildId, attempt: Attempt) {
         match self.specs.get(&child).map(|spec| &spec.start) {
             Some(ChildStart::Behaviour { placement, .. }) if placement.is_choice() => {
                 self.unplaced.push((child, attempt));
@@ -329,8 +371,11 @@ impl Driver {
         let Some(ChildSpec { start: ChildStart::Behaviour { start, placement }, .. }) = self.specs.get(&child) else {
             return self.no_place(attempt, "its spec is gone".to_owned());
         };
+        let of = self.succeeding.remove(&attempt);
         let runtime = self.context.runtime().clone();
-        let Some(node) = placement.choose(&child, runtime.node(), up, &self.homes) else {
+        let up = &self.without_leaving(up)[..];
+        let chosen = placement.choose(&child, runtime.node(), up, &self.homes);
+        let Some(node) = chosen.filter(|node| of.as_ref().is_none_or(|of| of.node() != node)) else {
             let detail = format!("{placement} is not up");
             return self.no_place(attempt, detail);
         };
@@ -340,7 +385,10 @@ impl Driver {
         }
         let name: NodeName = node.name().clone();
         let start = start.clone().link();
-        let starting = Box::pin(start_patiently(runtime, node, start));
+        let starting: Starting = match of {
+            Some(of) => Box::pin(async move { Ok(runtime.start_on(&node, start.succeed(of)).await?.pid) }),
+            None => Box::pin(start_patiently(runtime, node, start)),
+        };
         self.starts.push(child, attempt, Some(name), starting);
     }
 
@@ -362,15 +410,19 @@ impl Driver {
         }
         if std::mem::take(&mut self.balance_due) {
             self.balancing = false;
+            // Its own place is about to be taken: nothing new is begun.
+            if self.bequest.is_some() || self.context.runtime().is_draining() {
+                return;
+            }
             if let Some(child) = self.homes.next_move(up, |child| self.machine.may_move(child)) {
-                self.machine.handle_move(&child);
+                self.machine.handle_hand_over(&child);
                 self.rebalance();
             }
         }
     }
 
     /// Looks soon whether a child that spreads has to move.
-    fn rebalance(&mut self) {
+    pub(super) fn rebalance(&mut self) {
         if self.homes.any_spread() && !std::mem::replace(&mut self.balancing, true) {
             self.context.send_after(SPREAD_MOVE_EVERY, SupervisorMessage::Rebalance);
         }
@@ -379,6 +431,9 @@ impl Driver {
     fn report(&mut self, report: &Report) {
         if let Report::StartFailed { child, cause } = report {
             self.start_error = SupervisorError::ChildFailed { child: child.clone(), cause: cause.to_string() };
+        }
+        if let Report::NotMoved { child, failure } = report {
+            self.not_moved(child, failure);
         }
         if matches!(report, Report::Restarting { .. }) {
             self.context.runtime().count_restart(self.registered.as_ref().map(ProcessName::as_str));

@@ -70,6 +70,17 @@ pub enum Effect {
         /// To be given back.
         attempt: Attempt,
     },
+    /// Start the child's successor on another node, as [`Start`](Self::Start); the child hands over to it.
+    Succeed {
+        /// Which child.
+        child: ChildId,
+        /// To be given back.
+        attempt: Attempt,
+        /// Who hands over.
+        pid: Pid,
+    },
+    /// Be tied no more to this process: another one has taken its place. It ends by itself.
+    Retire(Pid),
     /// Send the child an exit signal `Shutdown`.
     Shutdown(Pid),
     /// Send the child an exit signal `Kill`.
@@ -141,6 +152,20 @@ pub enum Report {
         child: ChildId,
         /// The process that ends here.
         pid: Pid,
+    },
+    /// A child has moved to another node.
+    Moved {
+        /// Which.
+        child: ChildId,
+        /// As this process.
+        pid: Pid,
+    },
+    /// A child has not moved, and stays where it is.
+    NotMoved {
+        /// Which.
+        child: ChildId,
+        /// Why.
+        failure: StartFailure,
     },
     /// The supervisor shuts down by itself, since this significant child has ended (V5).
     AutoShutdown(ChildId),

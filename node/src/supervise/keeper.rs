@@ -5,7 +5,12 @@
 //!                               └─▶ contender of each tree (`contender.rs`)
 //! ```
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use rookery_runtime::{
     CallError, Context, Destination, Event, ExitReason, NodeId, Pid, ProcessName, Received, ReplyTo, RequestError,
@@ -17,8 +22,9 @@ use crate::{
     ask::Ask,
     supervise::{
         contender,
+        contender::Contend,
         forest::{Forest, TooMany, Word},
-        limits::{JOIN_GRACE, MAX_TREE_BYTES, MAX_TREES},
+        limits::{HEIR_PATIENCE, HEIRS, JOIN_GRACE, LOOK_TIMEOUT, MAX_TREE_BYTES, MAX_TREES},
         spec::SupervisorSpec,
         supervisor::SupervisorData,
     },
@@ -68,6 +74,10 @@ enum Trees {
     Stop(Ask<ProcessName, ()>),
     /// What was said on another node.
     Hear(ProcessName, Word),
+    /// The node is about to leave: what trees it runs are to run elsewhere. Answered when nothing more can be done.
+    Leave(ReplyTo<()>),
+    /// Take the place of this supervisor, which another node runs under this name; the answer is the process that has.
+    Inherit(Ask<(ProcessName, Pid), Pid>),
 }
 
 /// Starts the process on a node.
@@ -112,6 +122,16 @@ impl Keeper {
                     let words = self.forest.words().map(|(name, word)| (name.clone(), word.clone())).collect();
                     self.tell(&node, words);
                 }
+                Received::Message(Trees::Leave(reply)) => self.leave(reply),
+                Received::Message(Trees::Inherit(Ask { value: (name, of), reply })) => match self.contenders.get(&name)
+                {
+                    Some(contender) => {
+                        let contender = self.context.runtime().address::<Contend>(contender);
+                        // One that has just ended drops the question, and whoever asks is told.
+                        drop(contender.try_send(Contend::Inherit(Ask::new(of, reply))));
+                    }
+                    None => reply.refuse(format!("this node does not know of the tree `{name}`")),
+                },
                 // One that ends before it is told to is started again.
                 Received::Event(Event::Exit { from, .. }) => {
                     let ended = self.contenders.iter().find(|(_, contender)| **contender == from);
@@ -139,6 +159,19 @@ impl Keeper {
             }
             Err(TooMany) => reply.refuse(format!("the cluster has had {MAX_TREES} trees, which is the limit")),
         }
+    }
+
+    /// Lets the contenders give away what they run, all at a time, in a process that waits for them.
+    fn leave(&self, reply: ReplyTo<()>) {
+        let runtime = self.context.runtime().clone();
+        let contenders: Vec<_> = self.contenders.values().map(|pid| runtime.address::<Contend>(pid)).collect();
+        let patience = HEIR_PATIENCE * u32::try_from(HEIRS).unwrap_or(1) + LOOK_TIMEOUT;
+        let leaving = async move |_: Context<()>| {
+            let asked = contenders.iter().map(|contender| contender.call_within(patience, Contend::Leave));
+            join_all(asked).await;
+            reply.answer(());
+        };
+        drop(runtime.spawn(leaving));
     }
 
     /// Tells a node, by a process that waits for room on the way there, so that who tells does not.
@@ -177,6 +210,32 @@ impl Keeper {
             Err(error) => tracing::error!(tree = %name, %error, "this node does not contend for a tree"),
         }
     }
+}
+
+/// Lets the trees that this node runs go to other nodes, and waits until nothing more can be done, at most so long.
+pub(crate) async fn leave(runtime: &Runtime, patience: Duration) {
+    if let Ok(keeper) = ProcessName::new(TREES_NAME)
+        && let Err(error) = runtime.named::<Trees>(keeper).call_within(patience, Trees::Leave).await
+    {
+        tracing::warn!(%error, "the trees that this node runs have not all gone to other nodes");
+    }
+}
+
+/// Asks `node` to take the place of the supervisor `of`, which runs as the tree `name`.
+pub(super) async fn inherit(runtime: &Runtime, node: &NodeId, name: ProcessName, of: Pid) -> Result<Pid, CallError> {
+    let keeper = ProcessName::new(TREES_NAME).map_err(|error| CallError::Refused(error.to_string()))?;
+    let keeper = runtime.address::<Trees>(Destination::name(node.clone(), keeper));
+    keeper.call_within(HEIR_PATIENCE, |reply| Trees::Inherit(Ask::new((name, of), reply))).await
+}
+
+/// Waits for all of them, one after the other; they run beside each other once each was polled.
+async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) {
+    let mut pending: Vec<_> = futures.map(Box::pin).collect();
+    poll_fn(|cx| {
+        pending.retain_mut(|future| future.as_mut().poll(cx).is_pending());
+        if pending.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 fn check(data: &SupervisorData) -> Result<(), String> {

@@ -54,8 +54,32 @@ pub const JOIN_GRACE: Duration = Duration::from_secs(1);
 /// no more has to hear that it was changed or removed.
 pub const TREE_PAUSE: Duration = Duration::from_secs(1);
 
+/// Children that are handed over at a time from a node that leaves: each has its state in memory three times.
+pub const HAND_OVER_AT_ONCE: usize = 32;
+
+/// How often a child is tried to be handed over, before it is started elsewhere without its state.
+pub const HAND_OVER_TRIES: u32 = 3;
+
+/// How soon it is tried again.
+pub const HAND_OVER_RETRY: Duration = Duration::from_millis(100);
+
+/// How long one question of a supervisor that takes the place of another may take: the other may have children under way.
+pub const BEQUEST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a supervisor whose place is taken changes nothing; then it goes on.
+pub const BEQUEST_LIMIT: Duration = Duration::from_secs(8);
+
+/// How long it passes on what still comes for it.
+pub const BEQUEST_FORWARDS: Duration = Duration::from_secs(10);
+
+/// How many nodes are asked in turn to run a tree of a node that leaves, and how long one may take.
+pub const HEIRS: usize = 3;
+/// See [`HEIRS`].
+pub const HEIR_PATIENCE: Duration = Duration::from_secs(7);
+
 /// Requests to start, stop or restart a child that wait at a time for their child; more are refused. Each waits for a
 /// process of somebody else's, who may be slow.
 pub const MAX_PENDING_COMMANDS: usize = 1_024;
 
+const _: () = assert!(2 * BEQUEST_PATIENCE.as_millis() < BEQUEST_LIMIT.as_millis());
 const _: () = assert!(PLACE_WAIT_MIN.as_millis() < PLACE_WAIT_MAX.as_millis());

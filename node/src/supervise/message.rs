@@ -8,13 +8,14 @@
 //! {"StartDynamic":{"room":7}}   {"StopPid":"<node-0.1f3a.42>"}     of simple_one_for_one: arguments beside the template's
 //! ```
 
-use rookery_runtime::{BehaviourName, Group, NodeName, Pid, ProcessName, ReplyTo, Start};
+use rookery_runtime::{BehaviourName, Group, NodeId, NodeName, Pid, ProcessName, ReplyTo, Start};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ask::Ask,
     json::Json,
     supervise::{
+        bequest::Estate,
         effect::TimerToken,
         placement::Placement,
         policy::{ChildId, ChildType, Restart, Shutdown},
@@ -46,12 +47,23 @@ pub enum SupervisorMessage {
     StartDynamic(Ask<Json, Pid>),
     /// As `StopChild`, for the child that runs as this process.
     StopPid(Ask<Pid, ()>),
+    /// This node is about to leave: its children there, as far as they may live elsewhere, are handed over to successors on
+    /// other nodes. Answered when none is left, with how many could not go.
+    Evacuate(Ask<NodeId, u64>),
+    /// This process takes the supervisor's place on another node: tells it the children, and changes nothing until
+    /// `Bequeathed`, or until that process has ended.
+    Bequeath(Ask<Pid, Estate>),
+    /// It has linked to the children: they are its own now.
+    Bequeathed(Ask<Pid, ()>),
     /// Its own timer; cannot come from elsewhere.
     #[serde(skip)]
     Timer(TimerToken),
     /// Its own timer: children that spread may have to move.
     #[serde(skip)]
     Rebalance,
+    /// Its own timer: children that were not handed over are tried again.
+    #[serde(skip)]
+    Evacuating,
 }
 
 /// A child that can be told of in a message: one that a behaviour's name starts.

@@ -7,6 +7,9 @@
 //!                    children, linked and monitored, here or on other nodes (placement, pure)
 //! ```
 //!
+//! When a node leaves, its children are handed over to successors elsewhere: `evacuation.rs` (pure) and `moving.rs`; a
+//! supervisor of the cluster hands over its children themselves: `bequest.rs`.
+//!
 //! A [`ClusterSupervisor`] is one that some node runs: `keeper.rs` tells each node of it, `contender.rs` sees to it there.
 //!
 //! It follows OTP's supervisor manual; where it goes beyond, the contract's rows V6 and V7 say so.
@@ -15,17 +18,20 @@
 
 pub mod limits;
 
+mod bequest;
 mod child;
 mod commands;
 mod contender;
 mod driver;
 mod effect;
+mod evacuation;
 mod family;
 mod forest;
 mod homes;
 mod intensity;
 pub(crate) mod keeper;
 mod message;
+mod moving;
 mod order;
 mod pending;
 mod placement;
@@ -45,6 +51,7 @@ pub(crate) mod supervisor;
 #[cfg(test)]
 mod tests;
 
+pub use bequest::{Estate, Heirloom};
 pub use commands::ChildView;
 pub use effect::{
     Attempt, Cause, ChildPlan, CommandError, CommandId, Effect, Insignificant, Report, StartFailure, TimerToken,

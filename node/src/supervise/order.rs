@@ -90,7 +90,10 @@ impl StrategyMachine {
             }
             ChildState::Waiting { .. } | ChildState::Starting { .. } => Step::Wait,
             // Running: done with. Being stopped: somebody asked for that, which takes it out of the group.
-            ChildState::Running { .. } | ChildState::Stopping { .. } | ChildState::Cancelling { .. } => {
+            ChildState::Running { .. }
+            | ChildState::Moving { .. }
+            | ChildState::Stopping { .. }
+            | ChildState::Cancelling { .. } => {
                 self.family.ungroup(at);
                 Step::Again
             }
@@ -156,7 +159,8 @@ impl StrategyMachine {
         let shutdown = self.family[at].plan.shutdown;
         match self.family[at].state().clone() {
             ChildState::Stopped | ChildState::Waiting { .. } => self.stopped(at),
-            ChildState::Running { pid } => {
+            // A successor that is being started is nobody's then, and is killed when it has started.
+            ChildState::Running { pid } | ChildState::Moving { pid, .. } => {
                 self.effects.push_back(match shutdown {
                     Shutdown::Kill => Effect::Kill(pid.clone()),
                     Shutdown::Within(_) | Shutdown::Forever => Effect::Shutdown(pid.clone()),

@@ -14,6 +14,8 @@ pub(super) fn child_of(report: &Report) -> &ChildId {
         | Report::Ended { child, .. }
         | Report::NoPlace { child, .. }
         | Report::Moving { child, .. }
+        | Report::Moved { child, .. }
+        | Report::NotMoved { child, .. }
         | Report::AutoShutdown(child)
         | Report::TooSlow(child)
         | Report::StartFailed { child, .. }
@@ -41,6 +43,10 @@ pub(super) fn log(supervisor: &str, report: &Report, place: Option<&LastPlace>) 
             tracing::warn!(supervisor, %child, last_node = node, detail, ?delay, "child waits for a node");
         }
         Report::Moving { pid, .. } => tracing::info!(supervisor, %child, %pid, node, "child moves to another node"),
+        Report::Moved { pid, .. } => tracing::info!(supervisor, %child, %pid, node, "child has moved"),
+        Report::NotMoved { failure, .. } => {
+            tracing::warn!(supervisor, %child, reason = %failure, "child was not handed over, and stays for now");
+        }
         Report::AutoShutdown(_) => {
             tracing::info!(supervisor, %child, node, "a significant child has ended; the supervisor shuts down");
         }

@@ -10,6 +10,10 @@ use crate::supervise::{
     limits::MAX_PENDING_COMMANDS,
 };
 
+/// What clients are told that ask for a change.
+pub(super) const MEMBERS_ALONE: &str =
+    "only members of the cluster may change what a supervisor does; clients may look";
+
 /// Who is answered when a request is done.
 pub(super) enum Requester {
     Pid(ReplyTo<Pid>),
@@ -44,8 +48,7 @@ impl Requesters {
     /// Notes who is to be answered; refuses clients, and when too many wait.
     pub(super) fn add(&mut self, requester: Requester) -> Option<CommandId> {
         if !requester.is_member() {
-            requester
-                .refuse("only members of the cluster may change what a supervisor does; clients may look".to_owned());
+            requester.refuse(MEMBERS_ALONE.to_owned());
             return None;
         }
         if self.waiting.len() >= MAX_PENDING_COMMANDS {

@@ -232,6 +232,9 @@ pub enum SupervisorError {
         /// Why.
         cause: String,
     },
+    /// It was to take the place of another one, and could not.
+    #[error("the supervisor did not take the place of another: {0}")]
+    NotInherited(String),
     /// It was ended before all its children were started.
     #[error("the supervisor ended while it was starting its children")]
     Ended,

@@ -114,6 +114,35 @@ impl StrategyMachine {
         }
     }
 
+    /// Takes over children of another supervisor instead of starting its own: as they run, in their order. One that is not
+    /// stopped and has no process is started.
+    pub fn handle_inherit(&mut self, children: Vec<(ChildPlan, Option<Pid>, bool, u64)>) {
+        if self.phase != Phase::New {
+            return;
+        }
+        self.family = Family::default();
+        self.phase = Phase::Up;
+        for (plan, pid, stopped, restarts) in children {
+            let at = self.family.add(plan);
+            self.family[at].restarts = restarts;
+            match pid {
+                Some(pid) => drop(self.family.set(at, ChildState::Running { pid })),
+                None if stopped => {}
+                None => self.launch_now(at, None),
+            }
+        }
+        self.effects.push_back(Effect::Up);
+    }
+
+    /// Whether nothing is under way: no child is being started, stopped or moved.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let quiet = |state: &ChildState| {
+            matches!(state, ChildState::Stopped | ChildState::Waiting { .. } | ChildState::Running { .. })
+        };
+        self.phase == Phase::Up && self.group.is_none() && self.family.iter().all(|(_, child)| quiet(child.state()))
+    }
+
     /// A start is done: the child runs as `pid`.
     pub fn handle_started(&mut self, attempt: Attempt, pid: Pid, now: Instant) {
         let Some(at) = self.family.by_attempt(attempt) else {
@@ -132,6 +161,10 @@ impl StrategyMachine {
                 }
                 self.begin_stop(at);
             }
+            ChildState::Moving { pid: former, .. } => {
+                let moved = Report::Moved { child: child.id().clone(), pid };
+                self.effects.extend([Effect::Retire(former), Effect::Report(moved)]);
+            }
             ChildState::Starting { command, .. } => {
                 let started = Report::Started { child: child.id().clone(), pid: pid.clone() };
                 self.effects.push_back(Effect::Report(started));
@@ -147,6 +180,11 @@ impl StrategyMachine {
     /// A start has failed.
     pub fn handle_start_failed(&mut self, attempt: Attempt, failure: StartFailure, now: Instant) {
         let Some(at) = self.family.by_attempt(attempt) else { return };
+        if let ChildState::Moving { pid, .. } = self.family[at].state().clone() {
+            let child = self.family[at].id().clone();
+            self.family.set(at, ChildState::Running { pid });
+            return self.effects.push_back(Effect::Report(Report::NotMoved { child, failure }));
+        }
         let former = self.family.set(at, ChildState::Stopped);
         let child = &mut self.family[at];
         child.last_end = Some(failure.to_string());
@@ -199,11 +237,18 @@ impl StrategyMachine {
     fn down(&mut self, pid: &Pid, reason: ExitReason, cause: impl FnOnce(ExitReason) -> Cause, now: Instant) {
         let Some(at) = self.family.by_pid(pid) else { return };
         let child = &mut self.family[at];
-        let was_running = matches!(child.state(), ChildState::Running { .. });
+        let was_running = matches!(child.state(), ChildState::Running { .. } | ChildState::Moving { .. });
+        let successor = match child.state() {
+            ChildState::Moving { attempt, .. } if !self.strategy.is_ordered() => Some(*attempt),
+            _ => None,
+        };
         child.last_end = Some(reason.to_string());
         let restarts = child.plan.restart.applies_to(&reason);
         if !was_running || self.is_to_be_stopped(at) {
             self.stopped(at);
+        } else if let Some(attempt) = successor.filter(|_| restarts) {
+            // It may have handed over already: what is being started takes its place, or is started again.
+            self.family.set(at, ChildState::Starting { attempt, command: None });
         } else if restarts {
             self.family.set(at, ChildState::Stopped);
             self.restart(at, cause(reason), now);

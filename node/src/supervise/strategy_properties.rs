@@ -74,6 +74,8 @@ impl World {
                 }
                 Effect::Ended(reason) => self.seen.push(Seen::End { shutdown: reason == ExitReason::Shutdown }),
                 Effect::Answer { outcome, .. } => self.seen.push(Seen::Answer(outcome.is_ok())),
+                // The model moves nobody.
+                Effect::Succeed { .. } | Effect::Retire(_) => {}
                 Effect::SetTimer { .. } | Effect::Forget(_) | Effect::Report(_) | Effect::Up => {}
             }
         }
@@ -241,7 +243,7 @@ proptest! {
         shutdown in prop_oneof![
             Just(Shutdown::Kill), Just(Shutdown::Forever), Just(Shutdown::Within(Duration::from_secs(1)))
         ],
-        choices in prop::collection::vec((0_u8..14, any::<prop::sample::Index>()), 0..80),
+        choices in prop::collection::vec((0_u8..15, any::<prop::sample::Index>()), 0..80),
     ) {
         let start = Instant::now();
         let children: Vec<Spec> =
@@ -260,6 +262,15 @@ proptest! {
                 prop_assert!(!ended, "nothing comes after the end: {:?}", effect);
                 match effect {
                     Effect::Start { attempt, .. } => starting.push(attempt),
+                    Effect::Succeed { attempt, pid, .. } => {
+                        prop_assert!(alive.contains(&pid) || told.contains(&pid), "nobody is there to hand over");
+                        starting.push(attempt);
+                    }
+                    // It has handed over, and ends by itself.
+                    Effect::Retire(pid) => {
+                        alive.retain(|other| *other != pid);
+                        told.retain(|other| *other != pid);
+                    }
                     Effect::Shutdown(pid) => told.push(pid),
                     Effect::Kill(pid) => {
                         // What is killed is dead; whether the supervisor hears of it in time is the next choice's.
@@ -325,6 +336,7 @@ proptest! {
                         }
                     }
                 }
+                14 => machine.handle_hand_over(&id(of(6))),
                 200 => machine.handle_stop(ExitReason::Shutdown),
                 _ => {}
             }

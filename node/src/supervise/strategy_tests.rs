@@ -1,13 +1,13 @@
 //! The state machine in single situations, mostly those that OTP's manual, and so the model, knows nothing of.
 
-#![allow(clippy::unwrap_used)] // Tests say what they expect by failing.
+#![allow(clippy::unwrap_used, clippy::panic)] // Tests say what they expect by failing.
 
 use std::time::Instant;
 
-use rookery_runtime::{ExitReason, Pid};
+use rookery_runtime::{ExitReason, Pid, RequestError};
 
 use super::{
-    effect::{CommandError, CommandId, Effect, Report},
+    effect::{Attempt, CommandError, CommandId, Effect, Report, StartFailure},
     intensity::Intensity,
     policy::{AutoShutdown, Restart, Shutdown, Strategy},
     strategy::StrategyMachine,
@@ -84,6 +84,101 @@ fn v7_a_child_that_is_stopped_while_it_moves_stays_stopped() {
     let effects = settle(&mut machine, 1);
     assert!(matches!(effects.last(), Some(Effect::Answer { outcome: Ok(None), .. })), "{effects:?}");
     assert!(machine.children().all(|child| child.pid.is_none()));
+}
+
+/// Hands child 0 over; gives the attempt.
+fn hand_over(machine: &mut StrategyMachine) -> Attempt {
+    machine.handle_hand_over(&id(0));
+    let effects = settle(machine, 0);
+    match &effects[..] {
+        [Effect::Report(Report::Moving { .. }), Effect::Succeed { attempt, pid: old, .. }] if *old == pid(1) => {
+            *attempt
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn d6_a_child_runs_until_its_successor_does() {
+    let mut machine = up(Strategy::OneForAll, AutoShutdown::Never, 0, &[PERMANENT; 2]);
+    let attempt = hand_over(&mut machine);
+    assert_eq!(machine.pid_of(&id(0)), Some(&pid(1)));
+    assert!(!machine.may_move(&id(0)) && !machine.is_quiet(), "once at a time");
+    machine.handle_started(attempt, pid(9), Instant::now());
+    let effects = settle(&mut machine, 9);
+    assert!(
+        matches!(&effects[..], [Effect::Retire(old), Effect::Report(Report::Moved { .. })] if *old == pid(1)),
+        "{effects:?}"
+    );
+    assert_eq!(machine.pid_of(&id(0)), Some(&pid(9)));
+    // It has passed on what came, and ends.
+    machine.handle_down(&pid(1), ExitReason::Normal, Instant::now());
+    assert!(settle(&mut machine, 9).is_empty());
+    assert!(machine.children().all(|child| child.restarts == 0));
+}
+
+#[test]
+fn d6_a_child_whose_successor_fails_goes_on() {
+    let mut machine = up(Strategy::OneForOne, AutoShutdown::Never, 0, &[PERMANENT; 2]);
+    let attempt = hand_over(&mut machine);
+    machine.handle_start_failed(attempt, StartFailure::NoPlace(String::new()), Instant::now());
+    let effects = settle(&mut machine, 2);
+    assert!(matches!(&effects[..], [Effect::Report(Report::NotMoved { .. })]), "{effects:?}");
+    assert!(machine.pid_of(&id(0)) == Some(&pid(1)) && machine.may_move(&id(0)));
+}
+
+#[test]
+fn d6_a_child_that_is_lost_while_it_moves_lives_on_in_its_successor() {
+    let now = Instant::now();
+    for succeeds in [true, false] {
+        let mut machine = up(Strategy::OneForOne, AutoShutdown::Never, 1, &[PERMANENT; 2]);
+        let attempt = hand_over(&mut machine);
+        machine.handle_lost(&pid(1), now);
+        assert!(settle(&mut machine, 2).is_empty(), "it may have handed over");
+        if succeeds {
+            machine.handle_started(attempt, pid(9), now);
+        } else {
+            machine.handle_start_failed(attempt, StartFailure::Failed(RequestError::Timeout), now);
+        }
+        settle(&mut machine, 10);
+        assert_eq!(machine.pid_of(&id(0)), Some(&pid(if succeeds { 9 } else { 11 })));
+    }
+    // Where others go with it, they do.
+    let mut machine = up(Strategy::OneForAll, AutoShutdown::Never, 1, &[PERMANENT; 2]);
+    let attempt = hand_over(&mut machine);
+    machine.handle_lost(&pid(1), now);
+    assert!(settle(&mut machine, 2).contains(&Effect::Shutdown(pid(2))));
+    machine.handle_started(attempt, pid(9), now);
+    assert_eq!(settle(&mut machine, 9), [Effect::Kill(pid(9))], "nobody knows it");
+}
+
+#[test]
+fn d6_a_child_that_is_stopped_while_it_moves_leaves_no_successor() {
+    let mut machine = up(Strategy::OneForOne, AutoShutdown::Never, 0, &[PERMANENT]);
+    let attempt = hand_over(&mut machine);
+    machine.handle_stop_child(CommandId(1), &id(0));
+    assert_eq!(settle(&mut machine, 1), [Effect::Shutdown(pid(1))]);
+    machine.handle_started(attempt, pid(9), Instant::now());
+    assert_eq!(settle(&mut machine, 9), [Effect::Kill(pid(9))]);
+    machine.handle_down(&pid(1), ExitReason::Shutdown, Instant::now());
+    let effects = settle(&mut machine, 9);
+    assert!(matches!(effects.last(), Some(Effect::Answer { outcome: Ok(None), .. })), "{effects:?}");
+}
+
+#[test]
+fn d6_inherited_children_run_on() {
+    let plans = plans(&[PERMANENT; 3], Shutdown::Forever);
+    let mut machine = StrategyMachine::new(Strategy::OneForOne, Intensity::new(1, PERIOD), None, plans.clone());
+    let mut plans = plans.into_iter();
+    let mut plan = || plans.next().unwrap();
+    machine.handle_inherit(vec![(plan(), Some(pid(1)), false, 4), (plan(), None, true, 0), (plan(), None, false, 0)]);
+    assert!(settle(&mut machine, 5).contains(&Effect::Up));
+    let pids: Vec<Option<Pid>> = machine.children().map(|child| child.pid.cloned()).collect();
+    assert_eq!(pids, [Some(pid(1)), None, Some(pid(6))], "what is to run runs");
+    assert_eq!(machine.children().next().unwrap().restarts, 4);
+    machine.handle_down(&pid(1), ExitReason::Killed, Instant::now());
+    settle(&mut machine, 6);
+    assert_eq!(machine.pid_of(&id(0)), Some(&pid(7)));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rookery_runtime::{Address, Context, ExitReason, Runtime, SpawnOptions, Spawned, Starting};
+use rookery_runtime::{Address, Context, ExitReason, Pid, Runtime, SpawnOptions, Spawned, Starting};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -59,13 +59,24 @@ impl Supervisor {
         spec: SupervisorSpec,
         options: SpawnOptions,
     ) -> Result<(Spawned<SupervisorMessage>, FirstStart), SupervisorError> {
+        Self::launch_as(runtime, spec, options, None)
+    }
+
+    /// As [`launch`](Self::launch), in the place of `of`, which runs: with its children.
+    pub(super) fn launch_as(
+        runtime: &Runtime,
+        spec: SupervisorSpec,
+        options: SpawnOptions,
+        of: Option<Pid>,
+    ) -> Result<(Spawned<SupervisorMessage>, FirstStart), SupervisorError> {
         spec.check()?;
         let (tell, told) = oneshot::channel();
         let mut options = self::options(options);
         if let Some(name) = &spec.name {
             options = options.name(name.clone());
         }
-        let spawned = runtime.spawn_with(options, move |context| Driver::new(context, spec, tell).run())?;
+        let spawned =
+            runtime.spawn_with(options, move |context| Driver::new(context, spec, tell).inheriting(of).run())?;
         Ok((spawned, told))
     }
 }

@@ -4,5 +4,6 @@ pub(crate) mod event_manager;
 pub(crate) mod registry;
 pub(crate) mod server;
 pub(crate) mod state_machine;
+pub(crate) mod succession;
 pub(crate) mod system;
 pub(crate) mod task;

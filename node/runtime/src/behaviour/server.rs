@@ -22,7 +22,11 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     address::Address,
-    behaviour::system::SystemRequest,
+    behaviour::{
+        succession::{Stop, hand_over, pass_on, placed},
+        system::SystemRequest,
+    },
+    handover::{Handover, Succession, heir::Heir},
     message::Message,
     process::{
         alarm::Until,
@@ -191,6 +195,49 @@ pub trait Server: Sized + Send + 'static {
         None
     }
 
+    /// Its state, for the process that takes its place on another node: its node is to leave, or another one has fewer. From
+    /// then on it handles nothing; what comes for it waits, and goes to the other one.
+    ///
+    /// It is told, not given away: should the other one not come to life, this server goes on as if nothing had been. None
+    /// by default: then the other one begins as [`init`](Self::init) makes it, and only names, groups and what waits move.
+    ///
+    /// ```
+    /// # use rookery_runtime::{Context, ExitReason, Handover, Server};
+    /// struct Table(Vec<String>);
+    ///
+    /// impl Server for Table {
+    ///     # type Message = String;
+    ///     # type Arguments = ();
+    ///     # async fn init((): (), _: &mut Context<String>) -> Result<Self, ExitReason> { Ok(Table(Vec::new())) }
+    ///     # async fn handle(&mut self, line: String, _: &mut Context<String>) -> Result<(), ExitReason> { self.0.push(line); Ok(()) }
+    ///     async fn hand_over(&mut self, _: &mut Context<String>) -> Option<Handover> {
+    ///         Handover::new(1, &self.0).ok()
+    ///     }
+    ///
+    ///     async fn take_over(state: Handover, (): (), _: &mut Context<String>) -> Result<Self, ExitReason> {
+    ///         state.read().map(Table).map_err(ExitReason::Error)
+    ///     }
+    /// }
+    /// ```
+    fn hand_over(&mut self, context: &mut Context<Self::Message>) -> impl Future<Output = Option<Handover>> + Send {
+        let _ = context;
+        async { None }
+    }
+
+    /// As [`init`](Self::init), from the state that a server of another node, perhaps of another release, has
+    /// [handed over](Self::hand_over). By default `init` is called, and the state is lost.
+    ///
+    /// # Errors
+    /// The reason why it cannot start; the other one goes on then.
+    fn take_over(
+        state: Handover,
+        arguments: Self::Arguments,
+        context: &mut Context<Self::Message>,
+    ) -> impl Future<Output = Result<Self, ExitReason>> + Send {
+        drop(state);
+        Self::init(arguments, context)
+    }
+
     /// The last thing it does when it stops by itself, or when it traps exits and whoever started it exits or shuts it
     /// down; not when it is killed or panics. As `gen_server:terminate/2`.
     fn terminate(
@@ -236,6 +283,11 @@ impl Starting {
         self.0.tell(Ok(pid));
     }
 
+    /// The process cannot start, for a reason that is not its own.
+    pub(crate) fn refused(self, error: RequestError) {
+        self.0.tell(Err(error));
+    }
+
     /// The process cannot start, and ends by itself.
     pub fn failed(self, reason: ExitReason) {
         self.0.tell(Err(init_failed(reason)));
@@ -270,9 +322,33 @@ where
     Box::pin(f(context, starting)).await.into_exit()
 }
 
-async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Message>, told: Starting) -> ExitReason {
+async fn serve<S: Server>(
+    arguments: S::Arguments,
+    mut context: Context<S::Message>,
+    told: Starting,
+    succession: Option<Box<Succession>>,
+) -> ExitReason {
+    let mut heir = None;
+    let mut state = None;
+    if let Some(succession) = succession {
+        match Box::pin(Heir::begin(succession, &mut context)).await {
+            // Boxed: most servers take nobody's place, and are no larger for it.
+            Ok((found, handed)) => (heir, state) = (Some(Box::new(found)), handed),
+            Err(error) => {
+                let reason = ExitReason::Error(error.to_string());
+                told.0.tell(Err(error));
+                return reason;
+            }
+        }
+    }
     let started = {
-        let mut init = pin!(S::init(arguments, &mut context));
+        let init = async {
+            match state {
+                Some(state) => Box::pin(S::take_over(state, arguments, &mut context)).await,
+                None => S::init(arguments, &mut context).await,
+            }
+        };
+        let mut init = pin!(init);
         // Whoever starts it shall learn of a panic by its text.
         poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| init.as_mut().poll(cx))) {
             Ok(poll) => poll.map(Ok),
@@ -292,30 +368,46 @@ async fn serve<S: Server>(arguments: S::Arguments, mut context: Context<S::Messa
             resume_unwind(panic)
         }
     };
+    if let Some(heir) = heir
+        && let Err(error) = Box::pin(heir.take_place(&mut context)).await
+    {
+        let reason = ExitReason::Error(error.to_string());
+        told.0.tell(Err(error));
+        return reason;
+    }
     told.0.tell(Ok(context.pid().clone()));
     drop(told);
-    let reason = loop {
-        if let Err(reason) = step(&mut server, &mut context).await {
-            break reason;
+    let end = loop {
+        if let Err(end) = step(&mut server, &mut context).await {
+            break end;
         }
     };
-    server.terminate(&reason, &mut context).await;
-    reason
+    match end {
+        Stop::With(reason) => {
+            server.terminate(&reason, &mut context).await;
+            reason
+        }
+        Stop::HandedOver(to) => {
+            server.terminate(&ExitReason::Shutdown, &mut context).await;
+            drop(server);
+            Box::pin(pass_on(&mut context, &to)).await
+        }
+    }
 }
 
 /// One step of a server: what it wants to do next, or what comes to it.
-async fn step<S: Server>(server: &mut S, context: &mut Context<S::Message>) -> Result<(), ExitReason> {
+async fn step<S: Server>(server: &mut S, context: &mut Context<S::Message>) -> Result<(), Stop> {
     let next = if context.is_suspended() { Next::Receive } else { server.next() };
     let incoming = match next {
         Next::Continue => {
             // However much is left to do, other processes run.
             tokio::task::coop::consume_budget().await;
-            return server.handle_continue(context).await;
+            return Ok(server.handle_continue(context).await?);
         }
         Next::ReceiveWithin(timeout) => {
             match Until::new(Instant::now() + timeout.min(FAR), context.receive_incoming()).await {
                 Some(incoming) => incoming,
-                None => return server.handle_timeout(context).await,
+                None => return Ok(server.handle_timeout(context).await?),
             }
         }
         Next::Hibernate => {
@@ -325,18 +417,25 @@ async fn step<S: Server>(server: &mut S, context: &mut Context<S::Message>) -> R
         Next::Receive => context.receive_incoming().await,
     };
     match incoming {
-        Incoming::Received(Received::Message(message)) => server.handle(message, context).await,
+        Incoming::Received(Received::Message(message)) => Ok(server.handle(message, context).await?),
         Incoming::Received(Received::Event(Event::Exit { from, reason, .. })) if context.parent() == Some(&from) => {
-            Err(reason)
+            Err(reason.into())
         }
-        Incoming::Received(Received::Event(event)) => server.event(event, context).await,
+        Incoming::Received(Received::Event(event)) => Ok(server.event(event, context).await?),
         Incoming::System(request) => {
-            // Suspended or resumed, the next step waits as it says.
-            if let SystemRequest::State(reply) = *request {
-                match server.state() {
+            const GOES_ON: &str = "it has not handed over, and goes on";
+            match *request {
+                // The next step waits as it says.
+                SystemRequest::Suspend | SystemRequest::Resume | SystemRequest::Abandon(_) => {}
+                SystemRequest::State(reply) => match server.state() {
                     Some(state) => drop(reply.send(state)),
                     None => reply.refuse("the server does not tell its state (Server::state)"),
+                },
+                SystemRequest::HandOver(to, reply) => {
+                    return Box::pin(hand_over(server, context, to, reply)).await;
                 }
+                SystemRequest::Part(_, _, reply) => reply.refuse(GOES_ON),
+                SystemRequest::Commit(_, reply) => reply.refuse(GOES_ON),
             }
             Ok(())
         }
@@ -355,6 +454,11 @@ impl Runtime {
         let starter = Starter(Arc::new(Mutex::new(Some(done))));
         let starting = Starting(starter.clone());
         // Told before what was to run is dropped, which would tell that it was killed.
+        if let Some(succession) = options.take_succession() {
+            let spawned = self.try_spawn(options, move |context| placed(succession, context, starting, f));
+            let spawned = spawned.map_err(|(error, _unused)| starter.tell(Err(error.into())));
+            return spawned.ok().map(|(process, _)| Address::local(process));
+        }
         match options.take_cluster_name() {
             None => self.try_spawn(options, move |context| f(context, starting)).map_err(|(error, _unused)| {
                 starter.tell(Err(error.into()));
@@ -407,7 +511,11 @@ impl Runtime {
         options: SpawnOptions,
         done: Done,
     ) -> Option<Address<S::Message>> {
-        let options = options.label_or(std::any::type_name::<S>()).sys(S::SYS);
-        self.spawn_starting(options, done, move |context, starting| serve::<S>(arguments, context, starting))
+        let mut options = options.label_or(std::any::type_name::<S>()).serves(S::SYS);
+        // It gets its names when it has the state.
+        let succession = options.take_succession();
+        self.spawn_starting(options, done, move |context, starting| {
+            serve::<S>(arguments, context, starting, succession)
+        })
     }
 }

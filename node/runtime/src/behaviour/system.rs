@@ -10,6 +10,7 @@ use std::time::Duration;
 use rookery_protocol::Pid;
 
 use crate::{
+    handover::{Offer, Part},
     process::info::Callee,
     reply::{CallError, ReplyTo},
     runtime::Runtime,
@@ -20,13 +21,31 @@ pub(crate) enum SystemRequest {
     Suspend,
     Resume,
     State(ReplyTo<String>),
+    /// It is to offer its state to this process, its successor.
+    HandOver(Pid, ReplyTo<Offer>),
+    /// More of the state is wanted by it, from this byte on.
+    Part(Pid, u64, ReplyTo<Part>),
+    /// The successor takes over.
+    Commit(Pid, ReplyTo<()>),
+    /// The successor is gone.
+    Abandon(Pid),
 }
 
 impl SystemRequest {
+    /// Whether it is about handing over, which every server is asked.
+    pub(crate) fn is_handover(&self) -> bool {
+        matches!(self, Self::HandOver(..) | Self::Part(..) | Self::Commit(..) | Self::Abandon(_))
+    }
+
     /// The server is in the middle of something, and cannot be asked.
     pub(crate) fn busy(self) {
-        if let Self::State(reply) = self {
-            reply.refuse("the server is in the middle of something");
+        const BUSY: &str = "the server is in the middle of something";
+        match self {
+            Self::State(reply) => reply.refuse(BUSY),
+            Self::HandOver(_, reply) => reply.refuse(BUSY),
+            Self::Part(_, _, reply) => reply.refuse(BUSY),
+            Self::Commit(_, reply) => reply.refuse(BUSY),
+            Self::Suspend | Self::Resume | Self::Abandon(_) => {}
         }
     }
 }

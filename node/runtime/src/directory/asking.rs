@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::{bytes_of_pids_of, names::arbiter_of};
 use crate::{
+    handover::limits::KNOWN_PATIENCE,
     requests::{REQUEST_TIMEOUT, Ties, unexpected},
     runtime::{RegisterError, Runtime},
 };
@@ -85,6 +86,41 @@ impl Runtime {
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }
+    }
+
+    /// `pid`, a process of this node, takes a name of `of`, whose place it takes; waits until all nodes know, so that each
+    /// has a holder when `of` gives it up. A name that `of` does not have is asked for as any other.
+    pub(crate) async fn succeed_in_cluster(
+        &self,
+        name: &ProcessName,
+        pid: &Pid,
+        of: &Pid,
+    ) -> Result<(), RegisterError> {
+        if self.session().is_some() || !self.take_name_behind(name, pid, of)? {
+            return self.register_in_cluster(name, pid).await;
+        }
+        let own = self.node();
+        let asking: Vec<_> = self.directory_members().into_iter().filter(|node| node != own).collect();
+        let asking: Vec<_> = asking
+            .into_iter()
+            .map(|node| {
+                let (runtime, pid, names) = (self.clone(), pid.clone(), vec![name.clone()]);
+                // Behind the update, on the same lane: what is answered has been heard.
+                self.tokio().spawn(async move {
+                    let request = RequestBody::WhereInCluster { names };
+                    drop(runtime.request_as(&pid, &node, request, Ties::default()).await);
+                })
+            })
+            .collect();
+        let all = async {
+            for one in asking {
+                drop(one.await);
+            }
+        };
+        if tokio::time::timeout(KNOWN_PATIENCE, all).await.is_err() {
+            tracing::warn!(%name, %pid, "not all nodes have said that they know the new holder of a name");
+        }
+        Ok(())
     }
 
     async fn claim(&self, name: &ProcessName, pid: &Pid) -> Result<(), RequestError> {

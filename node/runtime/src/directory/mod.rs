@@ -152,6 +152,27 @@ impl Runtime {
         held
     }
 
+    /// `pid` takes a name behind `of`, its holder. Whether that holds it.
+    fn take_name_behind(&self, name: &ProcessName, pid: &Pid, of: &Pid) -> Result<bool, RequestError> {
+        let mut state = write(&self.directory().0);
+        self.enters_directory(&mut state, pid)?;
+        let stamp = state.names.succeed(name, pid, of);
+        if let Some(stamp) = stamp {
+            state.tell(pid, &DirectoryUpdate::Hold { name: name.clone(), stamp });
+        }
+        Ok(stamp.is_some())
+    }
+
+    /// `pid` gives up all names that it has in the cluster.
+    pub(crate) fn leave_names(&self, pid: &Pid) {
+        let mut state = write(&self.directory().0);
+        let names: Vec<ProcessName> = state.names.of(pid).cloned().collect();
+        for name in names {
+            state.names.release(&name, pid);
+            state.tell(pid, &DirectoryUpdate::Release { name });
+        }
+    }
+
     /// As the arbiter of `name`.
     fn grant_name(&self, name: &ProcessName, pid: &Pid) -> Result<(), Pid> {
         write(&self.directory().0).names.grant(name, pid)

@@ -97,6 +97,19 @@ impl NameTable {
         Ok(Some(stamp))
     }
 
+    /// `pid`, a process of this node, takes a name behind `of`, its holder, who is about to give it up. Gives the stamp to be
+    /// told; `None` if `of` does not hold it. Nobody is asked: it is the holder's to hand over.
+    ///
+    /// The stamp is the next after `of`'s: whoever took the name in the meantime beyond a partition is younger still.
+    pub(crate) fn succeed(&mut self, name: &ProcessName, pid: &Pid, of: &Pid) -> Option<Stamp> {
+        if self.holder(name) != Some(of) {
+            return None;
+        }
+        let stamp = Stamp(self.stamp(name, of)?.0.saturating_add(1));
+        self.enter(name, pid, stamp);
+        Some(stamp)
+    }
+
     /// `pid`, a process of another node, holds a name. Gives the process of this node that loses it thereby; it has lost it
     /// already, which is to be told to the others.
     pub(crate) fn hold(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp) -> Option<Conflict> {
@@ -263,6 +276,62 @@ mod tests {
         here.release(&name("x"), &theirs);
         assert_eq!((here.holder(&name("x")), there.holder(&name("x"))), (Some(&ours), Some(&ours)));
         assert_eq!(there.own().count(), 0);
+    }
+
+    #[test]
+    fn d6_a_name_that_is_handed_over_has_a_holder_at_each_moment_whatever_comes_first() {
+        let (old, new) = (pid("<a.1.1>"), pid("<b.1.1>"));
+        for told_first in [true, false] {
+            let (mut a, mut b, mut c) =
+                (table(), NameTable::new("b.1".parse().unwrap()), NameTable::new("c.1".parse().unwrap()));
+            let first = a.take(&name("x"), &old, 10).unwrap().unwrap();
+            b.hold(&name("x"), &old, first);
+            c.hold(&name("x"), &old, first);
+            assert_eq!(b.succeed(&name("x"), &new, &pid("<c.1.9>")), None, "only of its holder");
+            let second = b.succeed(&name("x"), &new, &old).unwrap();
+            assert!(second > first, "however the clocks go");
+            assert_eq!(b.holder(&name("x")), Some(&old), "until that one gives it up");
+            assert_eq!(b.grant(&name("x"), &pid("<c.1.9>")), Err(old.clone()));
+            // All are told of the new one before the old one gives up; a node that is slow hears the other way round.
+            assert_eq!(a.hold(&name("x"), &new, second), None, "it is no conflict");
+            if told_first {
+                assert_eq!(c.hold(&name("x"), &new, second), None);
+                assert!(c.release(&name("x"), &old));
+            } else {
+                c.release(&name("x"), &old);
+                assert_eq!(c.hold(&name("x"), &new, second), None);
+            }
+            a.release(&name("x"), &old);
+            b.release(&name("x"), &old);
+            for table in [&a, &b, &c] {
+                assert_eq!(table.holder(&name("x")), Some(&new));
+            }
+        }
+    }
+
+    #[test]
+    fn d6_a_name_that_was_handed_over_is_as_old_as_before() {
+        let (old, new, other) = (pid("<a.1.1>"), pid("<b.1.1>"), pid("<c.1.1>"));
+        let mut b = NameTable::new("b.1".parse().unwrap());
+        b.hold(&name("x"), &old, Stamp(10));
+        assert!(b.succeed(&name("x"), &new, &old).unwrap() < Stamp(20));
+        b.release(&name("x"), &old);
+        // Beyond a partition somebody took it after `old` did.
+        assert_eq!(b.hold(&name("x"), &other, Stamp(20)), None);
+        assert_eq!(b.holder(&name("x")), Some(&new));
+    }
+
+    #[test]
+    fn d6_a_successor_that_is_lost_leaves_the_name_where_it_was() {
+        let mut table = table();
+        let (old, new) = (pid("<b.1.1>"), pid("<a.1.1>"));
+        table.hold(&name("x"), &old, Stamp(3));
+        table.succeed(&name("x"), &new, &old).unwrap();
+        assert!(table.gone(&new));
+        assert_eq!(table.holder(&name("x")), Some(&old));
+        table.succeed(&name("x"), &new, &old).unwrap();
+        table.node_lost(old.node());
+        assert_eq!(table.holder(&name("x")), Some(&new), "and takes it when the other is lost");
     }
 
     #[test]

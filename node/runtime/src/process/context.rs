@@ -50,11 +50,15 @@ struct Inbox<M> {
     /// What was taken from the mailbox and not received yet.
     taken: VecDeque<Item<M>>,
     timers: Option<Box<Timers<M>>>,
+    /// Who is its parent instead of whoever started it.
+    adopted_by: Option<Box<Pid>>,
+    /// Whose place it is about to take: that one's names are its own.
+    succeeds: Option<Box<Pid>>,
 }
 
 impl<M> Default for Inbox<M> {
     fn default() -> Self {
-        Self { taken: VecDeque::new(), timers: None }
+        Self { taken: VecDeque::new(), timers: None, adopted_by: None, succeeds: None }
     }
 }
 
@@ -93,10 +97,12 @@ impl<M: Message> Context<M> {
         self.process.runtime()
     }
 
-    /// Who started this process with a link, if somebody did: the one whose exit a trapping server obeys.
+    /// Who started this process with a link, if somebody did, or has taken that one's place: the one whose exit a trapping
+    /// server obeys.
     #[must_use]
     pub fn parent(&self) -> Option<&Pid> {
-        self.process.linked_parent()
+        let adopted = self.inbox.as_ref().and_then(|inbox| inbox.adopted_by.as_deref());
+        adopted.or_else(|| self.process.linked_parent())
     }
 
     fn timers(&mut self) -> &mut Timers<M> {
@@ -127,6 +133,17 @@ impl<M: Message> Context<M> {
         poll_fn(|cx| if self.process.is_suspended() { self.poll_urgent(cx) } else { self.poll_incoming(cx) }).await
     }
 
+    /// What a server that hands over still takes: what it is asked as a system, and the exit of its parent. All else waits.
+    pub(crate) async fn receive_urgent(&mut self) -> Incoming<M> {
+        current::inherit(None);
+        poll_fn(|cx| self.poll_urgent(cx)).await
+    }
+
+    /// From now on the names of `of` can be taken by this process, until it is told otherwise.
+    pub(crate) fn succeeds(&mut self, of: Option<&Pid>) {
+        self.inbox.get_or_insert_default().succeeds = of.map(|of| Box::new(of.clone()));
+    }
+
     pub(crate) fn is_suspended(&self) -> bool {
         self.process.is_suspended()
     }
@@ -135,8 +152,9 @@ impl<M: Message> Context<M> {
         let coop = std::task::ready!(tokio::task::coop::poll_proceed(cx));
         loop {
             let Self { process, inbox } = self;
-            let taken = &mut inbox.get_or_insert_default().taken;
-            let item = std::task::ready!(process.poll_urgent(cx, taken, process.linked_parent()));
+            let inbox = inbox.get_or_insert_default();
+            let parent = inbox.adopted_by.as_deref().or_else(|| process.linked_parent());
+            let item = std::task::ready!(process.poll_urgent(cx, &mut inbox.taken, parent));
             if let Some(incoming) = self.open(item) {
                 coop.made_progress();
                 return Poll::Ready(incoming);
@@ -166,7 +184,7 @@ impl<M: Message> Context<M> {
             let Some(inbox) = &mut self.inbox else {
                 let mut taken = VecDeque::new();
                 std::task::ready!(self.process.poll_take(cx, &mut taken));
-                self.inbox = Some(Box::new(Inbox { taken, timers: None }));
+                self.inbox = Some(Box::new(Inbox { taken, ..Inbox::default() }));
                 continue;
             };
             if let Some(item) = inbox.taken.pop_front() {
@@ -197,7 +215,9 @@ impl<M: Message> Context<M> {
                 inbox.taken = VecDeque::new();
             }
         }
-        self.inbox.take_if(|inbox| inbox.taken.is_empty() && inbox.timers.is_none());
+        self.inbox.take_if(|inbox| {
+            inbox.taken.is_empty() && inbox.timers.is_none() && inbox.adopted_by.is_none() && inbox.succeeds.is_none()
+        });
         self.process.shrink();
     }
 
@@ -249,12 +269,16 @@ impl<M: Message> Context<M> {
                 match request {
                     SystemRequest::Suspend => self.process.suspend(true),
                     SystemRequest::Resume => self.process.suspend(false),
-                    SystemRequest::State(_) => {}
+                    _ => {}
                 }
                 Some(Incoming::System(Box::new(request)))
             }
             Other::Taken(reply) => {
                 reply.acknowledge();
+                None
+            }
+            Other::Adopted(parent) => {
+                self.inbox.get_or_insert_default().adopted_by = Some(Box::new(parent));
                 None
             }
             Other::Encoded(payload, reply) => {
@@ -370,7 +394,21 @@ impl<M: Message> Context<M> {
     /// Another process has it, who is told; the client may not have it; no answer came within 10 s.
     pub async fn register_in_cluster(&mut self, name: &ProcessName) -> Result<(), RegisterError> {
         let pid = self.pid().clone();
-        self.runtime().register_in_cluster(name, &pid).await
+        match self.inbox.as_ref().and_then(|inbox| inbox.succeeds.as_deref()) {
+            Some(of) => self.runtime().succeed_in_cluster(name, &pid, &of.clone()).await,
+            None => self.runtime().register_in_cluster(name, &pid).await,
+        }
+    }
+
+    /// Takes a cluster name that `of` has, and is about to give up since this process takes its place; one that `of` does not
+    /// have is asked for as any other. When this returns all nodes know of it: each finds `of` until that gives the name up,
+    /// and this process then.
+    ///
+    /// # Errors
+    /// As [`register_in_cluster`](Self::register_in_cluster).
+    pub async fn succeed_in_cluster(&mut self, name: &ProcessName, of: &Pid) -> Result<(), RegisterError> {
+        let pid = self.pid().clone();
+        self.runtime().succeed_in_cluster(name, &pid, of).await
     }
 
     /// Gives up a cluster name.

@@ -54,6 +54,8 @@ pub(crate) enum Other {
     System(SystemRequest),
     /// The message before this one was called for an answer that its type does not give: tell that it was taken.
     Taken(RemoteReply),
+    /// Another process is its parent from now on.
+    Adopted(Pid),
 }
 
 impl<M> Item<M> {
@@ -62,7 +64,7 @@ impl<M> Item<M> {
         match self {
             Self::Message(_) | Self::Call(..) => false,
             Self::Other(other) => match &**other {
-                Other::System(_) => true,
+                Other::System(_) | Other::Adopted(_) => true,
                 Other::Event(Event::Exit { from, .. }) => parent == Some(from),
                 _ => false,
             },
@@ -91,7 +93,7 @@ impl<M> Item<M> {
             Self::Other(other) => match *other {
                 Other::Encoded(_, Some(reply)) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
                 Other::System(request) => dropping::within(dropping::Mode::Fail(failure.clone()), request),
-                Other::Encoded(_, None) | Other::Event(_) => {}
+                Other::Encoded(_, None) | Other::Event(_) | Other::Adopted(_) => {}
             },
         }
     }
@@ -129,6 +131,10 @@ pub(crate) struct Process<M> {
     vital: bool,
     /// It runs a server that allows requests to it as a system.
     sys: bool,
+    /// It runs a server.
+    serves: bool,
+    /// It has handed over: what is for its groups is not for it any more.
+    retired: AtomicBool,
     /// It has to end; looked at without the lock before each poll.
     ending: AtomicBool,
     /// It runs a server that is to handle nothing.
@@ -262,7 +268,7 @@ impl<M: Message> Process<M> {
         parent: Option<Pid>,
         options: &SpawnOptions,
     ) -> Self {
-        let Kept { capacity, members_only, vital, sys } = options.of_process();
+        let Kept { capacity, members_only, vital, sys, serves } = options.of_process();
         Self {
             pid,
             vitals: Vitals::new(runtime.uptime_us()),
@@ -273,6 +279,8 @@ impl<M: Message> Process<M> {
             members_only,
             vital,
             sys,
+            serves,
+            retired: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
             bounded: (capacity != 0).then(|| Box::new(Bounded::new(capacity))),
@@ -322,6 +330,8 @@ impl<M: Message> Process<M> {
     pub(crate) fn poll_take(&self, cx: &Context<'_>, empty: &mut VecDeque<Item<M>>) -> Poll<()> {
         let mut state = lock(&self.state);
         self.vitals.left(state.queue.len());
+        // Whoever waited for what is urgent may have given up.
+        state.quiet = false;
         if state.queue.is_empty() {
             state.wait(cx.waker());
             return Poll::Pending;
@@ -479,6 +489,34 @@ impl<M: Message> AnyProcess for Process<M> {
         self.vital
     }
 
+    fn serves(&self) -> bool {
+        self.serves
+    }
+
+    fn adopt(&self, parent: Pid) {
+        let mut state = lock(&self.state);
+        if state.ended() {
+            return;
+        }
+        state.relations().adopted_by = Some(parent.clone());
+        let waker = state.push(Item::Other(Box::new(Other::Adopted(parent))));
+        drop(state);
+        wake(waker);
+    }
+
+    fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    fn supervisor(&self) -> Option<Pid> {
+        let adopted = lock(&self.state).relations.as_ref().and_then(|relations| relations.adopted_by.clone());
+        adopted.or_else(|| self.linked_parent().cloned())
+    }
+
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
@@ -580,7 +618,8 @@ impl<M: Message> AnyProcess for Process<M> {
     }
 
     fn system_request(&self, request: SystemRequest) -> Result<(), CallError> {
-        if !self.sys {
+        let allowed = if request.is_handover() { self.serves } else { self.sys };
+        if !allowed {
             return Err(CallError::Refused(format!("`{}` does not allow it (Server::SYS)", self.label)));
         }
         let item = Item::Other(Box::new(Other::System(request)));
@@ -848,7 +887,7 @@ impl<M: Message> Process<M> {
             steps: self.vitals.steps(),
             memory_bytes: self.bytes(state) as u64,
             age_ms: self.vitals.age_us(now_us) / 1_000,
-            parent: self.parent.clone(),
+            parent: relations.and_then(|own| own.adopted_by.clone()).or_else(|| self.parent.clone()),
             call,
             links: count(relations.map(|relations| relations.linked().count())),
             monitors: count(relations.map(|relations| relations.monitors.len())),

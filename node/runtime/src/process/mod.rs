@@ -45,6 +45,16 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn members_only(&self) -> bool;
     /// Whether it is not for clients to end.
     fn vital(&self) -> bool;
+    /// Whether it runs a server.
+    fn serves(&self) -> bool;
+    /// It obeys another parent from now on.
+    fn adopt(&self, parent: Pid);
+    /// It has handed over, and gets nothing more that is for its groups: its successor does.
+    fn retire(&self);
+    /// Whether it has.
+    fn is_retired(&self) -> bool;
+    /// Who started it with a link, or has taken its place.
+    fn supervisor(&self) -> Option<Pid>;
     /// For sending a value to a process that is known by its pid.
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 

@@ -21,6 +21,8 @@ pub(crate) struct Relations {
     /// Whom it has called last, other than processes of its own runtime by their pids; whether it waits still stands in
     /// its vitals.
     pub(crate) called: Option<Destination>,
+    /// Who has taken the place of whoever started it, as its supervisor.
+    pub(crate) adopted_by: Option<Pid>,
     /// Whether a connection knows that this process has ties over it.
     pub(crate) tied_over_connection: bool,
     /// Whether the cluster's directory knows this process.

@@ -1,8 +1,8 @@
 //! The end of a runtime: drained, shut down in good order, or lost.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
-use rookery_protocol::ExitReason;
+use rookery_protocol::{ExitReason, Pid};
 
 use super::Runtime;
 
@@ -23,6 +23,15 @@ impl Runtime {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire) || self.is_closed()
+    }
+
+    /// The processes of other nodes that have started some of this node's with a link, or have taken such a one's place:
+    /// mostly supervisors. Looks at every process.
+    #[must_use]
+    pub fn supervisors_elsewhere(&self) -> BTreeSet<Pid> {
+        let own = self.0.table.all().into_iter().filter(|process| !process.is_retired());
+        let member_elsewhere = |pid: &Pid| pid.node() != self.node() && pid.serial().session().is_none();
+        own.filter_map(|process| process.supervisor()).filter(member_elsewhere).collect()
     }
 
     /// Takes no processes any more, and sends every process an exit signal with `reason`; then waits until all have

@@ -39,6 +39,41 @@ pub(super) const GROUP: &str = "desks";
 /// How many of its children there are for each node.
 pub(super) const DESKS_PER_NODE: usize = 2;
 
+/// The store of the rolling restart, by its name in the cluster.
+pub(super) const STORE: &str = "prices";
+
+/// A tree of the cluster: a store, and counters on all nodes.
+fn rolling_config(nodes: u8) -> String {
+    let mut config = format!(
+        r#"[[client]]
+name = "{CLIENT}"
+
+[[supervisor]]
+name = "{TREE}"
+cluster = true
+
+[[supervisor.children]]
+id = "store"
+behaviour = "kv"
+cluster_name = "{STORE}"
+groups = ["{GROUP}"]
+placement = "spread"
+"#
+    );
+    for number in 1..usize::from(nodes) * DESKS_PER_NODE {
+        config += &format!(
+            r#"
+[[supervisor.children]]
+id = "counter-{number}"
+behaviour = "counter"
+groups = ["{GROUP}"]
+placement = "spread"
+"#
+        );
+    }
+    config
+}
+
 /// What the demo's client may do, all that the story and the commands to try need; and a tree that the cluster runs.
 fn config(nodes: u8) -> String {
     let mut config = format!(
@@ -74,6 +109,8 @@ pub(super) struct NodeProcess {
     pub(super) name: String,
     pub(super) address: SocketAddr,
     child: Option<Child>,
+    /// How much its log had when it was last started.
+    logged: usize,
 }
 
 impl NodeProcess {
@@ -94,6 +131,15 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Makes the CA, the identities and the DNS server. No node runs yet.
     pub(super) async fn prepare(nodes: u8) -> Result<Self, Unexpected> {
+        Self::prepare_with(nodes, config(nodes)).await
+    }
+
+    /// As [`prepare`](Self::prepare), for the rolling restart.
+    pub(super) async fn prepare_rolling(nodes: u8) -> Result<Self, Unexpected> {
+        Self::prepare_with(nodes, rolling_config(nodes)).await
+    }
+
+    async fn prepare_with(nodes: u8, config: String) -> Result<Self, Unexpected> {
         let dir = tempfile::Builder::new().prefix("rookery-demo-").tempdir()?;
         let root = dir.path().to_owned();
         let made = |error: &dyn std::fmt::Display| Unexpected::new(format!("cannot make identities: {error}"));
@@ -106,7 +152,7 @@ impl Cluster {
         }
         let issued = authority.issue_client(CLIENT, DAY).map_err(|error| made(&error))?;
         issued.write_to(&root.join("client"), Overwrite::Refuse).map_err(|error| made(&error))?;
-        std::fs::write(root.join("rookery.toml"), config(nodes))?;
+        std::fs::write(root.join("rookery.toml"), config)?;
         let dns = DevDns::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let addresses = free_addresses(names.len())?;
         let pods = names.iter().cloned().zip(addresses.iter().copied()).collect();
@@ -114,7 +160,7 @@ impl Cluster {
         let nodes = names
             .into_iter()
             .zip(addresses)
-            .map(|(name, address)| NodeProcess { name, address, child: None })
+            .map(|(name, address)| NodeProcess { name, address, child: None, logged: 0 })
             .collect();
         Ok(Self { dir: Some(dir), root, dns, nodes })
     }
@@ -138,6 +184,7 @@ impl Cluster {
         let node = &mut self.nodes[index];
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.root.join(format!("{}.log", node.name)))?;
+        node.logged = usize::try_from(log.metadata()?.len()).unwrap_or(usize::MAX);
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg("start")
@@ -179,6 +226,35 @@ impl Cluster {
     pub(super) fn says_started(&self, index: usize) -> bool {
         let log = self.root.join(format!("{}.log", self.nodes[index].name));
         std::fs::read_to_string(log).is_ok_and(|log| log.contains("node started"))
+    }
+
+    /// Whether the node with this index has said that all others are up, since it was last started.
+    pub(super) fn says_meshed(&self, index: usize) -> bool {
+        let log = self.root.join(format!("{}.log", self.nodes[index].name));
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        let of_this_life = log.get(self.nodes[index].logged..).unwrap_or_default();
+        of_this_life.matches("node up").count() + 1 >= self.nodes.len()
+    }
+
+    /// SIGTERM: the node hands over, and leaves.
+    pub(super) fn terminate(&mut self, index: usize) -> Result<(), Unexpected> {
+        let pid = self.nodes[index].os_pid().ok_or_else(|| Unexpected::new("the node does not run"))?;
+        Command::new("kill").args(["-TERM", &pid.to_string()]).spawn()?;
+        Ok(())
+    }
+
+    /// Whether the node with this index has ended, as it was told to.
+    pub(super) fn has_ended(&mut self, index: usize) -> Result<bool, Unexpected> {
+        let node = &mut self.nodes[index];
+        let Some(child) = &mut node.child else { return Ok(true) };
+        match child.try_wait()? {
+            None => Ok(false),
+            Some(status) if status.success() => {
+                node.child = None;
+                Ok(true)
+            }
+            Some(status) => Err(Unexpected::new(died(&self.root, &node.name, status))),
+        }
     }
 
     /// SIGKILL: the process gets no chance to say anything.

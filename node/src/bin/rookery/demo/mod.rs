@@ -7,14 +7,16 @@
 //! ```
 
 mod cluster;
+mod load;
 mod narrator;
 mod observer;
+mod rolling;
 mod story;
 mod tree;
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use cluster::Cluster;
@@ -23,8 +25,21 @@ use narrator::Narrator;
 /// The whole story takes a few seconds; whatever takes longer than this has gone wrong.
 const STORY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What else there is to tell than a mesh that loses nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Story {
+    /// Each node is restarted in turn while clients write, and nothing is lost.
+    Rolling,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
+    /// What is told: without it, a mesh forms, talks, loses nodes and heals.
+    #[arg(value_enum)]
+    story: Option<Story>,
+    /// Of `rolling`: how many calls a second are aimed at.
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
     /// How many nodes, 3 to 20.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=20))]
     nodes: u8,
@@ -63,9 +78,13 @@ async fn tell(args: &DemoArgs) -> std::io::Result<bool> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut narrator = Narrator::new();
     let mut cluster = None;
+    let timeout = match args.story {
+        None => STORY_TIMEOUT,
+        Some(Story::Rolling) => STORY_TIMEOUT * u32::from(args.nodes),
+    };
     let told = tokio::select! {
-        told = tokio::time::timeout(STORY_TIMEOUT, story::tell(args, &mut narrator, &mut cluster)) => {
-            told.unwrap_or_else(|_| Err(Unexpected::new(format!("the demo did not end within {STORY_TIMEOUT:?}"))))
+        told = tokio::time::timeout(timeout, told(args, &mut narrator, &mut cluster)) => {
+            told.unwrap_or_else(|_| Err(Unexpected::new(format!("the demo did not end within {timeout:?}"))))
         }
         _ = interrupt.recv() => Err(Unexpected::new("interrupted")),
         _ = terminate.recv() => Err(Unexpected::new("terminated")),
@@ -105,6 +124,13 @@ async fn tell(args: &DemoArgs) -> std::io::Result<bool> {
         cluster.stop().await;
     }
     Ok(went_well)
+}
+
+async fn told(args: &DemoArgs, narrator: &mut Narrator, cluster: &mut Option<Cluster>) -> Result<(), Unexpected> {
+    match args.story {
+        None => story::tell(args, narrator, cluster).await,
+        Some(Story::Rolling) => rolling::tell(args.nodes, args.rate, narrator, cluster).await,
+    }
 }
 
 impl Cluster {

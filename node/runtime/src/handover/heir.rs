@@ -1,0 +1,115 @@
+//! A process that takes the place of another: how it gets the state, the names and the groups. Runs within the new process,
+//! before it handles anything.
+//!
+//! When the old process is gone already, or cannot be asked, there is nothing to take over: the new one starts as any other
+//! does. When the old one is there and does not hand over, the start fails, and the old one goes on.
+
+use std::time::Duration;
+
+use rookery_protocol::{ExitReason, Pid, request::RequestError};
+use tokio::time::Instant;
+
+use super::{
+    limits::{ASK_PATIENCE, MAX_STATE_BYTES, OFFER_PATIENCE, PARTING_PATIENCE},
+    parting::Arriving,
+    porter::porter_of,
+    state::Handover,
+    wire::{Asked, Offer, Part, Succession},
+};
+use crate::{
+    address::Address,
+    message::Message,
+    process::context::Context,
+    reply::{CallError, ReplyTo},
+};
+
+/// One that takes a place.
+pub(crate) struct Heir {
+    succession: Box<Succession>,
+    own: Pid,
+    porter: Address<Asked>,
+    /// Whether the old process is there, and waits for the commit.
+    stands: bool,
+    /// Until when it waits.
+    until: Instant,
+}
+
+impl Heir {
+    /// Asks the old process for what it hands over, and waits for all of it.
+    pub(crate) async fn begin<M: Message>(
+        succession: Box<Succession>,
+        context: &mut Context<M>,
+    ) -> Result<(Self, Option<Handover>), RequestError> {
+        let porter = context.runtime().address::<Asked>(porter_of(succession.of.node())?);
+        let own = context.pid().clone();
+        let mut heir = Self { succession, own, porter, stands: true, until: Instant::now() + PARTING_PATIENCE };
+        let (of, new) = (heir.succession.of.clone(), heir.own.clone());
+        let offer = match heir.porter.call_within(OFFER_PATIENCE, |reply| Asked::Offer(of, new, reply)).await {
+            Ok(offer) => offer,
+            Err(error) if is_gone(&error) => {
+                tracing::info!(of = %heir.succession.of, successor = %heir.own, %error, "there is nobody to take over from");
+                heir.stands = false;
+                return Ok((heir, None));
+            }
+            Err(error) => return Err(heir.failed(&error)),
+        };
+        context.succeeds(Some(&heir.succession.of));
+        let Offer::State { version, bytes, first } = offer else { return Ok((heir, None)) };
+        let bad = |why: String| RequestError::InitFailed(ExitReason::Error(format!("the state did not arrive: {why}")));
+        let mut arriving = Arriving::new(version, bytes, &first, MAX_STATE_BYTES).map_err(bad)?;
+        while let Some(offset) = arriving.wants() {
+            let (of, new) = (heir.succession.of.clone(), heir.own.clone());
+            let asked = |reply: ReplyTo<Part>| Asked::Part(of, new, offset, reply);
+            let Part(part) = heir.ask(asked).await.map_err(|error| heir.failed(&error))?;
+            arriving.add(&part).map_err(bad)?;
+        }
+        Ok((heir, Some(arriving.whole().map_err(bad)?)))
+    }
+
+    /// Takes names and groups. From then on the new process is the one, and the old one passes on.
+    pub(crate) async fn take_place<M: Message>(mut self, context: &mut Context<M>) -> Result<(), RequestError> {
+        if let Some(name) = self.succession.cluster_name.take() {
+            context.register_in_cluster(&name).await.map_err(|error| error.0)?;
+        }
+        context.succeeds(None);
+        if self.stands {
+            self.commit().await?;
+        }
+        for group in std::mem::take(&mut self.succession.groups) {
+            context.join(&group).await?;
+        }
+        Ok(())
+    }
+
+    /// Whoever has all of the state goes on when the old process's node is lost now; and asks again when an answer is late,
+    /// since it may have been given.
+    async fn commit(&self) -> Result<(), RequestError> {
+        loop {
+            let (of, new) = (self.succession.of.clone(), self.own.clone());
+            match self.ask(|reply| Asked::Commit(of, new, reply)).await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_gone(&error) => {
+                    tracing::info!(of = %self.succession.of, successor = %self.own, %error, "took over from one that is lost");
+                    return Ok(());
+                }
+                Err(CallError::Timeout) if Instant::now() < self.until => {}
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+    }
+
+    async fn ask<T: Message>(&self, asked: impl FnOnce(ReplyTo<T>) -> Asked) -> Result<T, CallError> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.porter.call_within(left.clamp(Duration::from_millis(1), ASK_PATIENCE), asked).await
+    }
+
+    fn failed(&self, error: &CallError) -> RequestError {
+        let text = format!("{} does not hand over: {error}", self.succession.of);
+        RequestError::InitFailed(ExitReason::Error(text))
+    }
+}
+
+/// The old process has ended, or its node is lost, or is of a release that hands nothing over.
+fn is_gone(error: &CallError) -> bool {
+    matches!(error, CallError::NoProc | CallError::NoConnection | CallError::Exited(_) | CallError::Unsupported { .. })
+}
