@@ -130,6 +130,7 @@ fn every_option_can_be_set_in_every_way() {
         "name" | "cluster" | "service" => "north",
         "listen" | "admin" => "127.0.0.1:1",
         "advertise" | "dns_server" | "peers" => "10.0.0.1",
+        "dashboard" => "on",
         "boot" => "kv",
         "label" => "zone=a,disk=ssd",
         "worker_threads" | "lanes" | "max_clients" => "2",
