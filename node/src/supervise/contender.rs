@@ -45,7 +45,8 @@ pub(super) fn start(
     grace: Duration,
 ) -> Result<Pid, SpawnError> {
     let options = SpawnOptions::new().link_to(keeper).label("rookery:contender");
-    let spawned = runtime.spawn_with(options, move |context| Contender { context, spec, name }.run(grace))?;
+    let spawned =
+        runtime.spawn_with(options, move |context| Contender { context, spec, name, asked: None }.run(grace))?;
     Ok(spawned.pid)
 }
 
@@ -53,6 +54,8 @@ struct Contender {
     context: Context<Contend>,
     spec: SupervisorSpec,
     name: ProcessName,
+    /// Asked for in a pause: to take the place of a supervisor.
+    asked: Option<Ask<Pid, Pid>>,
 }
 
 /// What comes of watching a supervisor that runs elsewhere.
@@ -81,6 +84,7 @@ impl Contender {
             let holder = self.context.runtime().holder_of_cluster_name(&self.name);
             let own = self.context.pid().node().clone();
             let (node, reason) = match holder {
+                _ if let Some(ask) = self.asked.take() => (own, self.inherit(ask).await?),
                 Some(holder) => match self.watch(&holder).await? {
                     Watched::Down(reason) => (holder.node().clone(), reason),
                     Watched::Inherit(ask) => (own, self.inherit(ask).await?),
@@ -211,7 +215,15 @@ impl Contender {
                 Some(Received::Event(Event::Exit { reason, .. })) => return Err(Told(reason)),
                 Some(Received::Event(Event::NodeDown { node: down, .. })) if Some(&down) == node => return Ok(()),
                 Some(Received::Message(Contend::Leave(reply))) => reply.answer(()),
-                Some(_) => {}
+                Some(Received::Message(Contend::Inherit(ask))) if self.context.runtime().is_draining() => {
+                    ask.reply.refuse("this node leaves, too");
+                }
+                // Not only once it has been up for a while: in a rolling restart all others may have begun just now.
+                Some(Received::Message(Contend::Inherit(ask))) => {
+                    self.asked = Some(ask);
+                    return Ok(());
+                }
+                Some(Received::Event(_)) => {}
             }
         }
     }

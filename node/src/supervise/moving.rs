@@ -118,10 +118,14 @@ impl Driver {
             }
             return;
         }
-        // The other node, or this one, is of a release that knows nothing of handing over.
-        if let StartFailure::Failed(
-            RequestError::BadArguments { .. } | RequestError::Unsupported | RequestError::NameTaken { .. },
-        ) = failure
+        // The other node, or this one, is of a release that knows nothing of handing over, or no node takes that from a client.
+        let in_a_client = self.context.pid().serial().session().is_some();
+        if let StartFailure::Failed(error) = failure
+            && match error {
+                RequestError::BadArguments { .. } | RequestError::Unsupported | RequestError::NameTaken { .. } => true,
+                RequestError::Refused(_) => in_a_client,
+                _ => false,
+            }
         {
             return self.machine.handle_move(child);
         }
