@@ -127,6 +127,12 @@ impl Driver {
                 _ => false,
             }
         {
+            // The place is right, only not as a successor.
+            if let Some(ChildStart::Behaviour { placement, .. }) = self.specs.get(child).map(|spec| &spec.start)
+                && let Some(elsewhere) = self.homes.last(child).map(|last| last.node.clone())
+            {
+                self.homes.chosen(child, &elsewhere, placement);
+            }
             return self.machine.handle_move(child);
         }
         if let Some(ChildStart::Behaviour { placement, .. }) = self.specs.get(child).map(|spec| &spec.start) {
