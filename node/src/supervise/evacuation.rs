@@ -75,6 +75,16 @@ impl Evacuation {
         });
     }
 
+    /// A child cannot be handed over just now: it is looked at again soon, some times.
+    pub(super) fn later(&mut self, child: ChildId) {
+        self.under_way.remove(&child);
+        let tries = self.tries.entry(child.clone()).or_default();
+        *tries += 1;
+        if *tries < HAND_OVER_TRIES {
+            self.again.push(child);
+        }
+    }
+
     /// A child was not handed over.
     pub(super) fn failed(&mut self, child: &ChildId, failure: &StartFailure) -> Verdict {
         let tries = self.tries.entry(child.clone()).or_default();
@@ -117,6 +127,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn d6_those_that_cannot_go_hold_up_nobody() {
+        let mut evacuation = Evacuation::default();
+        let id = |number: usize| ChildId::new(format!("c{number}")).unwrap();
+        evacuation.begin("a.1".parse().unwrap(), (0..2 * HAND_OVER_AT_ONCE).map(id));
+        let mut looked_at = 0;
+        while !evacuation.is_done() {
+            evacuation.try_again();
+            while let Some(child) = evacuation.next() {
+                looked_at += 1;
+                evacuation.later(child);
+            }
+        }
+        assert_eq!(looked_at, 2 * HAND_OVER_AT_ONCE * HAND_OVER_TRIES as usize);
+    }
 
     fn id(number: usize) -> ChildId {
         ChildId::new(format!("c{number}")).unwrap()

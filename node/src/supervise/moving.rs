@@ -18,7 +18,7 @@ use crate::{
         limits::HAND_OVER_RETRY,
         message::SupervisorMessage,
         placement::Placement,
-        policy::ChildId,
+        policy::{ChildId, Restart},
         requesters::MEMBERS_ALONE,
         start::ChildStart,
     },
@@ -43,6 +43,9 @@ impl Driver {
     }
 
     fn may_live_elsewhere(&self, child: &ChildId, node: &NodeId) -> bool {
+        if self.specs.get(child).is_some_and(|spec| spec.restart == Restart::Temporary) {
+            return false;
+        }
         match self.specs.get(child).map(|spec| &spec.start) {
             Some(ChildStart::Behaviour { placement: Placement::Here, .. }) => self.context.pid().node() != node,
             Some(ChildStart::Behaviour { placement: Placement::Node(name), .. }) => name != node.name(),
@@ -75,7 +78,10 @@ impl Driver {
             evacuation.settle(|child| on_one_that_leaves(child, &|node| leaving.contains(node)));
             let Some(child) = evacuation.next() else { break };
             if on_one_that_leaves(&child, &|node| leaving.contains(node)) {
-                machine.handle_hand_over(&child);
+                match machine.may_move(&child) {
+                    true => machine.handle_hand_over(&child),
+                    false => evacuation.later(child),
+                }
             }
         }
         if evacuation.is_done() {

@@ -244,9 +244,11 @@ impl StrategyMachine {
         };
         child.last_end = Some(reason.to_string());
         let restarts = child.plan.restart.applies_to(&reason);
+        // What is no server is shut down by its successor, which may be told of first.
+        let shut_down = reason == ExitReason::Shutdown;
         if !was_running || self.is_to_be_stopped(at) {
             self.stopped(at);
-        } else if let Some(attempt) = successor.filter(|_| restarts) {
+        } else if let Some(attempt) = successor.filter(|_| restarts || shut_down) {
             // It may have handed over already: what is being started takes its place, or is started again.
             self.family.set(at, ChildState::Starting { attempt, command: None });
         } else if restarts {

@@ -129,7 +129,19 @@ pub(super) async fn pass_on<M: Message>(context: &mut Context<M>, to: &Pid) -> E
     let mut in_groups = true;
     loop {
         let until = begin + if in_groups { GROUPS_KEEP } else { FORWARDS_FOR };
-        match Until::new(until, context.receive()).await {
+        let received = match Until::new(until, context.receive_incoming()).await {
+            // Asked again, since the answer was late.
+            Some(Incoming::System(request)) => {
+                match *request {
+                    SystemRequest::Commit(other, reply) if other == *to => reply.answer(()),
+                    other => other.busy(),
+                }
+                continue;
+            }
+            Some(Incoming::Received(received)) => Some(received),
+            None => None,
+        };
+        match received {
             None if in_groups => {
                 in_groups = false;
                 context.runtime().gone_from_directory(&context.pid().clone());

@@ -1,8 +1,8 @@
 //! A process that takes the place of another: how it gets the state, the names and the groups. Runs within the new process,
 //! before it handles anything.
 //!
-//! When the old process is gone already, or cannot be asked, there is nothing to take over: the new one starts as any other
-//! does. When the old one is there and does not hand over, the start fails, and the old one goes on.
+//! When the old process is gone already, there is nothing to take over: the new one starts as any other does. When the old one
+//! is there and does not hand over, or cannot be asked, the start fails, and the old one goes on.
 
 use std::time::Duration;
 
@@ -46,11 +46,15 @@ impl Heir {
         let (of, new) = (heir.succession.of.clone(), heir.own.clone());
         let offer = match heir.porter.call_within(OFFER_PATIENCE, |reply| Asked::Offer(of, new, reply)).await {
             Ok(offer) => offer,
-            Err(error) if is_gone(&error) => {
+            Err(error @ CallError::Exited(_)) => {
                 tracing::info!(of = %heir.succession.of, successor = %heir.own, %error, "there is nobody to take over from");
                 heir.stands = false;
                 return Ok((heir, None));
             }
+            // Not connected yet, perhaps: it may well be there.
+            Err(CallError::NoConnection) => return Err(RequestError::NoConnection),
+            // Its node is of a release that hands nothing over.
+            Err(CallError::NoProc | CallError::Unsupported { .. }) => return Err(RequestError::Unsupported),
             Err(error) => return Err(heir.failed(&error)),
         };
         context.succeeds(Some(&heir.succession.of));
@@ -76,14 +80,18 @@ impl Heir {
             self.commit().await?;
         }
         for group in std::mem::take(&mut self.succession.groups) {
-            context.join(&group).await?;
+            // It is the one by now: that it lacks a group is no reason to give up all it has.
+            if let Err(error) = context.join(&group).await {
+                tracing::warn!(pid = %self.own, %group, %error, "a successor is no member of its predecessor's group");
+            }
         }
         Ok(())
     }
 
     /// Whoever has all of the state goes on when the old process's node is lost now; and asks again when an answer is late,
-    /// since it may have been given.
-    async fn commit(&self) -> Result<(), RequestError> {
+    /// since it may have been given: for longer than the old one waits.
+    async fn commit(&mut self) -> Result<(), RequestError> {
+        self.until += ASK_PATIENCE;
         loop {
             let (of, new) = (self.succession.of.clone(), self.own.clone());
             match self.ask(|reply| Asked::Commit(of, new, reply)).await {
@@ -109,7 +117,7 @@ impl Heir {
     }
 }
 
-/// The old process has ended, or its node is lost, or is of a release that hands nothing over.
+/// The old process has ended, or its node is lost.
 fn is_gone(error: &CallError) -> bool {
     matches!(error, CallError::NoProc | CallError::NoConnection | CallError::Exited(_) | CallError::Unsupported { .. })
 }

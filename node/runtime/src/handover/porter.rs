@@ -64,9 +64,9 @@ impl Runtime {
     }
 }
 
-/// Tells whoever asks that the process has ended.
+/// Tells whoever asks that the process has ended; `NoProc` would say that there is no porter.
 fn gone<T>(question: T) {
-    dropping::within(dropping::Mode::Fail(CallFailure::NoProc), question);
+    dropping::within(dropping::Mode::Fail(CallFailure::Exited(ExitReason::NoProc)), question);
 }
 
 struct Porter {
