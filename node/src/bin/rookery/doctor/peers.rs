@@ -85,8 +85,12 @@ pub(super) async fn check(
     let mut met = Vec::new();
     for (address, outcome) in outcomes {
         match outcome {
-            Ok(other) if other.node.name() == &config.name => {
+            Ok(other) if other.node.name() == &config.name && life == Some(other.node.incarnation()) => {
                 report.ok(CHECK, format!("{address} is this node itself"));
+            }
+            Ok(other) if other.node.name() == &config.name => {
+                let advice = "each node of a cluster has a name of its own; if that is this one, it listens at another port than is set here";
+                report.warning(CHECK, format!("{} at {address} has this node's name", other.node), advice);
             }
             Ok(other) => {
                 report.ok(
