@@ -14,7 +14,7 @@ use super::limits::MAX_STATE_BYTES;
 /// ```
 /// use rookery_runtime::Handover;
 ///
-/// let state = Handover::new(1, &("tea", 7))?;
+/// let state = Handover::new(1, &("tea", 7_u32))?;
 /// assert_eq!((state.version(), state.read::<(String, u32)>()?), (1, ("tea".to_owned(), 7)));
 /// # Ok::<(), String>(())
 /// ```
