@@ -53,9 +53,6 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// peers of a node that fell do not dial all at once.
 pub const RECONNECT_SPREAD: Duration = Duration::from_millis(250);
 
-/// Two nodes that hear of each other hear of it at the same time: one of them waits for the other's dial for so long.
-pub const DIAL_OF_OTHER: Duration = Duration::from_millis(250);
-
 /// Wait after a stranger answered (another cluster, a certificate that does not verify): nothing
 /// that a dial does will change it, and the address may pass to one of ours.
 pub const STRANGER_RETRY: Duration = Duration::from_secs(30);

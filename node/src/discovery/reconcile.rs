@@ -18,8 +18,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rookery_protocol::NodeId;
-
 use super::dial::{DialStatus, NodeKey, Refusal, backoff, canonical, cut, is_dialable};
 use super::jitter::Jitter;
 use super::limits;
@@ -130,19 +128,8 @@ impl DialBook {
         }
     }
 
-    /// `own` was told by a peer that `node` is at this address. As [`learned`](Self::learned), but of two nodes that are told of
-    /// each other one waits for a while to be dialled.
-    pub fn told_of(&mut self, node: &NodeId, addr: SocketAddr, own: &NodeId, now: Duration) {
-        let wait = if own < node { Duration::ZERO } else { limits::DIAL_OF_OTHER };
-        self.learned_for(addr, now.saturating_add(wait));
-    }
-
     /// A peer told of this address. It is due at once if it is new; with a full book it is turned away.
     pub fn learned(&mut self, addr: SocketAddr, now: Duration) {
-        self.learned_for(addr, now);
-    }
-
-    fn learned_for(&mut self, addr: SocketAddr, due: Duration) {
         let addr = canonical(addr);
         if !is_dialable(&addr) {
             return;
@@ -150,7 +137,7 @@ impl DialBook {
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.learned = true;
         } else if self.entries.len() < limits::BOOK_ADDRESSES {
-            self.insert(addr, 0, true, State::Waiting { due });
+            self.insert(addr, 0, true, State::Waiting { due: now });
         } else {
             self.turned_away += 1;
         }

@@ -12,8 +12,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use rookery_protocol::NodeId;
-
 use super::dial::{DialStatus, NodeKey, Refusal};
 use super::jitter::Jitter;
 use super::limits;
@@ -430,19 +428,4 @@ fn a_long_reason_is_cut_between_characters() {
         panic!("not waiting: {:?}", book.status(addr(1)));
     };
     assert!(trouble.len() <= limits::REASON_BYTES && trouble.starts_with('é'));
-}
-
-#[test]
-fn of_two_that_are_told_of_each_other_one_dials_at_once() {
-    let (low, high): (NodeId, NodeId) = ("a.1".parse().unwrap(), "b.1".parse().unwrap());
-    let mut book = DialBook::new(Jitter::new(1));
-    book.told_of(&high, addr(1), &low, secs(0));
-    assert_eq!(book.poll_dials(secs(0)), [addr(1)]);
-    let mut book = DialBook::new(Jitter::new(1));
-    book.told_of(&low, addr(1), &high, secs(0));
-    assert_eq!(book.poll_dials(secs(0)), []);
-    assert_eq!(book.next_due(), Some(limits::DIAL_OF_OTHER));
-    // It was dialled in time.
-    book.connected(addr(1), NodeKey::new("a"));
-    assert_eq!(book.poll_dials(secs(60)), []);
 }

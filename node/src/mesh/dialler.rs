@@ -24,8 +24,8 @@ use crate::discovery::{DialBook, DialStatus, DiscoveryEvent, Jitter, NodeKey};
 
 /// What the loop is told.
 pub(crate) enum Hint {
-    /// A peer tells where another node is.
-    Told(NodeId, SocketAddr),
+    /// A peer tells where another one is.
+    Learned(SocketAddr),
     /// A node is connected, and can be dialled here.
     Connected(SocketAddr, NodeId),
     /// A node is not connected any more.
@@ -73,7 +73,7 @@ pub(crate) async fn run(
                 None => discovering = false,
             },
             hint = hints.recv() => match hint {
-                Some(Hint::Told(node, address)) => book.told_of(&node, address, mesh.own(), start.elapsed()),
+                Some(Hint::Learned(address)) => book.learned(address, start.elapsed()),
                 Some(Hint::Connected(address, node)) => {
                     book.learned(address, start.elapsed());
                     book.already_connected(address, key(&node));

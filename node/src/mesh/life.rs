@@ -208,7 +208,7 @@ impl Mesh {
                 Ok(ControlFrame::Peers(peers)) => {
                     for told in peers.iter().filter(|told| told.node != *self.own() && !self.knows(&told.node)) {
                         for &address in &told.addresses {
-                            self.hint(Hint::Told(told.node.clone(), address));
+                            self.hint(Hint::Learned(address));
                         }
                     }
                 }

@@ -167,7 +167,7 @@ impl World {
             ControlFrame::Peers(peers) => {
                 for told in peers.iter().filter(|told| told.node != own.id && !own.arbiter.knows(&told.node)) {
                     for &address in &told.addresses {
-                        own.book.told_of(&told.node, address, &own.id, now);
+                        own.book.learned(address, now);
                     }
                 }
                 self.look_again(life);
