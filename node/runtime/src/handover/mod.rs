@@ -12,7 +12,9 @@
 //! The old process decides, alone: it keeps its state until `Commit`, and goes on as if nothing had been when the new one
 //! ends first, refuses, or takes too long. After `Commit` it only passes on.
 //!
-//! **Invariant:** old handles nothing from its offer on, new handles nothing before the commit: never do both.
+//! **Invariant:** old handles nothing from its offer on, new handles nothing before the commit: never do both while the two nodes
+//! are connected. When their connection is lost at the commit, new takes old for lost and old takes new for gone, and both serve
+//! until the cluster name that they share is settled (N2).
 //!
 //! **Invariant:** of a name that moves, each node knows a holder at each moment: first old, which passes on, then new.
 
