@@ -10,7 +10,8 @@
 //! A killed process's kernel sends no goodbye over UDP, and a broken link between two nodes is not a dead node (D3). What is
 //! done here is to notice soon, and to ask others before a node is called down. Healthy connections are never touched.
 //!
-//! Time in which this node itself did not run (a tick that comes late) counts for nobody.
+//! Time in which this node itself did not run (it comes to look at things late) counts for nobody: silence in it is forgiven, and
+//! what others said of a suspect is no older for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -52,7 +53,8 @@ pub(crate) struct Detector {
     peers: BTreeMap<ConnectionNumber, Peer>,
     /// What others want to know.
     questions: Vec<Question>,
-    last_tick: Instant,
+    /// When this node was seen to run last.
+    ran: Instant,
     times: DetectorSettings,
     /// After how long a silence QUIC gives a connection up.
     idle_timeout: Duration,
@@ -109,6 +111,8 @@ struct Opinion {
     hears: Option<Instant>,
     /// It has said last that it does not.
     denies: bool,
+    /// When it has heard it last, as far as it has said.
+    heard: Option<Instant>,
 }
 
 /// Somebody wants to know.
@@ -123,7 +127,7 @@ impl Detector {
         Self {
             peers: BTreeMap::new(),
             questions: Vec::new(),
-            last_tick: now,
+            ran: now,
             times: DetectorSettings::default(),
             idle_timeout,
             // Only where to begin.
@@ -158,11 +162,7 @@ impl Detector {
         now: Instant,
         connections: &[(ConnectionNumber, NodeId, u64, Duration)],
     ) -> Vec<Effect> {
-        let late = now.saturating_duration_since(self.last_tick).saturating_sub(TICK);
-        self.last_tick = now;
-        if late >= TICK && !self.is_planted("OwnStarvation") {
-            self.starved(late);
-        }
+        self.runs(now);
         let mut effects = Vec::new();
         let interval = Duration::from_secs(connections.len() as u64) / PINGS_PER_SECOND;
         let interval = interval.clamp(PING_AFTER, PING_AFTER_AT_MOST);
@@ -199,13 +199,22 @@ impl Detector {
         false
     }
 
-    /// This node did not run for so long: whoever was silent then has lost nothing.
-    fn starved(&mut self, late: Duration) {
+    /// This node runs now. Whoever was silent while it did not has lost nothing.
+    fn runs(&mut self, now: Instant) {
+        let late = now.saturating_duration_since(self.ran).saturating_sub(TICK);
+        self.ran = now;
+        if late < TICK || self.is_planted("OwnStarvation") {
+            return;
+        }
         for peer in self.peers.values_mut() {
             peer.heard += late;
             peer.pinged = peer.pinged.map(|(first, last)| (first + late, last + late));
             if let Some(suspicion) = &mut peer.suspicion {
                 suspicion.since += late;
+                for opinion in suspicion.answers.values_mut() {
+                    opinion.hears = opinion.hears.map(|at| at + late);
+                    opinion.heard = opinion.heard.map(|at| at + late);
+                }
             }
         }
     }
@@ -221,6 +230,7 @@ impl Detector {
 
     /// Peer `from` asks whether we hear `suspect`.
     pub(crate) fn asked(&mut self, from: ConnectionNumber, suspect: NodeId, now: Instant) -> Vec<Effect> {
+        self.runs(now);
         let known = self.peers.iter_mut().find(|(_, peer)| peer.node == suspect);
         let Some((&number, peer)) = known else {
             return vec![Effect::Answer { peer: from, suspect, ago: None }];
@@ -235,6 +245,7 @@ impl Detector {
 
     /// Peer `from` tells when it has heard `suspect` last.
     pub(crate) fn answered(&mut self, from: ConnectionNumber, suspect: &NodeId, ago: Option<Duration>, now: Instant) {
+        self.runs(now);
         let Some(name) = self.peers.get(&from).map(|peer| peer.node.name().clone()) else { return };
         let suspicion =
             self.peers.values_mut().filter(|peer| peer.node == *suspect).find_map(|it| it.suspicion.as_mut());
@@ -243,9 +254,11 @@ impl Detector {
         {
             // Only what it has heard since it was a suspect: before, it may have lived. The answer may be one to an earlier
             // question than the last.
-            let heard = ago.and_then(|ago| now.checked_sub(ago)).filter(|heard| *heard >= suspicion.since);
+            let last = ago.and_then(|ago| now.checked_sub(ago));
+            let heard = last.filter(|heard| *heard >= suspicion.since);
             opinion.denies = heard.is_none();
             opinion.hears = opinion.hears.max(heard);
+            opinion.heard = opinion.heard.max(last);
         }
     }
 
@@ -288,6 +301,9 @@ impl Detector {
         let hears = |opinion: &Opinion| opinion.hears.is_some_and(|at| now.saturating_duration_since(at) < BELIEVED);
         let heard_by: Vec<&str> =
             suspicion.answers.iter().filter(|(_, opinion)| hears(opinion)).map(|(name, _)| name.as_str()).collect();
+        // One that runs slowly, and is cut off from here, has been silent for us alone before.
+        let heard_last = suspicion.answers.values().filter_map(|opinion| opinion.heard).fold(peer.heard, Instant::max);
+        let silent_for_all = now.saturating_duration_since(heard_last);
         let all_deny = suspicion.answers.values().all(|opinion| opinion.denies);
         let nobody_answers = !suspicion.answers.is_empty() && !suspicion.answers.values().any(|opinion| opinion.denies);
         let down_after = self.down_after(peer.round_trip);
@@ -301,8 +317,8 @@ impl Detector {
         } else if nobody_answers {
             // Silence of all says something about the way to them, or about this node.
             let text = format!("silent for {ms} ms; nobody who was asked about it has answered");
-            (silent >= down_after * 2).then_some(text)
-        } else if silent >= down_after {
+            (silent_for_all >= down_after * 2).then_some(text)
+        } else if silent_for_all >= down_after {
             let nobody_there = suspicion.answers.is_empty();
             let others = if nobody_there { "nobody else is there to ask" } else { "others do not hear it either" };
             Some(format!("silent for {ms} ms; {others}"))

@@ -305,7 +305,7 @@ fn play(seed: u64, planted: Option<Planted>) -> Result<(), String> {
     world.run_until(Duration::from_secs(2))?;
     let victim = dice.below(count as u64) as usize;
     let other = (victim + 1) % count;
-    match dice.below(6) {
+    match dice.below(7) {
         0 | 1 => {
             world.nodes[victim].killed = Some(world.now);
             world.run_until(Duration::from_secs(7))?;
@@ -327,6 +327,15 @@ fn play(seed: u64, planted: Option<Planted>) -> Result<(), String> {
                 world.cut.insert((other, victim), world.now);
             }
             world.run_until(Duration::from_secs(12))?;
+        }
+        // A link is cut, and one who asks about the other is stopped in the middle of it.
+        5 => {
+            world.cut.insert((victim, other), world.now);
+            world.cut.insert((other, victim), world.now);
+            let stop = Duration::from_millis(600 + dice.below(6_000));
+            world.run_until(Duration::from_secs(2) + stop)?;
+            world.nodes[victim].stopped = Some((world.now, world.now + Duration::from_millis(200 + dice.below(1_700))));
+            world.run_until(Duration::from_secs(16))?;
         }
         // One is cut off from everybody, then killed.
         _ => {
@@ -395,6 +404,45 @@ fn d3_time_in_which_a_node_did_not_run_counts_for_nobody() {
     };
     assert!(!gives_up(None));
     assert!(gives_up(Some(Planted::OwnStarvation)), "the mistake is found");
+}
+
+/// Who asks others about a suspect, and is stopped before it is told, does not give it up when it goes on: what it knew is no older, and
+/// what was said meanwhile is read now.
+#[test]
+fn d3_who_was_stopped_while_it_asked_others_gives_nobody_up_for_that() {
+    let gives_up = |planted: Option<Planted>, told_while_stopped: bool| {
+        let start = Instant::now();
+        let mut detector = Detector::new(start, IDLE_TIMEOUT, 1);
+        detector.planted = planted;
+        let node = |number: u64| NodeId::new(NodeName::new(format!("node-{number}")).unwrap(), Incarnation(1));
+        let mut standing: Vec<_> =
+            (1..4).map(|number| (ConnectionNumber(number), node(number), 0, Duration::from_millis(1))).collect();
+        let mut effects = Vec::new();
+        let mut now = start;
+        // The suspect is silent for 1.9 s, while the others hear it.
+        while now < start + Duration::from_millis(1_900) {
+            now += TICK;
+            standing[1].2 += 1;
+            standing[2].2 += 1;
+            effects = detector.tick(now, &standing);
+            for effect in &effects {
+                if let Effect::Ask { peer, suspect } = effect {
+                    detector.answered(*peer, suspect, Some(Duration::from_millis(20)), now);
+                }
+            }
+        }
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Down { .. })));
+        now += Duration::from_secs(4);
+        if told_while_stopped {
+            detector.answered(ConnectionNumber(2), &node(1), Some(Duration::from_millis(300)), now);
+        }
+        effects = detector.tick(now, &standing);
+        effects.iter().any(|effect| matches!(effect, Effect::Down { .. }))
+    };
+    for told_while_stopped in [false, true] {
+        assert!(!gives_up(None, told_while_stopped));
+    }
+    assert!(gives_up(Some(Planted::OwnStarvation), false), "the mistake is found");
 }
 
 /// One node in a mesh of many, on whose connections QUIC keeps alive what is silent: each peer is heard once a second, in its
