@@ -166,6 +166,10 @@ impl Driver {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.context.receive_timeout(left).await {
+                // Asked again, since the answer was late.
+                Some(Received::Message(SupervisorMessage::Bequeathed(ask))) if ask.value == heir => {
+                    ask.reply.answer(())
+                }
                 Some(Received::Message(message)) => drop(address.send(message).await),
                 Some(Received::Event(Event::Exit { linked: false, reason, .. })) => return reason,
                 Some(Received::Event(Event::Exit { from, reason, .. })) if self.context.parent() == Some(&from) => {
@@ -206,16 +210,21 @@ impl Driver {
             self.context.runtime().adopt(child, &own);
         }
         let done = |reply| SupervisorMessage::Bequeathed(Ask::new(own.clone(), reply));
-        match former.call_within(BEQUEST_PATIENCE, done).await {
-            Ok(()) => {}
-            // Lost now: nobody else has them.
-            Err(CallError::NoProc | CallError::NoConnection | CallError::Exited(_)) => {}
-            Err(error) => {
-                for child in &children {
-                    self.context.unlink(child);
-                    self.context.runtime().adopt(child, of);
+        // An answer that is late may have been given: asked again, for longer than the former one waits.
+        let until = Instant::now() + BEQUEST_LIMIT;
+        loop {
+            match former.call_within(BEQUEST_PATIENCE, done).await {
+                Ok(()) => break,
+                // Lost now: nobody else has them.
+                Err(CallError::NoProc | CallError::NoConnection | CallError::Exited(_)) => break,
+                Err(CallError::Timeout) if Instant::now() < until => {}
+                Err(error) => {
+                    for child in &children {
+                        self.context.unlink(child);
+                        self.context.runtime().adopt(child, of);
+                    }
+                    return Err(failed(&error));
                 }
-                return Err(failed(&error));
             }
         }
         self.take_in(estate);

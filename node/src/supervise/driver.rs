@@ -66,6 +66,8 @@ pub(super) struct Driver {
     /// What has to go from nodes that are about to leave, and who waits for that.
     pub(super) evacuation: Evacuation,
     pub(super) evacuating: Vec<(NodeId, ReplyTo<u64>)>,
+    /// Children that were not handed over, and do not move again until then.
+    pub(super) stays_until: HashMap<ChildId, Instant>,
     /// Who is to take its place, once nothing is under way.
     pub(super) bequest: Option<Ask<Pid, Estate>>,
     /// The supervisor whose place it takes.
@@ -114,6 +116,7 @@ impl Driver {
             succeeding: HashMap::new(),
             evacuation: Evacuation::default(),
             evacuating: Vec::new(),
+            stays_until: HashMap::new(),
             bequest: None,
             inherits: None,
             balancing: false,
@@ -414,7 +417,9 @@ impl Driver {
             if self.bequest.is_some() || self.context.runtime().is_draining() {
                 return;
             }
-            if let Some(child) = self.homes.next_move(up, |child| self.machine.may_move(child)) {
+            self.stays_until.retain(|_, until| *until > now());
+            let may_move = |child: &ChildId| !self.stays_until.contains_key(child) && self.machine.may_move(child);
+            if let Some(child) = self.homes.next_move(up, may_move) {
                 self.machine.handle_hand_over(&child);
                 self.rebalance();
             }
@@ -465,7 +470,7 @@ async fn next_look(look: &mut Option<Look>) -> Vec<NodeStatus> {
 }
 
 /// The runtime's monotonic clock, which its timers go by as well.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

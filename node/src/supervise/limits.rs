@@ -63,6 +63,9 @@ pub const HAND_OVER_TRIES: u32 = 3;
 /// How soon it is tried again.
 pub const HAND_OVER_RETRY: Duration = Duration::from_millis(100);
 
+/// How soon a child that spreads, and was not handed over, is chosen to move again: it may be busy for a while.
+pub const MOVE_AGAIN: Duration = Duration::from_secs(5);
+
 /// How long one question of a supervisor that takes the place of another may take: the other may have children under way.
 pub const BEQUEST_PATIENCE: Duration = Duration::from_secs(3);
 

@@ -12,10 +12,10 @@ use rookery_runtime::{NodeId, Pid, ReplyTo, RequestError};
 use crate::{
     status::NodeStatus,
     supervise::{
-        driver::Driver,
+        driver::{Driver, now},
         effect::{Attempt, StartFailure},
         evacuation::Verdict,
-        limits::HAND_OVER_RETRY,
+        limits::{HAND_OVER_RETRY, MOVE_AGAIN},
         message::SupervisorMessage,
         placement::Placement,
         policy::{ChildId, Restart},
@@ -143,10 +143,13 @@ impl Driver {
         }
         if let Some(ChildStart::Behaviour { placement, .. }) = self.specs.get(child).map(|spec| &spec.start) {
             if let Some(elsewhere) = self.homes.last(child).map(|last| last.node.clone()) {
-                // It would be tried ten times a second.
-                self.homes.start_failed(child, &elsewhere, true);
+                let shun = matches!(failure, StartFailure::Failed(RequestError::UnknownBehaviour { .. }));
+                self.homes.start_failed(child, &elsewhere, shun);
             }
             self.homes.chosen(child, pid.node().name(), placement);
+            // It would be tried ten times a second.
+            self.stays_until.insert(child.clone(), now() + MOVE_AGAIN);
+            self.context.send_after(MOVE_AGAIN, SupervisorMessage::Rebalance);
         }
     }
 }

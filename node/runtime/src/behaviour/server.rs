@@ -196,7 +196,8 @@ pub trait Server: Sized + Send + 'static {
     }
 
     /// Its state, for the process that takes its place on another node: its node is to leave, or another one has fewer. From
-    /// then on it handles nothing; what comes for it waits, and goes to the other one.
+    /// then on it handles nothing; what comes for it waits, and goes to the other one. Its timers end with it: the other one sets
+    /// its own.
     ///
     /// It is told, not given away: should the other one not come to life, this server goes on as if nothing had been. None
     /// by default: then the other one begins as [`init`](Self::init) makes it, and only names, groups and what waits move.

@@ -123,6 +123,8 @@ fn tell<T: Message>(reply: ReplyTo<T>, outcome: Outcome<T>) {
 /// moment later, when all know its successor to be a member. Ends with its successor, its supervisor, its node, or in time.
 pub(super) async fn pass_on<M: Message>(context: &mut Context<M>, to: &Pid) -> ExitReason {
     context.trap_exits(true);
+    // They are the server's, not its callers': its successor has set its own.
+    context.end_timers();
     let monitor = context.monitor(to);
     let address = context.runtime().address::<M>(to);
     let begin = Instant::now();

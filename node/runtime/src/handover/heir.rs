@@ -112,6 +112,10 @@ impl Heir {
     }
 
     fn failed(&self, error: &CallError) -> RequestError {
+        if matches!(error, CallError::Timeout) {
+            // It is busy, and may have the time when it is asked again.
+            return RequestError::Timeout;
+        }
         let text = format!("{} does not hand over: {error}", self.succession.of);
         RequestError::InitFailed(ExitReason::Error(text))
     }

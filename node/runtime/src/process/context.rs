@@ -505,6 +505,15 @@ impl<M: Message> Context<M> {
     }
 }
 
+impl<M: Message> Context<M> {
+    /// Ends all timers of this process.
+    pub(crate) fn end_timers(&mut self) {
+        if let Some(inbox) = &mut self.inbox {
+            inbox.timers = None;
+        }
+    }
+}
+
 impl<M: Message> Drop for Context<M> {
     // What was taken and not received is drained with the mailbox, so that its callers learn why (A1).
     fn drop(&mut self) {
