@@ -89,6 +89,8 @@ kinds! {
     Brief = 24,
     /// Gives a type of messages a number on this lane. Lanes.
     TypeDef = 25,
+    /// Messages of one process to another in their most frequent form, behind each other. Lanes.
+    Run = 26,
     /// First of all: who dials. Control stream.
     Hello = 32,
     /// The acceptor takes the dialler. Control stream.

@@ -41,6 +41,6 @@ pub use id::{
     BehaviourName, CallId, ClusterName, Incarnation, NodeId, NodeName, Pid, ProcessName, Ref, Serial, SessionId,
     UnlinkId,
 };
-pub use lane::{Arrival, BulkOpening, LaneDecoder, LaneEncoder, PlainMessage, Reassembly, Ticket, TicketNumber};
+pub use lane::{Arrival, BulkOpening, LaneDecoder, LaneEncoder, PlainMessage, Reassembly, Run, Ticket, TicketNumber};
 pub use payload::{Codec, Payload, Tag};
 pub use signal::{CallFailure, Destination, Recipient, ReplyRoute, Signal, SignalBody};

@@ -48,6 +48,12 @@ pub const MAX_INTERNED_NODES: usize = 16_384;
 /// Types of messages that one lane direction can number. Those beyond are named in each message.
 pub const MAX_INTERNED_TYPES: usize = 1_024;
 
+/// A message in a run: what is larger has a frame of its own, which costs it little.
+pub const MAX_IN_RUN_BYTES: usize = 1024;
+
+/// The body of a run: two hundred messages of 16 bytes, and no more than three packets, as it is delivered when all of it is there.
+pub const MAX_RUN_BYTES: usize = 4 * 1024;
+
 /// Names in one look-up, so that question and answer fit a frame even where messages are limited to the floor.
 pub const MAX_NAMES_PER_LOOKUP: usize = 16;
 

@@ -47,6 +47,12 @@ fn encode(content: &Content) -> Vec<u8> {
             encoder.number_types();
             signals.iter().for_each(|signal| encoder.signal(signal, &mut bytes).unwrap());
         }
+        Content::Run(signals) => {
+            let mut encoder = LaneEncoder::new(SENDER.parse().unwrap(), RECEIVER.parse().unwrap());
+            encoder.number_types();
+            encoder.share_frames(DEFAULT_MAX_MESSAGE_BYTES);
+            signals.iter().for_each(|signal| encoder.signal(signal, &mut bytes).unwrap());
+        }
         Content::Ticketed(signal, ticket) => {
             let mut encoder = LaneEncoder::new(SENDER.parse().unwrap(), RECEIVER.parse().unwrap());
             encoder.ticketed(signal, *ticket, &mut bytes).unwrap();
@@ -95,7 +101,7 @@ fn entry(vector: &Vector) -> Value {
             value["body_bytes"] = json!(ticket.body_bytes);
             ("lane", value)
         }
-        Content::Brief(signals) => ("lane", signals.iter().map(neutral::signal).collect()),
+        Content::Brief(signals) | Content::Run(signals) => ("lane", signals.iter().map(neutral::signal).collect()),
         Content::Bulk(ticket) => ("bulk", json!({ "ticket": ticket.0.to_string() })),
     };
     let frames: Vec<&str> = kinds(&bytes).into_iter().map(FrameKind::name).collect();
@@ -169,7 +175,7 @@ fn the_code_decodes_what_the_vectors_say() {
                 assert_eq!(neutral::signal(&decoded), entry["value"], "{name}");
                 decoder.finish().unwrap();
             }
-            Content::Brief(signals) => {
+            Content::Brief(signals) | Content::Run(signals) => {
                 let mut decoder = lane(true, &bytes);
                 for signal in signals {
                     assert_eq!(decoder.next_signal().unwrap().as_ref(), Some(signal), "{name}");

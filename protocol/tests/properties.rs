@@ -8,13 +8,13 @@ mod strategies;
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use rookery_protocol::{
-    ClusterName, ControlFrame, ExitReason, Frame, FrameDecoder, FrameKind, LaneDecoder, LaneEncoder, NodeId, NodeName,
-    Pid, ProcessName, Serial, Signal, SignalBody, WireError, codec, frame,
+    Arrival, ClusterName, ControlFrame, ExitReason, Frame, FrameDecoder, FrameKind, LaneDecoder, LaneEncoder, NodeId,
+    NodeName, Pid, ProcessName, Recipient, Serial, Signal, SignalBody, WireError, codec, frame,
     limits::{FRAME_HEADER_BYTES, MAX_CONTROL_BODY_BYTES, MAX_EXIT_TEXT_BYTES},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use strategies::{receiver, sender};
+use strategies::{brief, receiver, sender};
 
 const LIMIT: usize = 1 << 16;
 
@@ -95,6 +95,60 @@ proptest! {
             prop_assert_eq!(decoded(cut(&bytes, &places)).unwrap(), signals.clone());
             prop_assert_eq!(decoded(bytes.chunks(1).map(Bytes::copy_from_slice)).unwrap(), signals.clone());
         }
+    }
+
+    /// Batches are taken between any two messages, and whoever takes a run puts any rest of it back.
+    #[test]
+    fn runs_come_back_however_they_are_batched_cut_and_taken(
+        sent in vec((brief(), any::<bool>()), 1..60),
+        largest in 1_024..6_000_usize,
+        places in vec(any::<Index>(), 0..40),
+        takes in vec(0..5_usize, 1..20),
+    ) {
+        let mut encoder = LaneEncoder::new(sender(), receiver());
+        encoder.number_types();
+        encoder.share_frames(largest);
+        let (mut stream, mut batch) = (Vec::new(), Vec::new());
+        LaneEncoder::open(1, &mut batch);
+        for (signal, takes_batch) in &sent {
+            encoder.signal(signal, &mut batch).unwrap();
+            if *takes_batch {
+                stream.extend(std::mem::take(&mut batch));
+            }
+        }
+        stream.extend(batch);
+        let signals: Vec<Signal> = sent.into_iter().map(|(signal, _)| signal).collect();
+        prop_assert_eq!(decoded(cut(&stream, &places)).unwrap(), signals.clone());
+        prop_assert!(frames(&stream).iter().all(|frame| frame.kind != FrameKind::Run || frame.body.len() <= largest.max(18 + 2 + 1_024)));
+
+        let mut takes = takes.into_iter().cycle();
+        let mut decoder = LaneDecoder::new(receiver(), sender(), LIMIT);
+        let mut came = Vec::new();
+        for chunk in cut(&stream, &places) {
+            decoder.push(chunk);
+            while let Some(arrival) = decoder.next_arrival().unwrap() {
+                match arrival {
+                    Arrival::Run(mut run) => {
+                        for _ in 0..takes.next().unwrap() {
+                            let Some(body) = run.peek() else { break };
+                            came.push((run.from(), run.to(), Bytes::copy_from_slice(run.tag_bytes()), Bytes::copy_from_slice(body)));
+                            run.advance();
+                        }
+                        decoder.put_back(run);
+                    }
+                    Arrival::Plain(it) => {
+                        let (tag, body) = (Bytes::copy_from_slice(it.tag_bytes()), Bytes::copy_from_slice(it.body()));
+                        came.push((it.from(), it.to(), tag, body));
+                    }
+                    other => prop_assert!(false, "{:?}", other),
+                }
+            }
+        }
+        let told: Vec<_> = signals.into_iter().map(|signal| {
+            let (Recipient::Serial(to), SignalBody::Message { payload, .. }) = (signal.to.to, signal.body) else { unreachable!() };
+            (signal.from.serial(), to, Bytes::copy_from_slice(payload.tag.as_bytes()), payload.body)
+        }).collect();
+        prop_assert_eq!(came, told);
     }
 
     #[test]

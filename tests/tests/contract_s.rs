@@ -30,6 +30,7 @@ rookery_tests::contract! {
         s3_a_call_to_the_dead_or_to_nobody_answers_at_once,
         s8_a_tag_that_is_not_known_is_answered_and_harms_nobody,
         s8_what_cannot_be_decoded_is_answered_and_harms_nobody,
+        s8_one_of_many_that_is_not_understood_costs_no_other,
         s8_a_name_finds_its_holder_at_each_send,
     }
     apart {
@@ -372,6 +373,29 @@ async fn s8_what_cannot_be_decoded_is_answered_and_harms_nobody(a: &Runtime, b: 
     )
     .await;
     assert!(matches!(lost, Err(CallError::Unsupported { .. } | CallError::Refused(_))), "{lost:?}");
+}
+
+/// Between two nodes many of them travel in one frame.
+async fn s8_one_of_many_that_is_not_understood_costs_no_other(a: &Runtime, b: &Runtime) {
+    let mut far = Puppet::new(b);
+    let (to, typed) = (Destination::from(&far.pid), a.address::<Note>(&far.pid));
+    let counted = b.dead_letters();
+    let is_bad = |number: u64| number % 7 == 3 || number == 299;
+    for number in 0..300 {
+        if is_bad(number) {
+            let payload = Payload { tag: Tag::from_static("Note"), codec: Codec::Bincode, body: vec![200].into() };
+            a.send_payload(&to, payload).await.unwrap();
+        } else {
+            typed.send(Note::Number(number)).await.unwrap();
+        }
+    }
+    for number in (0..300).filter(|number| !is_bad(*number)) {
+        assert_eq!(far.number().await, number);
+    }
+    let bad = (0..300).filter(|number| is_bad(*number)).count() as u64;
+    eventually("each is a dead letter", || b.dead_letters() >= counted + bad).await;
+    fence(a, b).await;
+    far.quiet().await;
 }
 
 async fn s8_a_name_finds_its_holder_at_each_send(a: &Runtime, b: &Runtime) {

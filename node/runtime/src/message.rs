@@ -7,7 +7,7 @@
 use std::{cell::RefCell, fmt, sync::Arc};
 
 use bytes::Bytes;
-use rookery_protocol::{Codec, Destination, Payload, PlainMessage, ReplyRoute, Tag, codec};
+use rookery_protocol::{Codec, Destination, Payload, ReplyRoute, Tag, codec};
 use serde::{
     Deserializer, Serialize,
     de::{self, DeserializeOwned, Visitor},
@@ -243,7 +243,7 @@ fn decode_bytes<T: Message>(codec: Codec, body: &[u8]) -> std::thread::Result<Re
 
 /// Decodes a message that carries no reply, in the scope of a batch of its runtime. `None` if there is no such scope, or
 /// whenever it does not succeed: then [`decode`] says why.
-pub(crate) fn decode_plain<T: Message>(message: &PlainMessage, runtime: &Runtime) -> Option<T> {
+pub(crate) fn decode_plain<T: Message>(codec: Codec, body: &[u8], runtime: &Runtime) -> Option<T> {
     let in_scope = DECODING.with_borrow(|scope| {
         !scope.active && scope.reply.is_none() && scope.runtime.as_ref().is_some_and(|known| known.is(runtime))
     });
@@ -251,7 +251,7 @@ pub(crate) fn decode_plain<T: Message>(message: &PlainMessage, runtime: &Runtime
         return None;
     }
     DECODING.with_borrow_mut(|scope| scope.active = true);
-    let decoded = decode_bytes(message.codec(), message.body());
+    let decoded = decode_bytes(codec, body);
     let dropped = DECODING.with_borrow_mut(|scope| {
         scope.active = false;
         scope.reply.take()

@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rookery_protocol::{
-    CallFailure, Codec, CreditChange, Destination, ExitReason, NodeId, Payload, Pid, PlainMessage, Recipient, Serial,
-    Signal, SignalBody, Tag,
+    CallFailure, Codec, CreditChange, Destination, ExitReason, NodeId, Payload, Pid, PlainMessage, Recipient, Run,
+    Serial, Signal, SignalBody, Tag,
     credit::Taken,
     lane::MessageHead,
     request::{RequestError, ResponseBody},
@@ -225,6 +225,15 @@ impl Runtime {
         arriving::with_receiver(self, message.to(), |process| {
             let refused = process.members_only() && message.from().session().is_some();
             !refused && process.deliver_plain(message)
+        })
+    }
+
+    /// As [`receive_plain`](Self::receive_plain), of several: takes those at the beginning that are understood, and tells how many.
+    #[must_use]
+    pub fn receive_run(&self, run: &mut Run) -> u64 {
+        arriving::with_receiver(self, run.to(), |process| {
+            let refused = process.members_only() && run.from().session().is_some();
+            if refused { 0 } else { process.deliver_run(run) }
         })
     }
 

@@ -170,6 +170,11 @@ impl Runtime {
         Tallies::with(self.tallies(), |part| part.message(route, kind));
     }
 
+    #[inline]
+    pub(crate) fn count_many(&self, route: Route, kind: Kind, count: u64) {
+        Tallies::with(self.tallies(), |part| part.messages(route, kind, count));
+    }
+
     /// A call has come to its outcome, after `took`, which is looked at only if this one is timed.
     #[inline]
     pub(crate) fn count_call<T>(&self, local: bool, outcome: &Result<T, CallError>, took: impl FnOnce() -> Duration) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rookery_protocol::{PlainMessage, Recipient, Signal, SignalBody, WireError};
+use rookery_protocol::{PlainMessage, Recipient, Run, Signal, SignalBody, WireError};
 use rookery_runtime::{
     Runtime,
     net::{lanes::Inbox, outbound::Traffic},
@@ -58,6 +58,10 @@ impl Inbox for PeerInbox {
     fn take_plain(&self, message: &PlainMessage) -> bool {
         // By their form such messages are of the peer's own processes, for own ones of this node.
         !self.peer.outbound.is_closed() && self.runtime.receive_plain(message)
+    }
+
+    fn take_run(&self, run: &mut Run) -> u64 {
+        if self.peer.outbound.is_closed() { 0 } else { self.runtime.receive_run(run) }
     }
 
     fn arrived(&self, more: Traffic) {

@@ -186,8 +186,14 @@ impl Flow {
             reassembly: Reassembly::default(),
             outstanding: VecDeque::new(),
         };
+        let encoder = |_| {
+            let mut encoder = LaneEncoder::new(own.clone(), peer.clone());
+            encoder.number_types();
+            encoder.share_frames(MAX_MESSAGE_BYTES);
+            encoder
+        };
         Self {
-            encoders: (0..LANES).map(|_| LaneEncoder::new(own.clone(), peer.clone())).collect(),
+            encoders: (0..LANES).map(encoder).collect(),
             lanes: (0..LANES).map(lane).collect(),
             next_ticket: 0,
             expected: BTreeMap::new(),

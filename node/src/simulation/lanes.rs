@@ -71,6 +71,10 @@ impl Flow {
                 return Ok(delivered);
             };
             let arrival = match arrival {
+                Arrival::Run(run) => {
+                    end.decoder.put_back(run);
+                    continue;
+                }
                 Arrival::Plain(message) => {
                     let signal = end.decoder.signal_of(message).map_err(|error| format!("lane {lane}: {error}"))?;
                     Arrival::Signal(signal)
@@ -78,7 +82,7 @@ impl Flow {
                 other => other,
             };
             match arrival {
-                Arrival::Plain(_) => return Err("a message was made a signal above".to_owned()),
+                Arrival::Plain(_) | Arrival::Run(_) => return Err("a message was made a signal above".to_owned()),
                 Arrival::Signal(signal) if end.reassembly.is_empty() || mistake == Some(Mistake::Overtakes) => {
                     delivered.push(signal);
                 }

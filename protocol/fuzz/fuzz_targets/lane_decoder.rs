@@ -15,7 +15,12 @@ fn ends() -> (NodeId, NodeId) {
 
 /// What comes out next; a message that lies as it came as the signal that it is.
 fn next(decoder: &mut LaneDecoder) -> Result<Option<Arrival>, WireError> {
-    match decoder.next_arrival()? {
+    let mut arrival = decoder.next_arrival()?;
+    if let Some(Arrival::Run(run)) = arrival {
+        decoder.put_back(run);
+        arrival = decoder.next_arrival()?;
+    }
+    match arrival {
         Some(Arrival::Plain(message)) => decoder.signal_of(message).map(|signal| Some(Arrival::Signal(signal))),
         other => Ok(other),
     }
@@ -51,12 +56,15 @@ fuzz_target!(|data: &[u8]| {
     let mut encoder = LaneEncoder::new(sender, receiver);
     if size % 2 == 1 {
         encoder.number_types();
+        if size % 4 == 1 {
+            encoder.share_frames(LIMIT);
+        }
     }
     let mut out = Vec::new();
     LaneEncoder::open(0, &mut out);
     for arrival in &arrivals {
         match arrival {
-            Arrival::Plain(_) => unreachable!("made a signal above"),
+            Arrival::Plain(_) | Arrival::Run(_) => unreachable!("made a signal above"),
             Arrival::Signal(signal) => encoder.signal(signal, &mut out).unwrap(),
             Arrival::Ticketed(signal, ticket) => encoder.ticketed(signal, *ticket, &mut out).unwrap(),
         }

@@ -12,7 +12,7 @@ use crate::{
     id::{CallId, NodeId, Pid, ProcessName, Ref, Serial, UnlinkId},
     lane::{
         BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, LINKED, PlainMessage, Ticket,
-        fields::Fields, types::Types,
+        fields::Fields, run::Run, types::Types,
     },
     limits::{MAX_INTERNED_NODES, MAX_LANES, MAX_SIGNAL_OVERHEAD_BYTES},
     payload::Payload,
@@ -26,6 +26,8 @@ pub enum Arrival {
     Signal(Signal),
     /// A message that may be delivered from where it lies, and is a signal as well ([`LaneDecoder::signal_of`]).
     Plain(PlainMessage),
+    /// Several of them. What its receiver does not take is put back ([`LaneDecoder::put_back`]), and comes one by one.
+    Run(Run),
     /// A signal whose payload's body, empty here, comes on a stream of its own.
     Ticketed(Signal, Ticket),
 }
@@ -41,6 +43,8 @@ pub struct LaneDecoder {
     /// Nodes 1, 2, …
     nodes: Vec<NodeId>,
     types: Types,
+    /// What is left of a run that comes one by one.
+    rest: Option<Run>,
     /// The lane's number, once it has said it.
     lane: Option<u8>,
     /// The largest payload accepted, in bytes.
@@ -60,6 +64,7 @@ impl LaneDecoder {
             peer,
             nodes: Vec::new(),
             types: Types::default(),
+            rest: None,
             lane: None,
             max_message_bytes,
             failed: None,
@@ -81,11 +86,22 @@ impl LaneDecoder {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        if let Some(run) = &mut self.rest {
+            match run.next_message() {
+                Some(message) => return Ok(Some(Arrival::Plain(message))),
+                None => self.rest = None,
+            }
+        }
         let next = self.advance();
         if let Err(error) = &next {
             self.fail(error);
         }
         next
+    }
+
+    /// What is left of a run that has just arrived: it comes next, each message for itself.
+    pub fn put_back(&mut self, run: Run) {
+        self.rest = Some(run);
     }
 
     /// As [`next_arrival`](Self::next_arrival), on a connection whose ends have not agreed on bulk streams: a ticket breaks
@@ -94,14 +110,17 @@ impl LaneDecoder {
     /// # Errors
     /// As there.
     pub fn next_signal(&mut self) -> Result<Option<Signal>, WireError> {
-        match self.next_arrival()? {
-            None => Ok(None),
-            Some(Arrival::Signal(signal)) => Ok(Some(signal)),
-            Some(Arrival::Plain(message)) => self.signal_of(message).map(Some),
-            Some(Arrival::Ticketed(..)) => {
-                let error = WireError::Unexpected { kind: "ticket", detail: "bulk streams were not agreed on" };
-                self.fail(&error);
-                Err(error)
+        loop {
+            match self.next_arrival()? {
+                None => return Ok(None),
+                Some(Arrival::Signal(signal)) => return Ok(Some(signal)),
+                Some(Arrival::Plain(message)) => return self.signal_of(message).map(Some),
+                Some(Arrival::Run(run)) => self.put_back(run),
+                Some(Arrival::Ticketed(..)) => {
+                    let error = WireError::Unexpected { kind: "ticket", detail: "bulk streams were not agreed on" };
+                    self.fail(&error);
+                    return Err(error);
+                }
             }
         }
     }
@@ -122,6 +141,7 @@ impl LaneDecoder {
         self.failed = Some(error.clone());
         // What is held of a broken lane is of no use any more.
         self.frames = FrameDecoder::new(0);
+        self.rest = None;
     }
 
     fn advance(&mut self) -> Result<Option<Arrival>, WireError> {
@@ -134,6 +154,9 @@ impl LaneDecoder {
                 }
                 FrameKind::NodeDef => self.define(frame)?,
                 FrameKind::TypeDef => self.types.define(Fields::new(frame))?,
+                FrameKind::Run => {
+                    return Ok(Some(Arrival::Run(Run::of(frame, &self.types, self.max_message_bytes)?)));
+                }
                 _ => {
                     let frame = match PlainMessage::of(frame, &self.types, self.max_message_bytes) {
                         Ok(message) => return Ok(Some(Arrival::Plain(message))),

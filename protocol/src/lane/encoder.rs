@@ -12,9 +12,9 @@ use crate::{
     id::{NodeId, Serial},
     lane::{
         BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, LINKED, MessageHead, Ticket,
-        types::TypeNumbers,
+        run::OpenRun, types::TypeNumbers,
     },
-    limits::{FRAME_HEADER_BYTES, MAX_INTERNED_NODES, MAX_REASON_BYTES},
+    limits::{FRAME_HEADER_BYTES, MAX_IN_RUN_BYTES, MAX_INTERNED_NODES, MAX_REASON_BYTES},
     payload::Payload,
     request::ResponseBody,
     signal::{CallFailure, Recipient, Signal, SignalBody},
@@ -35,18 +35,28 @@ pub struct LaneEncoder {
     numbers: HashMap<NodeId, u16>,
     /// Numbers of types, where the peer knows of that.
     types: Option<TypeNumbers>,
+    /// The largest frame of several messages, where the peer knows of that; and the last one, while nothing is behind it.
+    runs: Option<usize>,
+    run: Option<OpenRun>,
 }
 
 impl LaneEncoder {
     /// The sending end of a lane from `own` to `peer`.
     #[must_use]
     pub fn new(own: NodeId, peer: NodeId) -> Self {
-        Self { own, peer, numbers: HashMap::new(), types: None }
+        Self { own, peer, numbers: HashMap::new(), types: None, runs: None, run: None }
     }
 
     /// Gives types numbers from now on: the peer has [`Features::TYPES`](crate::handshake::Features::TYPES) as well.
     pub fn number_types(&mut self) {
         self.types.get_or_insert_default();
+    }
+
+    /// Puts several messages into one frame from now on, of no more than `largest` bytes: the peer has
+    /// [`Features::RUNS`](crate::handshake::Features::RUNS) as well. What is encoded is then to go behind what was before, or
+    /// into an empty buffer.
+    pub fn share_frames(&mut self, largest: usize) {
+        self.runs = Some(largest);
     }
 
     /// Opens the lane: the first frame on its stream.
@@ -69,6 +79,7 @@ impl LaneEncoder {
         if self.brief_head(head, body_bytes, out) {
             return Ok(());
         }
+        self.run = None;
         let start = self.begin_message(FrameKind::Message, head, out)?;
         frame::finish(out, start, body_bytes);
         Ok(())
@@ -76,12 +87,19 @@ impl LaneEncoder {
 
     /// Appends the head of a message in its most frequent form, if it has that.
     fn brief_head(&mut self, head: &MessageHead<'_>, body_bytes: usize, out: &mut Vec<u8>) -> bool {
-        let (Some(types), Recipient::Serial(to)) = (&mut self.types, &head.to.to) else { return false };
+        let (Some(types), &Recipient::Serial(to)) = (&mut self.types, &head.to.to) else { return false };
         let plain = head.reply.is_none() && head.deadline_ms.is_none() && head.credit.is_none();
         if !plain || head.to.node != self.peer || *head.from.node() != self.own {
             return false;
         }
         let Some(number) = types.of(head.codec, head.tag, out) else { return false };
+        if let Some(largest) = self.runs
+            && body_bytes <= MAX_IN_RUN_BYTES
+        {
+            OpenRun::head(&mut self.run, (number, to, head.from.serial()), body_bytes, largest, out);
+            return true;
+        }
+        self.run = None;
         // In one piece: this is the most frequent of all frames.
         let mut bytes = [0; FRAME_HEADER_BYTES + BRIEF_BYTES];
         let (header, body) = bytes.split_at_mut(FRAME_HEADER_BYTES);
@@ -106,6 +124,7 @@ impl LaneEncoder {
         ticket: Ticket,
         out: &mut Vec<u8>,
     ) -> Result<(), WireError> {
+        self.run = None;
         let start = self.begin_message(FrameKind::MessageTicket, head, out)?;
         ticket.put(out);
         frame::finish(out, start, 0);
@@ -117,6 +136,7 @@ impl LaneEncoder {
     /// # Errors
     /// As [`LaneEncoder::message_head`], and for a signal of another kind, which has no body.
     pub fn ticketed(&mut self, signal: &Signal, ticket: Ticket, out: &mut Vec<u8>) -> Result<(), WireError> {
+        self.run = None;
         let Signal { from, to, body } = signal;
         match body {
             SignalBody::Message { payload, reply, deadline_ms, credit } => {
@@ -195,6 +215,7 @@ impl LaneEncoder {
             out.extend_from_slice(&payload.body);
             return Ok(());
         }
+        self.run = None;
         let to = self.number_of(&signal.to.node, End::To, out)?;
         let from = self.number_of(signal.from.node(), End::From, out)?;
         let (kind, flags) = kind_of(&signal.body);

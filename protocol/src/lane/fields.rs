@@ -28,11 +28,15 @@ impl Fields {
     }
 
     fn need(&self, bytes: usize, field: &'static str) -> Result<(), WireError> {
-        if self.rest.len() < bytes { Err(WireError::Truncated { kind: self.kind, field }) } else { Ok(()) }
+        if self.rest.len() < bytes { Err(self.truncated(field)) } else { Ok(()) }
     }
 
     pub(super) fn invalid(&self, field: &'static str, detail: String) -> WireError {
         WireError::Invalid { kind: self.kind, field, detail }
+    }
+
+    pub(super) fn truncated(&self, field: &'static str) -> WireError {
+        WireError::Truncated { kind: self.kind, field }
     }
 
     pub(super) fn u8(&mut self, field: &'static str) -> Result<u8, WireError> {

@@ -15,6 +15,8 @@
 //! ```text
 //! type u16 │ to serial u64 │ from serial u64 │ payload
 //! ```
+//! Where both know of runs, several of them share a frame (`run.rs`).
+//!
 //! Integers are little endian; texts are `length u8 │ bytes` where at most 255 bytes long, and
 //! `length u16 │ bytes` otherwise.
 
@@ -24,6 +26,7 @@ mod encoder;
 mod fields;
 mod plain;
 mod reassembly;
+mod run;
 mod types;
 
 use crate::{
@@ -38,6 +41,7 @@ pub use decoder::{Arrival, LaneDecoder};
 pub use encoder::LaneEncoder;
 pub use plain::PlainMessage;
 pub use reassembly::Reassembly;
+pub use run::Run;
 
 /// The recipient is given by name.
 pub const BY_NAME: u8 = 0x01;

@@ -15,8 +15,8 @@ const TAG_BYTES: usize = 21;
 const TAG: usize = 22;
 
 /// The same in a `Brief`: the type's number, serials, payload.
-const BRIEF_TO_SERIAL: usize = 2;
-const BRIEF_PAYLOAD: usize = 18;
+pub(super) const BRIEF_TO_SERIAL: usize = 2;
+pub(super) const BRIEF_PAYLOAD: usize = 18;
 
 const SERIAL_BYTES: usize = 8;
 
@@ -45,6 +45,11 @@ impl PlainMessage {
             Some((serials, body, codec, tag)) => Ok(Self { frame, serials, body, codec, tag }),
             None => Err(frame),
         }
+    }
+
+    /// A whole `Brief`, of that type.
+    pub(super) fn brief_of(frame: Frame, codec: Codec, tag: Tag) -> Self {
+        Self { frame, serials: BRIEF_TO_SERIAL, body: BRIEF_PAYLOAD, codec, tag: Some(tag) }
     }
 
     fn brief(frame: &Frame, types: &Types, max_bytes: usize) -> Option<(usize, usize, Codec, Option<Tag>)> {
@@ -116,8 +121,8 @@ mod tests {
     use bytes::Bytes;
 
     use crate::{
-        Arrival, CallId, Codec, LaneDecoder, LaneEncoder, NodeId, Payload, Pid, ReplyRoute, Serial, Signal, SignalBody,
-        Tag, limits::MAX_INTERNED_TYPES,
+        Arrival, CallId, Codec, FrameDecoder, FrameKind, LaneDecoder, LaneEncoder, NodeId, Payload, Pid, ReplyRoute,
+        Serial, Signal, SignalBody, Tag, limits::MAX_INTERNED_TYPES,
     };
 
     const LIMIT: usize = 64;
@@ -185,6 +190,36 @@ mod tests {
             assert_eq!(decoder.signal_of(plain).unwrap(), signal);
         }
         assert_eq!(decoder.next_arrival(), Ok(None));
+    }
+
+    #[test]
+    fn messages_of_one_to_another_share_a_frame_while_nothing_comes_between() {
+        let (sender, receiver) = ends();
+        let mut encoder = LaneEncoder::new(sender, receiver);
+        encoder.number_types();
+        encoder.share_frames(1_024);
+        let (alike, mut other) = (message(b"sixteen bytes ..", None), message(b"", None));
+        other.to = (&Pid::new(ends().1, Serial(8))).into();
+        let mut frames = |signals: &[&Signal], batches: usize| {
+            let mut lengths = Vec::new();
+            for _ in 0..batches {
+                let mut batch = Vec::new();
+                signals.iter().for_each(|signal| encoder.signal(signal, &mut batch).unwrap());
+                let mut decoder = FrameDecoder::new(usize::MAX);
+                decoder.push(batch.into());
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    lengths.push((frame.kind, frame.body.len()));
+                }
+            }
+            lengths
+        };
+        let (run, link) = (FrameKind::Run, Signal { body: SignalBody::Link, ..alike.clone() });
+        assert_eq!(frames(&[&alike], 1), [(FrameKind::TypeDef, 8), (run, 18 + 17)]);
+        assert_eq!(frames(&[&alike; 3], 2), [(run, 18 + 3 * 17), (run, 18 + 3 * 17)], "a batch has its own");
+        assert_eq!(frames(&[&alike, &other, &alike, &alike], 1), [(run, 35), (run, 19), (run, 52)]);
+        assert_eq!(frames(&[&alike, &link, &alike], 1), [(run, 35), (FrameKind::Link, 20), (run, 35)]);
+        let full = (1_024 - 18) / 17;
+        assert_eq!(frames(&vec![&alike; full + 2], 1), [(run, 18 + full * 17), (run, 18 + 2 * 17)], "one is full");
     }
 
     #[test]

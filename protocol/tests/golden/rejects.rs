@@ -26,6 +26,9 @@ fn signal(kind: FrameKind, flags: u8, rest: &[u8]) -> Vec<u8> {
 pub fn all() -> Vec<Reject> {
     let control = |name, description, bytes| Reject { name, description, stream: "control", bytes };
     let lane = |name, description, bytes| Reject { name, description, stream: "lane", bytes };
+    let run = |messages: &[u8]| {
+        [of(FrameKind::TypeDef, 0, &[0, 0, 4, 0]), of(FrameKind::Run, 0, &[&[0; 18], messages].concat())].concat()
+    };
     let mut named_far = vec![0; 20];
     named_far[0] = 1;
     let mut definition = 1_u16.to_le_bytes().to_vec();
@@ -69,6 +72,16 @@ pub fn all() -> Vec<Reject> {
         lane("bad_brief_short", "A brief message that ends in the serials.", of(FrameKind::Brief, 0, &[0; 17])),
         lane("bad_brief_flags", "A flag that a brief message does not have.", {
             [of(FrameKind::TypeDef, 0, &[0, 0, 4, 0]), of(FrameKind::Brief, 0x02, &[0; 18])].concat()
+        }),
+        lane("bad_run_type", "Type number 0 was not defined.", of(FrameKind::Run, 0, &[0; 19])),
+        lane("bad_run_empty", "A run without a message.", run(&[])),
+        lane("bad_run_length", "A length of two bytes, of which one is there.", run(&[0x80])),
+        lane("bad_run_length_form", "A length of three bytes.", run(&[0x80, 0x80, 0x01])),
+        lane("bad_run_payload", "A second payload of 2 bytes, of which 1 is there.", run(&[0, 2, b'x'])),
+        lane("bad_run_message_long", "A payload of 1,025 bytes.", run(&[&[0x81, 0x08][..], &[0; 1025]].concat())),
+        lane("bad_run_long", "4,079 empty payloads: a byte more than a run holds.", run(&[0; 4079])),
+        lane("bad_run_flags", "A flag that a run does not have.", {
+            [of(FrameKind::TypeDef, 0, &[0, 0, 4, 0]), of(FrameKind::Run, 0x02, &[0; 19])].concat()
         }),
         lane("bad_message_codec", "Codec 0.", signal(FrameKind::Message, 0, &[0, 0])),
         lane("bad_message_tag", "A tag of 9 bytes, of which 1 is there.", signal(FrameKind::Message, 0, &[4, 9, b'x'])),

@@ -21,7 +21,7 @@ pub fn all(valid: &[(Vector, Vec<u8>)], invalid: &[Reject]) -> Vec<(&'static str
             }
             Content::Bulk(_) => {}
             Content::Open(_) => seeds.push(("lane_decoder", name, with(3, bytes))),
-            Content::Signal(_) | Content::Brief(_) | Content::Ticketed(..) => {
+            Content::Signal(_) | Content::Brief(_) | Content::Run(_) | Content::Ticketed(..) => {
                 seeds.push(("lane_decoder", name, with(7, &[&lane[..], bytes].concat())))
             }
         }

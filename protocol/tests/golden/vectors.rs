@@ -25,6 +25,8 @@ pub enum Content {
     Signal(Box<Signal>),
     /// Signals behind each other, with the definitions of the types that they name by number.
     Brief(Vec<Signal>),
+    /// The same, where both ends know of runs.
+    Run(Vec<Signal>),
     /// One, but its body comes on a stream of its own.
     Ticketed(Box<Signal>, Ticket),
     /// The beginning of such a stream.
@@ -431,10 +433,14 @@ impl List {
             to: Destination { node: node(RECEIVER), to: Recipient::Name("till".parse().unwrap()) },
             ..first.clone()
         };
-        let signals = vec![first.clone(), other, named, Signal { from: own(43), to: peers(8).into(), ..first }];
+        let signals = vec![first.clone(), other, named, Signal { from: own(43), to: peers(8).into(), ..first.clone() }];
         let text =
             "Types by number, each defined before; the third message names its own, since its recipient has a name.";
         self.add("brief", text, Content::Brief(signals));
+        let long = Signal { body: message(payload("Order", Codec::Bincode, &[7; 130]), None, None), ..first.clone() };
+        let signals = vec![first.clone(), long, first.clone(), Signal { to: peers(8).into(), ..first }];
+        let text = "Three messages of one process to another share a frame; the second's length takes two bytes. The fourth is for another.";
+        self.add("run", text, Content::Run(signals));
     }
 
     fn credit(&mut self) {

@@ -206,6 +206,24 @@ fn body() -> impl Strategy<Value = SignalBody> {
     ]
 }
 
+/// A message with nothing beside its payload: of few processes and types, so that many are alike in a row.
+pub fn brief() -> impl Strategy<Value = Signal> {
+    let length = prop_oneof![8 => 0..40_usize, 2 => 120..140_usize, 1 => 1_000..1_100_usize];
+    let tag = prop_oneof![9 => Just("Note"), 1 => Just("Other")];
+    (prop_oneof![9 => Just(1_u64), 1 => Just(2)], prop_oneof![9 => Just(3_u64), 1 => Just(4)], tag, length).prop_map(
+        |(from, to, tag, length)| Signal {
+            from: Pid::new(sender(), Serial(from)),
+            to: Destination { node: receiver(), to: Recipient::Serial(Serial(to)) },
+            body: SignalBody::Message {
+                payload: Payload { tag: Tag::from_static(tag), codec: Codec::Bincode, body: vec![7; length].into() },
+                reply: None,
+                deadline_ms: None,
+                credit: None,
+            },
+        },
+    )
+}
+
 pub fn signal() -> impl Strategy<Value = Signal> {
     let to = prop_oneof![
         3 => any::<u64>().prop_map(|serial| Recipient::Serial(Serial(serial))),

@@ -11,7 +11,7 @@ use crate::{message, process::AnyProcess, runtime::Runtime};
 
 /// Signals that are handed on before processes are woken. More would keep the first waiting for longer than the wake-up
 /// takes.
-pub(crate) const BATCH: usize = 64;
+pub(crate) const BATCH: u64 = 64;
 
 thread_local! {
     /// Whom to wake, while a batch is handed on.
@@ -32,11 +32,11 @@ pub(crate) fn batch<R>(runtime: &Runtime, f: impl FnOnce() -> R) -> R {
 }
 
 /// Runs `f` with the process of that serial, if it lives. Within a batch it is not looked up again for each message in a row.
-pub(crate) fn with_receiver(runtime: &Runtime, serial: Serial, f: impl FnOnce(&dyn AnyProcess) -> bool) -> bool {
+pub(crate) fn with_receiver<R: Default>(runtime: &Runtime, serial: Serial, f: impl FnOnce(&dyn AnyProcess) -> R) -> R {
     // Taken, as what is done with it may come here again.
     let last = LAST.take().filter(|last| last.serial == serial && last.process.runtime().is(runtime));
     let Some(last) = last.or_else(|| Some(Last { serial, process: runtime.table().get(serial)? })) else {
-        return false;
+        return R::default();
     };
     let done = f(&*last.process);
     if WAKERS.with_borrow(Option::is_some) {

@@ -18,7 +18,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use rookery_protocol::{
-    Arrival, BulkOpening, Destination, LaneDecoder, NodeId, Pid, PlainMessage, Reassembly, Signal, WireError,
+    Arrival, BulkOpening, Destination, LaneDecoder, NodeId, Pid, PlainMessage, Reassembly, Run, Signal, WireError,
 };
 use tokio::task::JoinSet;
 
@@ -50,6 +50,10 @@ pub trait Inbox: Send + Sync + 'static {
     /// [`take`](Self::take).
     fn take_plain(&self, _message: &PlainMessage) -> bool {
         false
+    }
+    /// As [`take_plain`](Self::take_plain), of several: takes those at the beginning that it can, and tells how many.
+    fn take_run(&self, _run: &mut Run) -> u64 {
+        0
     }
     /// Takes one that was given back, once it has waited.
     fn wait(&self, _signal: Signal) -> impl Future<Output = ()> + Send {
@@ -231,12 +235,22 @@ impl<I: Inbox> Reading<I> {
     }
 
     fn batch(&self, lane: &mut LaneReader, signals: &mut u64) -> Result<Step, WireError> {
-        for _ in 0..arriving::BATCH {
+        let until = *signals + arriving::BATCH;
+        while *signals < until {
             let arrival = match self.incoming.bulk {
                 true => lane.decoder.next_arrival()?,
                 false => lane.decoder.next_signal()?.map(Arrival::Signal),
             };
             let Some(arrival) = arrival else { return Ok(Step::Done) };
+            if let Arrival::Run(mut run) = arrival {
+                if lane.reassembly.is_empty() {
+                    let taken = self.inbox.take_run(&mut run);
+                    self.inbox.runtime().count_many(Route::Received, Kind::Message, taken);
+                    *signals += taken;
+                }
+                lane.decoder.put_back(run);
+                continue;
+            }
             *signals += 1;
             let arrival = match arrival {
                 Arrival::Plain(message) if lane.reassembly.is_empty() && self.inbox.take_plain(&message) => {
@@ -250,7 +264,7 @@ impl<I: Inbox> Reading<I> {
                 self.inbox.runtime().count(Route::Received, Kind::of(&signal.body));
             }
             let taken = match arrival {
-                Arrival::Plain(_) => None,
+                Arrival::Plain(_) | Arrival::Run(_) => None,
                 Arrival::Signal(signal) if lane.reassembly.is_empty() => self.inbox.take(signal)?,
                 Arrival::Signal(signal) => {
                     let receiver = self.inbox.receiver(&signal.to);

@@ -246,7 +246,7 @@ impl Outbound {
     }
 
     /// With what both ends have: bodies of more than [`BULK_BYTES`] on streams of their own (S4), credit for messages to
-    /// bounded mailboxes (S7), types of messages by number.
+    /// bounded mailboxes (S7), types of messages by number, and several messages in one frame.
     #[must_use]
     pub fn with_features(mut self, common: Features) -> Self {
         if common.has(Features::BULK) {
@@ -254,7 +254,13 @@ impl Outbound {
         }
         self.credit = common.has(Features::CREDIT);
         if common.has(Features::TYPES) {
-            self.lanes.iter().for_each(|lane| lock(&lane.state).encoder.number_types());
+            for lane in &self.lanes {
+                let encoder = &mut lock(&lane.state).encoder;
+                encoder.number_types();
+                if common.has(Features::RUNS) {
+                    encoder.share_frames(self.max_message_bytes);
+                }
+            }
         }
         self
     }

@@ -35,7 +35,7 @@ use crate::{
 };
 use rookery_protocol::{
     CallFailure, CreditChange, CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref,
-    Signal, SignalBody, UnlinkId,
+    Run, Signal, SignalBody, UnlinkId,
 };
 
 /// One thing in a mailbox. Hardly larger than a message of the process: a deadline takes the room beside the variant.
@@ -106,6 +106,9 @@ fn fail_all<M>(items: impl IntoIterator<Item = Item<M>>, reason: &ExitReason) {
 
 /// Payloads up to this size are decoded as they arrive; larger ones by their receiver, on its own time.
 const DECODED_ON_ARRIVAL_BYTES: usize = 1024;
+
+/// Messages that are decoded, outside of the lock, before they are queued together.
+const DECODED_AT_ONCE: usize = 32;
 
 /// A mailbox that has held more than this gives its memory back when it is empty.
 pub(crate) const KEPT_CAPACITY: usize = 256;
@@ -464,6 +467,27 @@ impl<M: Message> Process<M> {
     }
 }
 
+impl<M: Message> Process<M> {
+    /// Queues messages of others that ask for no answer, in order.
+    fn queue_all(&self, messages: impl Iterator<Item = M>) {
+        let mut state = lock(&self.state);
+        if state.ended() {
+            drop(state);
+            for message in messages {
+                self.runtime.dead_letter(&self.pid, "the process has ended");
+                Item::Message(message).fail(&CallFailure::NoProc);
+            }
+            return;
+        }
+        let wakers = messages.map(|message| state.push(Item::Message(message)));
+        let waker = wakers.fold(None, Option::or);
+        drop(state);
+        if let Some(waker) = waker {
+            arriving::wake(waker);
+        }
+    }
+}
+
 impl<M: Message> AnyProcess for Process<M> {
     fn pid(&self) -> &Pid {
         &self.pid
@@ -573,20 +597,34 @@ impl<M: Message> AnyProcess for Process<M> {
         if message.tag_bytes() != message::tag_of::<M>().as_bytes() || message.body().len() > DECODED_ON_ARRIVAL_BYTES {
             return false;
         }
-        let Some(message) = message::decode_plain::<M>(message, &self.runtime) else { return false };
-        let mut state = lock(&self.state);
-        if state.ended() {
-            drop(state);
-            self.runtime.dead_letter(&self.pid, "the process has ended");
-            Item::Message(message).fail(&CallFailure::NoProc);
-            return true;
+        let message = message::decode_plain::<M>(message.codec(), message.body(), &self.runtime);
+        let is_understood = message.is_some();
+        self.queue_all(message.into_iter());
+        is_understood
+    }
+
+    fn deliver_run(&self, run: &mut Run) -> u64 {
+        if run.tag_bytes() != message::tag_of::<M>().as_bytes() {
+            return 0;
         }
-        let waker = state.push(Item::Message(message));
-        drop(state);
-        if let Some(waker) = waker {
-            arriving::wake(waker);
+        let mut taken = 0;
+        loop {
+            let mut decoded = [const { None }; DECODED_AT_ONCE];
+            let mut count = 0;
+            for place in &mut decoded {
+                let Some(body) = run.peek() else { break };
+                // One that is not understood is told of as a message for itself.
+                let Some(message) = message::decode_plain::<M>(run.codec(), body, &self.runtime) else { break };
+                run.advance();
+                *place = Some(message);
+                count += 1;
+            }
+            taken += count as u64;
+            self.queue_all(decoded.into_iter().flatten());
+            if count < DECODED_AT_ONCE {
+                return taken;
+            }
         }
-        true
     }
 
     fn forget_credit(&self, asker: &Pid, number: CreditNumber) {

@@ -21,7 +21,9 @@ pub(crate) mod timers;
 
 use std::{any::Any, sync::Arc, task::Waker, time::Instant};
 
-use rookery_protocol::{CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref, UnlinkId};
+use rookery_protocol::{
+    CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref, Run, UnlinkId,
+};
 
 use crate::{
     behaviour::system::SystemRequest,
@@ -62,6 +64,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool;
     /// A message from where it lies. False, and nothing is done, if it is not understood or large.
     fn deliver_plain(&self, message: &PlainMessage) -> bool;
+    /// The same of several: those at the beginning that are understood. Tells how many.
+    fn deliver_run(&self, run: &mut Run) -> u64;
     /// That asker sends no more under this number.
     fn forget_credit(&self, asker: &Pid, number: CreditNumber);
     /// An exit signal that was sent by `exit`.

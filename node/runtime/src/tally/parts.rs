@@ -69,8 +69,13 @@ impl Timed {
 impl Part {
     #[inline]
     pub(super) fn message(&self, route: Route, kind: Kind) {
+        self.messages(route, kind, 1);
+    }
+
+    #[inline]
+    pub(super) fn messages(&self, route: Route, kind: Kind, more: u64) {
         if let Some(count) = self.messages.get(route as usize).and_then(|of_route| of_route.get(kind as usize)) {
-            add(count, 1);
+            add(count, more);
         }
     }
 
