@@ -130,6 +130,9 @@ impl LaneDecoder {
     /// # Errors
     /// As [`next_arrival`](Self::next_arrival): what nobody had to look at so far breaks the protocol.
     pub fn signal_of(&mut self, message: PlainMessage) -> Result<Signal, WireError> {
+        if let Some(payload) = message.payload_in_run() {
+            return Ok(self.brief_signal(message.to(), message.from(), payload));
+        }
         let decoded = self.signal(message.into_frame());
         if let Err(error) = &decoded {
             self.fail(error);
@@ -262,14 +265,19 @@ impl LaneDecoder {
 
     fn brief(&self, fields: &mut Fields) -> Result<Signal, WireError> {
         let number = fields.u16("type")?;
-        let to = Recipient::Serial(Serial(fields.u64("to serial")?));
-        let from = Pid::new(self.peer.clone(), Serial(fields.u64("from serial")?));
+        let (to, from) = (Serial(fields.u64("to serial")?), Serial(fields.u64("from serial")?));
         let Some((codec, tag)) = self.types.get(number) else {
             return Err(fields.invalid("type", format!("{number} was not defined on this lane")));
         };
-        let payload = fields.payload_of(*codec, tag.clone(), self.max_message_bytes)?;
-        let body = SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None };
-        Ok(Signal { from, to: Destination { node: self.own.clone(), to }, body })
+        Ok(self.brief_signal(to, from, fields.payload_of(*codec, tag.clone(), self.max_message_bytes)?))
+    }
+
+    fn brief_signal(&self, to: Serial, from: Serial, payload: Payload) -> Signal {
+        Signal {
+            from: Pid::new(self.peer.clone(), from),
+            to: Destination { node: self.own.clone(), to: Recipient::Serial(to) },
+            body: SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None },
+        }
     }
 
     /// What stands before a message's payload.

@@ -1,11 +1,15 @@
 //! Messages in their most frequent form, looked at where they lie: from a process of the peer to one of this end by its
 //! serial, with nothing beside the payload. Nothing is counted, copied or checked that its receiver does not need.
 
+use std::ops::Range;
+
+use bytes::Bytes;
+
 use crate::{
     frame::{FLAG_SKIPPABLE, Frame, FrameKind},
     id::Serial,
     lane::types::Types,
-    payload::{Codec, Tag},
+    payload::{Codec, Payload, Tag},
 };
 
 /// Where things stand in the body of a `Message`: nodes, serials, codec, and the length of the tag, which follows.
@@ -28,6 +32,8 @@ pub struct PlainMessage {
     serials: usize,
     /// Where the payload's body begins.
     body: usize,
+    /// Where it ends, if the frame is a run.
+    end: Option<usize>,
     codec: Codec,
     /// Its tag, if it does not stand in the frame.
     tag: Option<Tag>,
@@ -42,14 +48,15 @@ impl PlainMessage {
             _ => None,
         };
         match shape {
-            Some((serials, body, codec, tag)) => Ok(Self { frame, serials, body, codec, tag }),
+            Some((serials, body, codec, tag)) => Ok(Self { frame, serials, body, end: None, codec, tag }),
             None => Err(frame),
         }
     }
 
-    /// A whole `Brief`, of that type.
-    pub(super) fn brief_of(frame: Frame, codec: Codec, tag: Tag) -> Self {
-        Self { frame, serials: BRIEF_TO_SERIAL, body: BRIEF_PAYLOAD, codec, tag: Some(tag) }
+    /// One of the messages of a run, whose payload's body lies there.
+    pub(super) fn of_run(run: Bytes, payload: Range<usize>, codec: Codec, tag: Tag) -> Self {
+        let frame = Frame { kind: FrameKind::Run, flags: 0, body: run };
+        Self { frame, serials: BRIEF_TO_SERIAL, body: payload.start, end: Some(payload.end), codec, tag: Some(tag) }
     }
 
     fn brief(frame: &Frame, types: &Types, max_bytes: usize) -> Option<(usize, usize, Codec, Option<Tag>)> {
@@ -107,7 +114,14 @@ impl PlainMessage {
     /// The bytes of its payload.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        self.frame.body.get(self.body..).unwrap_or_default()
+        let end = self.end.unwrap_or(self.frame.body.len());
+        self.frame.body.get(self.body..end).unwrap_or_default()
+    }
+
+    /// Its payload, if it is one of a run: that has been looked at.
+    pub(super) fn payload_in_run(&self) -> Option<Payload> {
+        let (end, tag) = (self.end?, self.tag.clone()?);
+        Some(Payload { tag, codec: self.codec, body: self.frame.body.slice(self.body..end) })
     }
 
     pub(super) fn into_frame(self) -> Frame {

@@ -191,11 +191,9 @@ impl Run {
 
     /// Takes the next one as a message of its own.
     pub(super) fn next_message(&mut self) -> Option<PlainMessage> {
-        let mut body = self.body.get(..BRIEF_PAYLOAD)?.to_vec();
-        body.extend_from_slice(self.peek()?);
+        let length = self.peek()?.len();
         self.advance();
-        let frame = Frame { kind: FrameKind::Brief, flags: 0, body: body.into() };
-        Some(PlainMessage::brief_of(frame, self.codec, self.tag.clone()))
+        Some(PlainMessage::of_run(self.body.clone(), self.next - length..self.next, self.codec, self.tag.clone()))
     }
 }
 
