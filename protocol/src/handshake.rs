@@ -53,7 +53,7 @@ impl Features {
 
     /// Messages with numbered types share a frame where one process sends several to another: `Run`. Not without
     /// [`TYPES`](Self::TYPES).
-    pub const RUNS: Self = Self(32);
+    pub const RUNS: Self = Self(64);
 
     /// What this code can do beyond what every speaker of version 1 can.
     pub const OURS: Self =
