@@ -114,6 +114,8 @@ metrics! {
         "Dials and handshakes that came to nothing in another way";
     CERTIFICATE_EXPIRY "rookery_certificate_expiry_timestamp_seconds" Gauge ["role"]
         "When the node's certificate, and the last of the CAs that it trusts, expire, in seconds since 1970";
+    IDENTITY_REFUSED "rookery_identity_refused" Gauge []
+        "1 while the identity's files hold something that the node cannot use, so that it goes on with what it has, else 0";
     CPU "process_cpu_seconds_total" Counter []
         "CPU time of the program, user and system";
     RESIDENT_MEMORY "process_resident_memory_bytes" Gauge []
