@@ -61,7 +61,7 @@ impl Metrics {
         locked(&self.lag).observe(beat);
     }
 
-    /// What waits in the mailboxes, and the most that ever waited in one: as it was looked at last, or now, if that is long ago.
+    /// What waits in the mailboxes, and the most that was seen to wait in one: as it was looked at last, or now, if that is long ago.
     pub(super) async fn census(&self, runtime: &Runtime) -> (Census, u64) {
         let mut state = self.census.lock().await;
         if let Some((next, census)) = &state.last
@@ -82,8 +82,9 @@ impl Metrics {
         let mut writer = Writer::new(format);
         let (census, high_water) = self.census(&watched.runtime).await;
         self.write_node(&mut writer, watched);
-        write_mailboxes(&mut writer, &census, high_water);
-        write_tally(&mut writer, &watched.runtime.tally(), &watched.runtime);
+        let tally = watched.runtime.tally();
+        write_mailboxes(&mut writer, &census, high_water.max(tally.deepest_mailbox));
+        write_tally(&mut writer, &tally, &watched.runtime);
         self.write_threads(&mut writer, &watched.runtime);
         write_peers(&mut writer, watched);
         write_handshakes(&mut writer, &watched.handshakes.so_far());

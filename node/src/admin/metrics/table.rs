@@ -57,7 +57,7 @@ metrics! {
     MAILBOX_LONGEST "rookery_mailbox_longest_messages" Gauge []
         "Messages and events that wait in the longest mailbox";
     MAILBOX_HIGH_WATER "rookery_mailbox_high_water_messages" Gauge []
-        "The most that has waited in one mailbox at any time that the metrics were asked for";
+        "The most that has waited in one mailbox since the node's start, as its receiver found it, or as it was seen when the metrics were asked for";
     MAILBOX_OVER "rookery_mailbox_processes_over" Gauge ["messages"]
         "Processes in whose mailbox more than so many messages wait";
     MESSAGES "rookery_messages_total" Counter ["kind", "route"]
