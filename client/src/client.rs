@@ -16,12 +16,13 @@ use rookery_runtime::{
     Behaviours, ExitReason, Incarnation, NodeId, NodeName, Runtime,
     net::{control::ConnectionError, io_thread::IoThread, settings::ConnectionSettings},
     protocol::handshake::{Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Role},
-    tls::{CertificateRole, ConfigError, Identity},
+    tls::{CertificateRole, ConfigError, Identity, IdentityUser, keep_renewed},
 };
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{
+    credentials::Credentials,
     endpoint::Server,
     resolve::addresses_of,
     session::{self, Session},
@@ -44,7 +45,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How a client is set up.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// Its certificate, key and CA. The name in the certificate decides what it may (C3).
+    /// Its certificate, key and CA. The name in the certificate decides what it may (C3). One that was loaded from files is
+    /// loaded again when they change: the next session has what they hold then.
     pub identity: Identity,
     /// Where to look for nodes; any of them will do.
     pub servers: Vec<Server>,
@@ -130,6 +132,7 @@ struct Inner {
     /// The last session's runtime that was seen.
     latest: Mutex<Runtime>,
     closing: watch::Sender<bool>,
+    credentials: Arc<Credentials>,
     _io: IoThread,
 }
 
@@ -161,21 +164,18 @@ impl Client {
             replace: false,
             extensions: Vec::new(),
         };
-        let keeper = Keeper {
-            client_config: config.identity.quinn_client_config(config.connections.transport())?,
-            hello,
-            processes: Handle::try_current()?,
-            config,
-        };
-        let timeout = keeper.config.connect_timeout;
+        let credentials = Arc::new(Credentials::new(config.identity.clone(), config.connections.transport())?);
+        let keeper = Keeper { credentials: credentials.clone(), hello, processes: Handle::try_current()?, config };
+        let (timeout, identity) = (keeper.config.connect_timeout, keeper.config.identity.clone());
         let io = IoThread::start("rookery-client").map_err(ConnectError::Thread)?;
         let (state, watched) = watch::channel(ClientState::Connecting { last: None });
         let (closing, close) = watch::channel(false);
+        io.handle().spawn(keep_renewed(credentials.clone(), identity));
         io.handle().spawn(keeper.run(state, close));
         match tokio::time::timeout(timeout, connected(watched.clone())).await {
             Ok(Ok(runtime)) => {
                 let latest = Mutex::new(runtime);
-                Ok(Self(Arc::new(Inner { state: watched, latest, closing, _io: io })))
+                Ok(Self(Arc::new(Inner { state: watched, latest, closing, credentials, _io: io })))
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
@@ -205,6 +205,16 @@ impl Client {
             *latest = runtime.clone();
         }
         latest.clone()
+    }
+
+    /// From now on new sessions use this identity; the present one is left alone. For programs that have their identity from
+    /// elsewhere: files are read again by the client itself.
+    ///
+    /// # Errors
+    /// It is of another cluster, or of another client; the text says what to do. The one before stays.
+    pub fn renew_identity(&self, identity: Identity) -> Result<(), String> {
+        self.0.credentials.check(&identity)?;
+        self.0.credentials.take(identity).map_err(|error| error.to_string())
     }
 
     /// Watches whether the client is connected: each loss and each new session is seen here.
@@ -246,7 +256,7 @@ impl fmt::Debug for Client {
 /// Keeps a client connected.
 struct Keeper {
     config: ClientConfig,
-    client_config: quinn::ClientConfig,
+    credentials: Arc<Credentials>,
     hello: Hello,
     processes: Handle,
 }
@@ -333,7 +343,7 @@ impl Keeper {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = (SocketAddr, Result<Session, ConnectionError>)> + Send + use<> {
-        let (client_config, hello) = (self.client_config.clone(), self.hello.clone());
+        let (client_config, hello) = (self.credentials.client_config(), self.hello.clone());
         let (connections, behaviours) = (self.config.connections.clone(), self.config.behaviours.clone());
         let processes = self.processes.clone();
         async move {

@@ -20,6 +20,7 @@
 //! ```
 
 mod client;
+mod credentials;
 mod endpoint;
 mod resolve;
 mod session;

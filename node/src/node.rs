@@ -18,7 +18,7 @@ use rookery_runtime::{
     Behaviours, DEFAULT_MAX_PROCESSES, Runtime, RuntimeConfig,
     net::{settings::ConnectionSettings, socket},
     scheduler::{Scheduler, SchedulerError},
-    tls::{ConfigError, Identity},
+    tls::{ConfigError, Identity, IdentityUser, keep_renewed},
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -30,7 +30,9 @@ use crate::{
     leaving,
     membership::{self, BadDetectorSettings, DetectorSettings},
     mesh::{
-        PeerInfo, dialler,
+        PeerInfo,
+        credentials::{Credentials, check_identity},
+        dialler,
         driver::{Mesh, MeshParts},
         peers::Peers,
     },
@@ -55,7 +57,8 @@ const HAND_OVER_PART: f64 = 0.6;
 pub struct NodeConfig {
     /// Its name; its certificate must allow it.
     pub name: NodeName,
-    /// Its certificate, key and CA; the cluster stands in it.
+    /// Its certificate, key and CA; the cluster stands in it. One that was loaded from files is loaded again when they change,
+    /// while the node runs.
     pub identity: Identity,
     /// Where it listens: port 0 takes a free one.
     pub listen: SocketAddr,
@@ -120,14 +123,8 @@ impl NodeConfig {
     /// # Errors
     /// The identity is a client's, or of a node of another name; or the detector's times cannot work.
     pub fn check(&self) -> Result<(), StartError> {
-        // First: a client's certificate has no names that the next complaint could list.
-        self.identity.server_config()?;
         self.detector.check()?;
-        let own = self.identity.own();
-        if own.may_be_node(self.name.as_str()) {
-            return Ok(());
-        }
-        Err(StartError::NameNotInCertificate { name: self.name.clone(), names: own.dns_names.clone() })
+        check_identity(&self.name, &self.identity)
     }
 }
 
@@ -208,8 +205,7 @@ impl Node {
         let transport = config.connections.transport();
         let server_config = config.identity.quinn_server_config(transport.clone())?;
         let cluster = config.identity.own().cluster.clone();
-        let id = NodeId::new(config.name, new_incarnation());
-        let client_config = config.identity.quinn_client_config(transport)?;
+        let id = NodeId::new(config.name.clone(), new_incarnation());
         let admin_error =
             |error| StartError::Admin { address: config.admin.map_or(config.listen, |admin| admin.listen), error };
         let admin = config.admin.map(admin::bind).transpose().map_err(admin_error)?.flatten();
@@ -232,6 +228,9 @@ impl Node {
         let peers = Arc::new(Peers::new(id.clone()));
         runtime.set_uplink(peers.clone());
         let (hints, hinted) = mpsc::channel(dialler::MAX_HINTS);
+        let (name, identity) = (config.name, config.identity);
+        let credentials = Credentials::new(name, identity.clone(), endpoint.clone(), transport, hints.clone())?;
+        let credentials = Arc::new(credentials);
         let (news, told) = mpsc::channel(membership::driver::MAX_NEWS);
         let mesh = Mesh::new(MeshParts {
             cluster,
@@ -243,7 +242,7 @@ impl Node {
             max_clients: config.max_clients,
             advertised: config.advertise,
             listen_port: address.port(),
-            client_config,
+            credentials: credentials.clone(),
             hints,
             news,
         });
@@ -265,6 +264,7 @@ impl Node {
             labels: config.labels.clone(),
         })?;
         io.spawn(mesh.clone().accept_all(endpoint.clone()));
+        io.spawn(keep_renewed(credentials.clone(), identity));
         io.spawn(membership::driver::run(mesh.clone(), config.detector, seed, told));
         let dialling = mesh.clone();
         io.spawn(async move {
@@ -275,11 +275,11 @@ impl Node {
         let served = admin.map(|bound| {
             let io = io.clone();
             let (runtime, peers) = (runtime.clone(), mesh.peers.clone());
-            let (handshakes, identity) = (mesh.handshakes.clone(), config.identity);
+            let handshakes = mesh.handshakes.clone();
             let (listens, dashboard) = (address, config.dashboard);
             AdminPort::serve(
                 bound,
-                WatchedParts { runtime, peers, listens, looks_for_others, io, handshakes, identity, dashboard },
+                WatchedParts { runtime, peers, listens, looks_for_others, io, handshakes, credentials, dashboard },
             )
         });
         let admin = served.transpose().map_err(|error| match error {
@@ -326,6 +326,22 @@ impl Node {
     #[must_use]
     pub fn peers(&self) -> Vec<PeerInfo> {
         self.mesh.peers.infos()
+    }
+
+    /// The identity that new connections use.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.mesh.credentials.identity()
+    }
+
+    /// From now on new connections use this identity; those that stand are left alone. For programs that have their identity
+    /// from elsewhere: files are read again by the node itself.
+    ///
+    /// # Errors
+    /// It is of another cluster, or not this node's; the text says what to do. The one before stays.
+    pub fn renew_identity(&self, identity: Identity) -> Result<(), String> {
+        self.mesh.credentials.check(&identity)?;
+        self.mesh.credentials.take(identity).map_err(|error| error.to_string())
     }
 
     /// How many clients are connected.

@@ -12,6 +12,7 @@ pub mod fleet;
 pub mod http;
 pub mod isolation;
 pub mod machine;
+pub mod mounted;
 pub mod patience;
 pub mod placement;
 pub mod program;

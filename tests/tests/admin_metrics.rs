@@ -244,6 +244,22 @@ async fn what_goes_wrong_is_counted() {
     let_go.send(()).unwrap();
     let told = until(node, "rookery_mailbox_longest_messages", |longest| longest < 150.0).await;
     assert_eq!(told.value("rookery_mailbox_high_water_messages"), Some(150.0), "the high water stays");
+
+    // What was over before anybody asked.
+    let (let_go, held) = tokio::sync::oneshot::channel::<()>();
+    let full = node.spawn(async move |mut context: Context<u32>| {
+        drop(held.await);
+        while context.message().await.is_some() {}
+    });
+    let full = full.unwrap();
+    for number in 0..200 {
+        full.try_send(number).unwrap();
+    }
+    let_go.send(()).unwrap();
+    let pid = full.pid().unwrap();
+    eventually("all is received", || node.inspect(&pid).is_some_and(|process| process.info.handled == 200)).await;
+    let told = scrape(node).await;
+    assert_eq!(told.value("rookery_mailbox_high_water_messages"), Some(200.0), "nobody looked while it was full");
     until(node, "rookery_runtime_lag_seconds_count{thread=\"processes\"}", |count| count >= 1.0).await;
     until(node, "rookery_runtime_lag_seconds_count{thread=\"io\"}", |count| count >= 1.0).await;
 }

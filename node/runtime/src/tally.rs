@@ -175,6 +175,14 @@ impl Runtime {
         Tallies::with(self.tallies(), |part| part.messages(route, kind, count));
     }
 
+    /// A receiver finds so much in its mailbox. One message alone is not looked at: it is what most find.
+    #[inline]
+    pub(crate) fn count_found(&self, waiting: usize) {
+        if waiting > 1 {
+            Tallies::with(self.tallies(), |part| part.found(waiting as u64));
+        }
+    }
+
     /// A call has come to its outcome, after `took`, which is looked at only if this one is timed.
     #[inline]
     pub(crate) fn count_call<T>(&self, local: bool, outcome: &Result<T, CallError>, took: impl FnOnce() -> Duration) {

@@ -28,10 +28,10 @@ use std::{
     },
 };
 
-use rookery_runtime::{ClusterName, RequestError, Runtime, net::io_thread::IoThread, tls::Identity};
+use rookery_runtime::{ClusterName, RequestError, Runtime, net::io_thread::IoThread};
 use tokio::{runtime::Handle, time::MissedTickBehavior};
 
-use crate::mesh::{counts::Handshakes, peers::Peers};
+use crate::mesh::{counts::Handshakes, credentials::Credentials, peers::Peers};
 use dashboard::{Dashboard, DashboardConfig};
 use limits::BEAT_EVERY;
 use metrics::Metrics;
@@ -73,6 +73,7 @@ pub(crate) struct Watched {
     pulse: Pulse,
     cluster: ClusterName,
     handshakes: Arc<Handshakes>,
+    credentials: Arc<Credentials>,
     metrics: Metrics,
     dashboard: Dashboard,
 }
@@ -85,7 +86,7 @@ pub(crate) struct WatchedParts {
     pub(crate) looks_for_others: bool,
     pub(crate) io: Handle,
     pub(crate) handshakes: Arc<Handshakes>,
-    pub(crate) identity: Identity,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) dashboard: DashboardConfig,
 }
 
@@ -162,9 +163,10 @@ impl AdminPort {
             listens: parts.listens,
             looks_for_others: parts.looks_for_others,
             booted: AtomicBool::new(!config.waits_for_boot),
-            cluster: parts.identity.own().cluster.clone(),
+            cluster: parts.credentials.identity().own().cluster.clone(),
             handshakes: parts.handshakes,
-            metrics: Metrics::new(&parts.identity),
+            credentials: parts.credentials,
+            metrics: Metrics::default(),
             dashboard: Dashboard::new(parts.dashboard),
         });
         let listener = {

@@ -215,6 +215,16 @@ impl DialBook {
         }
     }
 
+    /// What kept dials from succeeding may be over: every address that waits is due soon.
+    pub fn retry(&mut self, now: Duration) {
+        let soon = now.saturating_add(limits::RECONNECT_SPREAD);
+        let waiting: Vec<SocketAddr> =
+            self.queue.iter().filter(|(due, _)| *due > soon).map(|(_, addr)| *addr).collect();
+        for addr in waiting {
+            self.put_waiting(addr, now, Duration::ZERO, limits::RECONNECT_SPREAD);
+        }
+    }
+
     /// The addresses to dial now, longest due first, as many as may be dialled at a time. Each is taken
     /// as being dialled from here on, until one of the calls that tell an outcome names it.
     pub fn poll_dials(&mut self, now: Duration) -> Vec<SocketAddr> {

@@ -30,6 +30,8 @@ pub(crate) enum Hint {
     Connected(SocketAddr, NodeId),
     /// A node is not connected any more.
     Disconnected(NodeId),
+    /// This node has another identity now.
+    Renewed,
 }
 
 /// How many hints may wait. Beyond it what peers tell of others is dropped: it is told again, and discovery polls on. If one
@@ -79,6 +81,7 @@ pub(crate) async fn run(
                     book.already_connected(address, key(&node));
                 }
                 Some(Hint::Disconnected(node)) => book.disconnected(&key(&node), start.elapsed()),
+                Some(Hint::Renewed) => book.retry(start.elapsed()),
                 None => return,
             },
             Some(Ok((address, outcome))) = dials.join_next(), if !dials.is_empty() => {

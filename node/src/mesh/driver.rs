@@ -16,7 +16,8 @@ use rookery_runtime::{Runtime, net::settings::ConnectionSettings};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    arbiter::Arbiter, counts::Handshakes, dialler::Hint, peers::Peers, settling::Standing, troubles::Troubles,
+    arbiter::Arbiter, counts::Handshakes, credentials::Credentials, dialler::Hint, peers::Peers, settling::Standing,
+    troubles::Troubles,
 };
 use crate::{membership::driver::News, session::policy::Policy};
 
@@ -35,8 +36,8 @@ pub(crate) struct Mesh {
     /// Where this node can be dialled, if it says so itself.
     pub(crate) advertised: Vec<SocketAddr>,
     pub(crate) listen_port: u16,
-    /// For dialling.
-    pub(crate) client_config: quinn::ClientConfig,
+    /// What it shows and trusts.
+    pub(crate) credentials: Arc<Credentials>,
     hints: mpsc::Sender<Hint>,
     news: mpsc::Sender<News>,
     /// A hint about a connection found no room: the dialling loop has to look for itself.
@@ -63,7 +64,7 @@ pub(crate) struct MeshParts {
     pub(crate) max_clients: usize,
     pub(crate) advertised: Vec<SocketAddr>,
     pub(crate) listen_port: u16,
-    pub(crate) client_config: quinn::ClientConfig,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) hints: mpsc::Sender<Hint>,
     pub(crate) news: mpsc::Sender<News>,
 }
@@ -81,7 +82,7 @@ impl Mesh {
             max_clients: parts.max_clients,
             advertised: parts.advertised,
             listen_port: parts.listen_port,
-            client_config: parts.client_config,
+            credentials: parts.credentials,
             hints: parts.hints,
             news: parts.news,
             missed_hint: AtomicBool::new(false),

@@ -132,7 +132,7 @@ impl Mesh {
         let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
         let any = SocketAddr::new(any, 0);
         let endpoint = socket::endpoint(any, EndpointConfig::default(), None).map_err(ConnectionError::Socket)?;
-        let connecting = endpoint.connect_with(self.client_config.clone(), address, SERVER_NAME);
+        let connecting = endpoint.connect_with(self.credentials.client_config(), address, SERVER_NAME);
         Ok(connecting.map_err(ConnectionError::Dial)?.await?)
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod arbiter;
 #[cfg(test)]
 mod arbiter_properties;
 pub(crate) mod counts;
+pub(crate) mod credentials;
 pub(crate) mod dialler;
 pub(crate) mod driver;
 pub(crate) mod gossip;

@@ -340,9 +340,10 @@ impl<M: Message> Process<M> {
             return Poll::Pending;
         }
         std::mem::swap(&mut state.queue, empty);
-        let Some(bounded) = &self.bounded else { return Poll::Ready(()) };
-        let grants = bounded.taken();
+        let grants = self.bounded.as_ref().map(|bounded| (bounded, bounded.taken()));
         drop(state);
+        self.runtime.count_found(empty.len());
+        let Some((bounded, grants)) = grants else { return Poll::Ready(()) };
         bounded.room.notify_waiters();
         bounded::grant(&self.runtime, &self.pid, grants);
         Poll::Ready(())
@@ -845,6 +846,7 @@ impl<M: Message> AnyProcess for Process<M> {
 
     fn drain(&self, reason: &ExitReason) {
         let queue = std::mem::take(&mut lock(&self.state).queue);
+        self.runtime.count_found(queue.len());
         fail_all(queue, reason);
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct Part {
     local_calls: AtomicU64,
     local: Timed,
     remote: Timed,
+    /// The most that a receiver has found in its mailbox on this thread.
+    deepest: AtomicU64,
 }
 
 #[derive(Default)]
@@ -96,6 +98,13 @@ impl Part {
         timed.add(took);
     }
 
+    /// A receiver finds so much in its mailbox.
+    pub(super) fn found(&self, waiting: u64) {
+        if waiting > self.deepest.load(Relaxed) {
+            self.deepest.store(waiting, Relaxed);
+        }
+    }
+
     fn add_to(&self, sum: &mut Tally) {
         let counts = self.messages.iter().flatten();
         for (sum, count) in sum.messages.iter_mut().zip(counts) {
@@ -106,6 +115,7 @@ impl Part {
         }
         self.local.add_to(&mut sum.local_calls);
         self.remote.add_to(&mut sum.remote_calls);
+        sum.deepest_mailbox = sum.deepest_mailbox.max(self.deepest.load(Relaxed));
     }
 }
 
@@ -276,6 +286,20 @@ mod tests {
         // A bound belongs to its class.
         assert_eq!(calls.counts[..4], [1, 1, 1, 0]);
         assert_eq!((calls.counts[CLASSES - 1], calls.sum), (1, Duration::from_micros(60_000_021)));
+    }
+
+    #[test]
+    fn the_deepest_mailbox_is_that_of_all_threads_and_of_those_that_have_ended() {
+        let tallies = Arc::new(Tallies::default());
+        for waiting in [5, 300, 7] {
+            let own = tallies.clone();
+            let thread = std::thread::spawn(move || Tallies::with(&own, |part| part.found(waiting)));
+            assert!(thread.join().is_ok());
+        }
+        assert_eq!(tallies.sum().deepest_mailbox, 300);
+        Tallies::with(&tallies, |part| part.found(301));
+        Tallies::with(&tallies, |part| part.found(2));
+        assert_eq!(tallies.sum().deepest_mailbox, 301);
     }
 
     #[test]

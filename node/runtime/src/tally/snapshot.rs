@@ -17,6 +17,8 @@ pub struct Tally {
     pub remote_calls: Durations,
     /// Children that were started again, by their supervisor's name; `(unnamed)` and `(more)` for those without.
     pub restarts: Vec<(String, u64)>,
+    /// The most that waited in one mailbox at once, as receivers found it when they took what was there.
+    pub deepest_mailbox: u64,
 }
 
 impl Default for Tally {
@@ -28,6 +30,7 @@ impl Default for Tally {
             local_calls: Durations::default(),
             remote_calls: Durations::default(),
             restarts: Vec::new(),
+            deepest_mailbox: 0,
         }
     }
 }

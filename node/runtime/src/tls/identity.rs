@@ -15,6 +15,8 @@ use super::load;
 use super::load_error::LoadError;
 use super::peer::PeerIdentity;
 use super::reset::ResetKey;
+use super::source::IdentityFiles;
+use super::summary::Fingerprint;
 use super::verify::TrustAnchors;
 
 /// The own certificate chain, key and trusted CAs.
@@ -35,17 +37,20 @@ struct Inner {
     /// The one provider of cryptography, passed on explicitly: no process-wide default is installed
     /// or read.
     provider: Arc<CryptoProvider>,
+    /// Where it stands, and by what it is told from what will stand there later; none if it came as text.
+    files: Option<(IdentityFiles, Fingerprint)>,
 }
 
 impl Identity {
     /// Loads `ca.pem`, `cert.pem` and `key.pem` of a directory, or `ca.crt`, `tls.crt` and
     /// `tls.key` as a mounted `kubernetes.io/tls` Secret has them; the first three win if both are
-    /// there. Reads files, so it can wait for the disk.
+    /// there. Reads files, so it can wait for the disk. A node or client that uses it reads them again every two seconds, and
+    /// takes up what has changed.
     ///
     /// # Errors
     /// Each names the file, what is wrong and what to do; see [`LoadError`].
     pub fn from_dir(dir: &Path) -> Result<Self, LoadError> {
-        load::from_dir(dir, UnixTime::now())
+        load::from_files(IdentityFiles::Directory(dir.to_owned()), UnixTime::now())
     }
 
     /// Loads three PEM files: trusted CAs (one or more), own chain (own certificate first), and own
@@ -54,7 +59,8 @@ impl Identity {
     /// # Errors
     /// As [`Self::from_dir`].
     pub fn from_files(ca: &Path, cert: &Path, key: &Path) -> Result<Self, LoadError> {
-        load::from_files(ca, cert, key, UnixTime::now())
+        let [ca, cert, key] = [ca, cert, key].map(Path::to_owned);
+        load::from_files(IdentityFiles::Each { ca, cert, key }, UnixTime::now())
     }
 
     /// Takes three PEM texts: trusted CAs (one or more), own chain (own certificate first), and own
@@ -82,8 +88,13 @@ impl Identity {
         anchors: TrustAnchors,
         own: PeerIdentity,
         provider: Arc<CryptoProvider>,
+        files: Option<(IdentityFiles, Fingerprint)>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { certified: Arc::new(certified), reset_key, anchors, own, provider }) }
+        Self { inner: Arc::new(Inner { certified: Arc::new(certified), reset_key, anchors, own, provider, files }) }
+    }
+
+    pub(super) fn files(&self) -> Option<&(IdentityFiles, Fingerprint)> {
+        self.inner.files.as_ref()
     }
 
     pub(super) fn certified(&self) -> &Arc<CertifiedKey> {

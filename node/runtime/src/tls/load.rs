@@ -22,6 +22,7 @@ use super::limits::PEM_FILE_MAX_BYTES;
 use super::load_error::{LoadError, Origin};
 use super::peer::{CertificateRole, IdentityError, PeerIdentity};
 use super::reset::ResetKey;
+use super::source::{IdentityFiles, Text, Texts};
 use super::summary::CertificateSummary;
 use super::verify::{MemberVerifier, NodeVerifier, Refusal, TrustAnchors};
 
@@ -29,27 +30,19 @@ use super::verify::{MemberVerifier, NodeVerifier, Refusal, TrustAnchors};
 /// them, and as a `kubernetes.io/tls` Secret has them.
 const FILE_NAMES: [[&str; 3]; 2] = [["ca.pem", "cert.pem", "key.pem"], ["ca.crt", "tls.crt", "tls.key"]];
 
-pub(super) fn from_dir(dir: &Path, now: UnixTime) -> Result<Identity, LoadError> {
-    if !dir.is_dir() {
-        return Err(LoadError::NoDirectory { dir: dir.to_owned() });
-    }
-    let [ca, cert, key] = file_names_in(dir).ok_or_else(|| LoadError::NoCertificateIn { dir: dir.to_owned() })?;
-    from_files(&dir.join(ca), &dir.join(cert), &dir.join(key), now)
+pub(super) fn from_files(files: IdentityFiles, now: UnixTime) -> Result<Identity, LoadError> {
+    assemble(files.read()?, Some(files), now)
 }
 
 /// Which set of names a directory uses: the one whose certificate is there. Sets are never mixed.
-fn file_names_in(dir: &Path) -> Option<[&'static str; 3]> {
+pub(super) fn file_names_in(dir: &Path) -> Option<[&'static str; 3]> {
     FILE_NAMES.into_iter().find(|[_, cert, _]| dir.join(cert).exists())
-}
-
-pub(super) fn from_files(ca: &Path, cert: &Path, key: &Path, now: UnixTime) -> Result<Identity, LoadError> {
-    let read = |path: &Path, wanted| read_pem(path, wanted).map(|text| (Origin::File(path.to_owned()), text));
-    assemble(read(ca, "the CA's certificate")?, read(cert, "the own certificate")?, read(key, "the own key")?, now)
 }
 
 pub(super) fn from_pem(ca: &str, cert: &str, key: &str, now: UnixTime) -> Result<Identity, LoadError> {
     let text = |what, pem: &str| (Origin::Text(what), pem.as_bytes().to_vec());
-    assemble(text("the CA's PEM", ca), text("the certificate's PEM", cert), text("the key's PEM", key), now)
+    let (ca, cert, key) = (text("the CA's PEM", ca), text("the certificate's PEM", cert), text("the key's PEM", key));
+    assemble(Texts { ca, cert, key }, None, now)
 }
 
 /// The certificates in a PEM file or in an identity's directory: own chain first, then CAs. For
@@ -74,9 +67,10 @@ pub(super) fn certificates_at(path: &Path) -> Result<Vec<(PathBuf, CertificateDe
     Ok(found)
 }
 
-type Text = (Origin, Vec<u8>);
-
-fn assemble(ca: Text, cert: Text, key: Text, now: UnixTime) -> Result<Identity, LoadError> {
+/// Checks the texts; they stand in these files, if in any.
+pub(super) fn assemble(texts: Texts, files: Option<IdentityFiles>, now: UnixTime) -> Result<Identity, LoadError> {
+    let files = files.map(|files| (files, texts.fingerprint()));
+    let Texts { ca, cert, key } = texts;
     let mut provider = aws_lc_rs::default_provider();
     // Whoever dials proposes this first: a little faster than AES-256, and its SHA-256 than SHA-384 in the handshake.
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
@@ -95,7 +89,7 @@ fn assemble(ca: Text, cert: Text, key: Text, now: UnixTime) -> Result<Identity, 
     let certified = CertifiedKey::new(chain, signing_key);
     certified.keys_match().map_err(|_| LoadError::KeyMismatch { key: key.0, cert: cert.0.clone() })?;
     check_as_a_peer_would(&certified, &own, (&ca.0, &anchors), &cert.0, &provider, now)?;
-    Ok(Identity::new(certified, reset_key, anchors, own, provider))
+    Ok(Identity::new(certified, reset_key, anchors, own, provider, files))
 }
 
 /// Runs the verifiers of the other side on the own certificate: a node is both dialled and dials, a

@@ -14,9 +14,8 @@
 //!                                          who is at the other end ◀─ PeerIdentity::of_connection
 //! ```
 //!
-//! An [`Identity`] never changes: to take up renewed files, load a new one and hand its
-//! configurations to the endpoint. Connections that stand keep the old one; there is no resumption,
-//! so every new connection shows the new one.
+//! An [`Identity`] never changes: when its files do, a new one is loaded and its configurations are handed to the endpoint
+//! (`renewal.rs`). Connections that stand keep the old one; there is no resumption, so every new connection shows the new one.
 
 mod authority;
 mod authority_error;
@@ -29,7 +28,9 @@ mod load;
 mod load_error;
 mod name;
 mod peer;
+mod renewal;
 mod reset;
+mod source;
 mod summary;
 mod uri;
 mod verify;
@@ -50,6 +51,7 @@ pub use issued::IssuedPem;
 pub use load_error::{LoadError, Origin};
 pub use name::{ClientName, NameError};
 pub use peer::{CertificateRole, IdentityError, PeerIdentity, names_allow_node};
+pub use renewal::{IdentityUser, keep_renewed};
 pub use rookery_protocol::ClusterName;
 pub use rustls::pki_types::UnixTime;
 pub use summary::{CertificateSummary, Fingerprint, rfc3339};

@@ -122,7 +122,7 @@ impl CertificateSummary {
 }
 
 impl Fingerprint {
-    fn of(der: &[u8]) -> Self {
+    pub(super) fn of(der: &[u8]) -> Self {
         let mut bytes = [0; 32];
         let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
         if let Some(suite) = suite.tls13() {

@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rookery_runtime::{CALL_BOUNDS, Census, Durations, QUEUE_STEPS, Runtime, Tally, tls::Identity};
+use rookery_runtime::{CALL_BOUNDS, Census, Durations, QUEUE_STEPS, Runtime, Tally};
 
 use super::{Watched, locked, pulse::Outcome};
 use crate::{
@@ -41,13 +41,11 @@ const CENSUS_EVERY: Duration = Duration::from_secs(1);
 const CENSUS_REST: u32 = 9;
 
 /// What is kept from one question to the next.
+#[derive(Default)]
 pub(super) struct Metrics {
     lag: Mutex<Lag>,
     /// Held while the mailboxes are looked at, so that this is done once at a time.
     census: tokio::sync::Mutex<LastCensus>,
-    /// Seconds since 1970.
-    certificate_expires: u64,
-    authorities_expire: u64,
 }
 
 #[derive(Default)]
@@ -58,21 +56,12 @@ struct LastCensus {
 }
 
 impl Metrics {
-    pub(super) fn new(identity: &Identity) -> Self {
-        Self {
-            lag: Mutex::default(),
-            census: tokio::sync::Mutex::default(),
-            certificate_expires: identity.own().not_after.as_secs(),
-            authorities_expire: identity.authorities_not_after().as_secs(),
-        }
-    }
-
     /// Notes what a beat took.
     pub(super) fn observe(&self, beat: &Outcome) {
         locked(&self.lag).observe(beat);
     }
 
-    /// What waits in the mailboxes, and the most that ever waited in one: as it was looked at last, or now, if that is long ago.
+    /// What waits in the mailboxes, and the most that was seen to wait in one: as it was looked at last, or now, if that is long ago.
     pub(super) async fn census(&self, runtime: &Runtime) -> (Census, u64) {
         let mut state = self.census.lock().await;
         if let Some((next, census)) = &state.last
@@ -93,13 +82,13 @@ impl Metrics {
         let mut writer = Writer::new(format);
         let (census, high_water) = self.census(&watched.runtime).await;
         self.write_node(&mut writer, watched);
-        write_mailboxes(&mut writer, &census, high_water);
-        write_tally(&mut writer, &watched.runtime.tally(), &watched.runtime);
+        let tally = watched.runtime.tally();
+        write_mailboxes(&mut writer, &census, high_water.max(tally.deepest_mailbox));
+        write_tally(&mut writer, &tally, &watched.runtime);
         self.write_threads(&mut writer, &watched.runtime);
         write_peers(&mut writer, watched);
         write_handshakes(&mut writer, &watched.handshakes.so_far());
-        let expiry = [(["node"], self.certificate_expires), (["ca"], self.authorities_expire)];
-        writer.many(&metric::CERTIFICATE_EXPIRY, expiry);
+        write_identity(&mut writer, watched);
         write_program(&mut writer, &watched.runtime);
         writer.finish()
     }
@@ -179,6 +168,13 @@ fn write_handshakes(writer: &mut Writer, counts: &Counts) {
         Failed::Refused(..) => None,
     });
     writer.many(&metric::HANDSHAKE_FAILURES, broke);
+}
+
+fn write_identity(writer: &mut Writer, watched: &Watched) {
+    let identity = watched.credentials.identity();
+    let (own, ca) = (identity.own().not_after.as_secs(), identity.authorities_not_after().as_secs());
+    writer.many(&metric::CERTIFICATE_EXPIRY, [(["node"], own), (["ca"], ca)]);
+    writer.one(&metric::IDENTITY_REFUSED, watched.credentials.is_refusing());
 }
 
 fn write_program(writer: &mut Writer, runtime: &Runtime) {

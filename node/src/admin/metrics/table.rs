@@ -57,7 +57,7 @@ metrics! {
     MAILBOX_LONGEST "rookery_mailbox_longest_messages" Gauge []
         "Messages and events that wait in the longest mailbox";
     MAILBOX_HIGH_WATER "rookery_mailbox_high_water_messages" Gauge []
-        "The most that has waited in one mailbox at any time that the metrics were asked for";
+        "The most that has waited in one mailbox since the node's start, as its receiver found it, or as it was seen when the metrics were asked for";
     MAILBOX_OVER "rookery_mailbox_processes_over" Gauge ["messages"]
         "Processes in whose mailbox more than so many messages wait";
     MESSAGES "rookery_messages_total" Counter ["kind", "route"]
@@ -114,6 +114,8 @@ metrics! {
         "Dials and handshakes that came to nothing in another way";
     CERTIFICATE_EXPIRY "rookery_certificate_expiry_timestamp_seconds" Gauge ["role"]
         "When the node's certificate, and the last of the CAs that it trusts, expire, in seconds since 1970";
+    IDENTITY_REFUSED "rookery_identity_refused" Gauge []
+        "1 while the identity's files hold something that the node cannot use, so that it goes on with what it has, else 0";
     CPU "process_cpu_seconds_total" Counter []
         "CPU time of the program, user and system";
     RESIDENT_MEMORY "process_resident_memory_bytes" Gauge []
