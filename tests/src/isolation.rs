@@ -28,22 +28,49 @@ pub fn is_inside() -> bool {
 pub fn enter() -> String {
     let mut why = String::new();
     for way in WAYS {
-        let probe = Command::new("unshare").args(NAMESPACES).args(way).arg("true").stdin(Stdio::null()).output();
-        match probe {
-            Ok(probe) if probe.status.success() => {
-                let program = match std::env::current_exe() {
-                    Ok(program) => program,
-                    Err(error) => return error.to_string(),
-                };
-                let mut again = Command::new("unshare");
-                again.args(NAMESPACES).args(way).arg(program).args(std::env::args_os().skip(1)).env(INSIDE, "1");
-                return again.exec().to_string();
-            }
-            Ok(probe) => why = String::from_utf8_lossy(&probe.stderr).trim().to_owned(),
-            Err(error) => return format!("unshare: {error}"),
+        if let Err(error) = possible(way) {
+            why = error;
+            continue;
         }
+        let program = match std::env::current_exe() {
+            Ok(program) => program,
+            Err(error) => return error.to_string(),
+        };
+        let mut again = Command::new("unshare");
+        again.args(NAMESPACES).args(way).arg(program).args(std::env::args_os().skip(1)).env(INSIDE, "1");
+        return again.exec().to_string();
     }
     why
+}
+
+/// Runs one test of this program inside, in a process of its own, to its end: a test has threads, and cannot go inside itself. The
+/// test's name is that of `#[test]`, with its modules.
+///
+/// # Errors
+/// It cannot be had here; in words.
+///
+/// # Panics
+/// When the test fails there, with what it printed.
+pub fn run_test(name: &str) -> Result<(), String> {
+    let way = WAYS.iter().map(|way| possible(way).map(|()| *way)).reduce(Result::or).unwrap_or(Ok(&[]))?;
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut again = Command::new("unshare");
+    again.args(NAMESPACES).args(way).arg(program).args(["--exact", name, "--nocapture"]);
+    let output = again.env(INSIDE, "1").stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("unshare: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "in namespaces of its own: {}: {text}",
+        output.status
+    );
+    Ok(())
+}
+
+/// Whether namespaces can be made in this way.
+fn possible(way: &[&str]) -> Result<(), String> {
+    let probe = Command::new("unshare").args(NAMESPACES).args(way).arg("true").stdin(Stdio::null()).output();
+    succeeded("unshare", probe).map(drop)
 }
 
 fn succeeded(what: &str, output: std::io::Result<Output>) -> Result<String, String> {
@@ -66,6 +93,14 @@ fn iptables(arguments: &[&str]) -> Result<String, String> {
     // Debian has it where only root looks.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     succeeded("iptables", Command::new("iptables").env("PATH", path).arg("-w").args(arguments).output())
+}
+
+/// Whether rules that change addresses can be made here.
+///
+/// # Errors
+/// `iptables` is missing, or cannot do it here; in words.
+pub fn can_translate_addresses() -> Result<(), String> {
+    iptables(&["-t", "nat", "-nL"]).map(drop)
 }
 
 /// From now on this part of all UDP datagrams is lost, each by chance: dropped where they arrive, since their sender would be
