@@ -13,7 +13,6 @@
 
 mod load;
 mod report;
-mod stalls;
 
 use std::{
     error::Error,
@@ -27,12 +26,12 @@ use rookery_tests::{
     fleet::Fleet,
     isolation,
     machine::{CpuTime, Loopback, cpu_seconds, resident_bytes},
+    stalls::Stalls,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 use load::Load;
 use report::{Report, Usage};
-use stalls::Stalls;
 
 /// What test harnesses and `.ci/run` take for "not done here".
 const SKIPPED: u8 = 77;

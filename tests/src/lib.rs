@@ -18,6 +18,7 @@ pub mod placement;
 pub mod program;
 pub mod puppet;
 pub mod relay;
+pub mod stalls;
 
 pub use behaviours::CounterMessage;
 pub use fence::fence;

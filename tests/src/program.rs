@@ -33,8 +33,14 @@ impl Certificates {
     /// A new cluster's.
     #[must_use]
     pub fn new(cluster: &str) -> Self {
+        Self::within(&std::env::temp_dir(), cluster)
+    }
+
+    /// As [`new`](Self::new), in a directory within that one.
+    #[must_use]
+    pub fn within(directory: &Path, cluster: &str) -> Self {
         let authority = Authority::create(&ClusterName::try_from(cluster).unwrap()).unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), authority }
+        Self { dir: tempfile::tempdir_in(directory).unwrap(), authority }
     }
 
     /// The directory.

@@ -14,11 +14,15 @@ use std::{
 const SLEEP: Duration = Duration::from_millis(50);
 
 /// A thread that wakes up all the time, and keeps by how much it was late at most. It ends with its owner.
-#[derive(Default)]
-pub(crate) struct Stalls(Arc<AtomicU64>);
+#[derive(Debug, Default)]
+pub struct Stalls(Arc<AtomicU64>);
 
 impl Stalls {
-    pub(crate) fn watch() -> std::io::Result<Self> {
+    /// Begins.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub fn watch() -> std::io::Result<Self> {
         let longest = Arc::new(AtomicU64::new(0));
         let kept = Arc::downgrade(&longest);
         thread::Builder::new().name("stalls".to_owned()).spawn(move || {
@@ -32,8 +36,15 @@ impl Stalls {
         Ok(Self(longest))
     }
 
-    /// The longest so far.
-    pub(crate) fn longest(&self) -> Duration {
+    /// The longest so far, or since the last [`take`](Self::take).
+    #[must_use]
+    pub fn longest(&self) -> Duration {
         Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    /// The longest since this was asked last.
+    #[must_use]
+    pub fn take(&self) -> Duration {
+        Duration::from_millis(self.0.swap(0, Ordering::Relaxed))
     }
 }

@@ -1,0 +1,262 @@
+//! The nodes of a run: the stock `rookery start`, each in its network namespace, with a disk of its own that its identity and its log
+//! are on. They find each other by DNS. What they tell of each other is read from their logs.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::PathBuf,
+    time::Duration,
+};
+
+use rookery_node::devdns::{DevDns, Fault};
+use rookery_tests::program::{Certificates, Program, rookery};
+use serde_json::Value;
+
+use crate::network;
+
+const SERVICE: &str = "rookery.chaos.svc.cluster.test";
+
+/// All that a node may write.
+const DISK: &str = "8m";
+
+/// What clients may do.
+const POLICY: &str =
+    "[[client]]\nname = \"*\"\nsend = [\"*\"]\nspawn = [\"*\"]\nregister = [\"*\"]\njoin = [\"*\"]\nexit = true\n";
+
+/// The name of the node with this index.
+pub(crate) fn name_of(node: usize) -> String {
+    format!("node-{node}")
+}
+
+/// A node's clock, by `libfaketime`.
+#[derive(Debug, Clone)]
+pub(crate) struct Clock {
+    /// The library.
+    library: PathBuf,
+    /// Where the node reads by how much its clock is wrong.
+    file: PathBuf,
+}
+
+/// One node.
+struct Member {
+    program: Option<Program>,
+    /// How often it was started.
+    lives: u32,
+    log: Option<File>,
+    /// The beginning of a line whose end is not there yet.
+    part: String,
+}
+
+/// See the module.
+pub(crate) struct Cluster {
+    members: Vec<Member>,
+    certificates: Certificates,
+    dns: DevDns,
+}
+
+/// What a node has told: whom it has lost, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub(crate) by: usize,
+    pub(crate) of: usize,
+    pub(crate) reason: String,
+}
+
+impl Cluster {
+    /// Starts so many nodes, on a network that stands.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn start(nodes: usize) -> Result<Self, String> {
+        let certificates = Certificates::within(network::SCRATCH.as_ref(), "chaos");
+        let dns = DevDns::start((network::HOME, 53).into()).await.map_err(|error| format!("DNS: {error}"))?;
+        dns.set_ttl(Duration::from_secs(1));
+        let pods = (0..nodes).map(|node| (name_of(node), network::address(node))).collect();
+        dns.set(&format!("{SERVICE}."), pods).map_err(|error| format!("DNS: {error}"))?;
+        let mut cluster = Self { members: Vec::new(), certificates, dns };
+        for node in 0..nodes {
+            cluster.members.push(Member { program: None, lives: 0, log: None, part: String::new() });
+            let disk = cluster.disk(node);
+            fs::create_dir_all(&disk).map_err(|error| error.to_string())?;
+            network::mount(&disk, DISK)?;
+            drop(cluster.certificates.node(&name_of(node)));
+            fs::write(disk.join("rookery.toml"), POLICY).map_err(|error| error.to_string())?;
+            cluster.start_node(node, None)?;
+        }
+        Ok(cluster)
+    }
+
+    /// The directory of a new identity for a client.
+    pub(crate) fn client(&self, name: &str) -> PathBuf {
+        self.certificates.client(name)
+    }
+
+    /// Its disk; its identity lies on it as well.
+    fn disk(&self, node: usize) -> PathBuf {
+        self.certificates.dir().join(name_of(node))
+    }
+
+    /// Starts a node that does not run, with its own clock or a wrong one.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) fn start_node(&mut self, node: usize, clock: Option<&Clock>) -> Result<(), String> {
+        let (disk, namespace) = (self.disk(node), network::namespace(node));
+        let own = disk.display().to_string();
+        let config = disk.join("rookery.toml").display().to_string();
+        let listen = network::address(node).to_string();
+        let dns = self.dns.addr().to_string();
+        let program = rookery().display().to_string();
+        let (name, faked) = (name_of(node), clock.map(Clock::environment).unwrap_or_default());
+        let faked: Vec<&str> = faked.iter().map(String::as_str).collect();
+        let inside = ["netns", "exec", &namespace, "env"];
+        let start = [&program, "start", "--name", &name, "--identity", &own, "--config", &config, "--listen", &listen];
+        let find = ["--service", SERVICE, "--dns-server", &dns];
+        let rest = ["--log-format", "json", "--boot", "echo,kv", "--admin", "none", "--worker-threads", "2"];
+        let arguments = [&inside[..], &faked, &start, &find, &rest].concat();
+        let member = self.members.get_mut(node).ok_or("no such node")?;
+        member.lives += 1;
+        let log = disk.join(format!("{}.log", member.lives));
+        let ip =
+            ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"].iter().find(|ip| fs::exists(ip).unwrap_or(false));
+        let ip = ip.ok_or("`ip` of iproute2 is missing")?;
+        member.program = Some(Program::start_of(ip.as_ref(), &log, &arguments));
+        (member.log, member.part) = (File::open(log).ok(), String::new());
+        Ok(())
+    }
+
+    /// SIGKILL. What it has logged so far is to be read before.
+    pub(crate) fn kill(&mut self, node: usize) {
+        if let Some(member) = self.members.get_mut(node) {
+            member.program = None;
+        }
+    }
+
+    /// SIGSTOP, or SIGCONT.
+    pub(crate) fn signal(&self, node: usize, signal: &str) {
+        if let Some(program) = self.members.get(node).and_then(|member| member.program.as_ref()) {
+            program.signal(signal);
+        }
+    }
+
+    /// The process of a node, as the operating system numbers it.
+    pub(crate) fn os_pid(&self, node: usize) -> Option<u32> {
+        Some(self.members.get(node)?.program.as_ref()?.os_pid())
+    }
+
+    /// DNS says nothing any more, or answers again.
+    pub(crate) fn silence_dns(&self, silent: bool) {
+        self.dns.set_fault(if silent { Fault::Silent } else { Fault::None });
+    }
+
+    /// Leaves a node not a byte to write.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) fn fill_disk(&self, node: usize) -> Result<(), String> {
+        let mut filler = File::create(self.disk(node).join("filler")).map_err(|error| error.to_string())?;
+        let zeros = vec![0; 64 * 1024];
+        for part in [zeros.as_slice(), &zeros[..1]] {
+            while let Ok(written) = filler.write(part) {
+                if written == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives it back its room.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) fn empty_disk(&self, node: usize) -> Result<(), String> {
+        fs::remove_file(self.disk(node).join("filler")).map_err(|error| error.to_string())
+    }
+
+    /// A clock for a node, if `libfaketime` is here.
+    pub(crate) fn clock(&self, node: usize) -> Option<Clock> {
+        let dirs = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime"];
+        let libraries = dirs.iter().map(|dir| PathBuf::from(dir).join("libfaketimeMT.so.1"));
+        let library = libraries.into_iter().find(|library| library.exists())?;
+        Some(Clock { library, file: self.disk(node).join("clock") })
+    }
+
+    /// Whom nodes have declared down since this was asked last.
+    pub(crate) fn losses(&mut self) -> Vec<Loss> {
+        let count = self.members.len();
+        let mut losses = Vec::new();
+        for (by, member) in self.members.iter_mut().enumerate() {
+            for line in member.news() {
+                let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
+                let text = |key: &str| line[key].as_str().unwrap_or_default();
+                // As name and incarnation.
+                let name = text("node").split('.').next();
+                let of = (0..count).find(|of| Some(name_of(*of).as_str()) == name);
+                if let (Some(of), "node down") = (of, text("message")) {
+                    losses.push(Loss { by, of, reason: text("reason").to_owned() });
+                }
+            }
+        }
+        losses
+    }
+
+    /// The first node that has ended by itself, and the last that it logged.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        self.members.iter_mut().enumerate().find_map(|(node, member)| {
+            let program = member.program.as_mut()?;
+            let status = program.ended()?;
+            let log = program.log();
+            let last: Vec<&str> = log.lines().rev().take(5).collect();
+            Some(format!("{} has ended by itself, {status}: {}", name_of(node), last.join(" | ")))
+        })
+    }
+
+    /// All that nodes have logged, for people.
+    ///
+    /// # Errors
+    /// It cannot be kept there.
+    pub(crate) fn keep_logs(&self, directory: &std::path::Path) -> io::Result<()> {
+        for (node, member) in self.members.iter().enumerate() {
+            for life in 1..=member.lives {
+                let from = self.disk(node).join(format!("{life}.log"));
+                fs::copy(from, directory.join(format!("{}.{life}.log", name_of(node))))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    /// Lines that it has logged since this was asked last.
+    fn news(&mut self) -> Vec<String> {
+        if let Some(log) = &mut self.log {
+            // A log that cannot be read tells nothing new.
+            drop(log.read_to_string(&mut self.part));
+        }
+        let end = self.part.rfind('\n').map_or(0, |at| at + 1);
+        let rest = self.part.split_off(end);
+        let lines = std::mem::replace(&mut self.part, rest);
+        lines.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Clock {
+    /// For a program whose clock is to be wrong: the time of day alone, not the time since the start of the machine.
+    fn environment(&self) -> Vec<String> {
+        vec![
+            format!("LD_PRELOAD={}", self.library.display()),
+            format!("FAKETIME_TIMESTAMP_FILE={}", self.file.display()),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+            "FAKETIME_CACHE_DURATION=1".to_owned(),
+        ]
+    }
+
+    /// Sets it to be ahead by so many seconds, or behind.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) fn set(&self, ahead_s: i64) -> Result<(), String> {
+        fs::write(&self.file, format!("{ahead_s:+}s\n")).map_err(|error| format!("{}: {error}", self.file.display()))
+    }
+}
