@@ -212,6 +212,8 @@ def find_each_other(cluster):
         confined(name)
         docker("exec", name, "/rookery", "config", "check", "--config", "/etc/rookery/rookery.toml")
     docker("exec", NODES[0], "/rookery", "doctor", "--config", "/etc/rookery/rookery.toml")
+    # As RUNBOOK.md's `rk`.
+    docker("exec", NODES[0], "/rookery", "nodes", "--connect", "127.0.0.1", "--identity", "/etc/rookery/identity/ops")
     for name in NODES:
         cluster.ask("call", f"counter@{name}", '{"Add":5}')
         demand(cluster.ask("call", f"counter@{name}", '{"Get":null}') == 5, f"counter of {name}")
