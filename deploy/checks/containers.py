@@ -2,7 +2,7 @@
 
     containers.py WORK IMAGE [foreign]
 
-`try-image` runs it inside its engine's network. `foreign`: the binary is not the release build, so its size and its libraries are not judged.
+`try-image` runs it inside its engine's network. `foreign`: the binary is not static, so the image's size and its libraries are not judged.
 Each container has what the StatefulSet says: a read-only root, user 65532, no capability, a limit of memory, the ConfigMap's settings.
 """
 
@@ -185,7 +185,7 @@ def contents(cluster, foreign):
     size = inspect(cluster.image, ".Size")
     print(f"containers: the image has {size:,} bytes, {len(names)} parts in its bill of materials", flush=True)
     if foreign:
-        print("SKIPPED: the size of the image, and that its binary is static, are not judged: it is no release build", file=sys.stderr)
+        print("SKIPPED: the size of the image, and that its binary is static, are not judged: this binary is not", file=sys.stderr)
     else:
         demand(size < SIZE, f"the image has {size} bytes, and {SIZE} is the most")
 
@@ -212,6 +212,8 @@ def find_each_other(cluster):
         confined(name)
         docker("exec", name, "/rookery", "config", "check", "--config", "/etc/rookery/rookery.toml")
     docker("exec", NODES[0], "/rookery", "doctor", "--config", "/etc/rookery/rookery.toml")
+    # As RUNBOOK.md's `rk`.
+    docker("exec", NODES[0], "/rookery", "nodes", "--connect", "127.0.0.1", "--identity", "/etc/rookery/identity/ops")
     for name in NODES:
         cluster.ask("call", f"counter@{name}", '{"Add":5}')
         demand(cluster.ask("call", f"counter@{name}", '{"Get":null}') == 5, f"counter of {name}")

@@ -6,6 +6,7 @@ WORK/production.yaml is what kustomize makes. Leaves WORK/rules.yaml, and WORK/e
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -57,6 +58,29 @@ def check_expr(expr, metrics, where):
             demand(label in labels | TARGET_LABELS, f"{where}: none of {sorted(names)} has label {label}")
 
 
+def check_runbook(alerts):
+    """Each alert has its part, each part its alert; links lead somewhere; what the log is said to say is in the code."""
+    with open("RUNBOOK.md") as file:
+        text = file.read()
+    parts = set(re.findall(r"^### (Rookery\w+)$", text, re.MULTILINE))
+    demand(parts == alerts, f"RUNBOOK.md and the alerts differ: {sorted(parts ^ alerts)}")
+    anchors = {re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    links = set(re.findall(r"\]\(#([^)]+)\)", text))
+    demand(links <= anchors, f"RUNBOOK.md: links that lead nowhere: {sorted(links - anchors)}")
+    code = []
+    for folder in ("../node", "../client"):
+        for path, _, files in os.walk(folder):
+            for name in files:
+                if name.endswith(".rs"):
+                    with open(os.path.join(path, name)) as file:
+                        code.append(file.read())
+    code = "\n".join(code)
+    told = [message for part in re.findall(r"Log:((?:[^.]|\.\w)*)", text) for message in re.findall(r"`([^`]+)`", part)]
+    demand(len(told) > 10, "RUNBOOK.md quotes no log")
+    for message in told:
+        demand(f'"{message}"' in code, f"RUNBOOK.md: no log says `{message}`")
+
+
 def run(promtool, *arguments):
     done = subprocess.run([promtool, *arguments], capture_output=True, text=True)
     demand(done.returncode == 0, f"promtool {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
@@ -76,6 +100,9 @@ def main():
     for alert in alerts:
         check_expr(alert["expr"], metrics, f"alert {alert['alert']}")
         demand({"summary", "description"} <= alert["annotations"].keys(), f"alert {alert['alert']} does not say what to do")
+        page, _, anchor = alert["annotations"].get("runbook_url", "").rpartition("#")
+        demand(page.endswith("/deploy/RUNBOOK.md") and anchor == alert["alert"].lower(), f"alert {alert['alert']} leads to no runbook")
+    check_runbook({alert["alert"] for alert in alerts})
     with open(f"{work}/rules.yaml", "w") as file:
         yaml.safe_dump({"groups": groups}, file)
 

@@ -9,6 +9,7 @@ Everything is on the loopback. Ends only what it has started.
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -181,6 +182,21 @@ def start_nodes(cluster, work, binary, identity):
     return nodes
 
 
+def check_runbook(binary, connect, identity):
+    """Runs what RUNBOOK.md says with `rk`: in its code, and in its text."""
+    with open("RUNBOOK.md") as file:
+        text = file.read()
+    lines = re.findall(r"^rk ([^#\n]+)", text, re.MULTILINE) + re.findall(r"`rk ([^`…]+)`", text)
+    commands = sorted({tuple(shlex.split(line)) for line in lines})
+    demand(len(commands) > 8, "RUNBOOK.md has no commands")
+    for command in commands:
+        # It waits for the end of a process: that there is such a command must do.
+        command = ("help", "monitor") if command[0] == "monitor" else (*command, "--connect", connect, "--identity", identity)
+        done = subprocess.run([binary, *command], env={}, capture_output=True, text=True, timeout=PATIENCE)
+        demand(done.returncode == 0 and done.stdout, f"RUNBOOK.md: rk {' '.join(command)}: {done.stdout}{done.stderr}")
+    print(f"RUNBOOK.md: {len(commands)} commands work as the client of a node")
+
+
 def check_exposition(admin, promtool):
     status, text = get(f"http://{admin}/metrics")
     demand(status == 200, "no metrics")
@@ -250,6 +266,7 @@ def main():
         command = [binary, "nodes", "--json", "--connect", nodes[0][0], "--identity", folders["rookery-client"]]
         done = subprocess.run(command, env={}, capture_output=True, text=True)
         demand(done.returncode == 0 and "rookery-2" in done.stdout, f"a client: {done.stdout}{done.stderr}")
+        check_runbook(binary, nodes[0][0], folders["rookery-client"])
         count = check_exposition(nodes[0][1], promtool)
         print(f"3 nodes with certificates by the manifests are ready; {count} metrics are read by Prometheus' own parsers")
         if prometheus:

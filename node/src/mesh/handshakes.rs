@@ -200,7 +200,12 @@ impl Mesh {
     /// Logs why a connection was not made. Another one of the same two nodes stands, or is about to: no trouble.
     fn tell_refusal(&self, from: SocketAddr, error: &ConnectionError) {
         let (code, reason) = match error {
-            ConnectionError::RefusedByUs(Refusal { code: RefusalCode::Duplicate, text, .. })
+            // DNS gives a node its own address, too: each dials itself once.
+            ConnectionError::RefusedByUs(Refusal {
+                code: RefusalCode::Duplicate | RefusalCode::SelfDial,
+                text,
+                ..
+            })
             | ConnectionError::RefusedByPeer(Refusal { text, .. }) => {
                 return tracing::debug!(%from, reason = text, "connection not used");
             }
