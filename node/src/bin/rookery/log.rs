@@ -80,6 +80,9 @@ where
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| LogError::Filter { filter: filter.to_owned(), reason: error.to_string() })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // A line that cannot be written, as on a full disk, is lost. It would be told on standard error otherwise, which cannot
+    // be written either, and whoever tells of it would panic.
+    let builder = builder.log_internal_errors(false);
     Ok(match look {
         Look::Json => {
             Box::new(builder.json().flatten_event(true).with_current_span(true).with_span_list(false).finish())
