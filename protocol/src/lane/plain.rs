@@ -132,7 +132,7 @@ mod tests {
         Signal {
             from: Pid::new(sender, Serial(7)),
             to: (&Pid::new(receiver, Serial(9))).into(),
-            body: SignalBody::Message { payload, reply, deadline_ms: None, credit: None },
+            body: SignalBody::Message { payload, reply, deadline_ms: None, credit: None, trace: None },
         }
     }
 

@@ -78,6 +78,14 @@ pub fn all() -> Vec<Reject> {
             "A credit of 4 bytes, of which 3 are there.",
             signal(FrameKind::Message, 0x20, &[0; 3]),
         ),
+        lane(
+            "bad_message_trace",
+            "A trace of 25 bytes, of which 24 are there.",
+            signal(FrameKind::Message, 0x40, &[1; 24]),
+        ),
+        lane("bad_message_trace_zero", "A trace whose id is zero.", {
+            signal(FrameKind::Message, 0x40, &[&[0; 16][..], &[1; 9], &[4, 0]].concat())
+        }),
         lane("bad_credit_change", "Change 3.", signal(FrameKind::Credit, 0x80, &[0, 0, 0, 0, 3])),
         lane("bad_reply_outcome", "Outcome 6.", signal(FrameKind::Reply, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 6])),
         lane("bad_exit_text", "A text of 5 bytes, of which 1 is there.", signal(FrameKind::Exit, 0, &[7, 5, 0, b'x'])),

@@ -32,10 +32,11 @@ use crate::{
     runtime::Runtime,
     spawn::{Kept, SpawnOptions},
     sync::lock,
+    trace::{ActiveSpan, SpanKind},
 };
 use rookery_protocol::{
     CallFailure, CreditChange, CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref,
-    Signal, SignalBody, UnlinkId,
+    Signal, SignalBody, TraceContext, UnlinkId,
 };
 
 /// One thing in a mailbox. Hardly larger than a message of the process: a deadline takes the room beside the variant.
@@ -43,12 +44,20 @@ pub(crate) enum Item<M> {
     Message(M),
     /// A message that somebody waits for the answer to, at most so long.
     Call(M, Deadline),
+    /// Either of these, of a trace that is recorded.
+    Traced(Box<Traced<M>>),
     Other(Box<Other>),
+}
+
+pub(crate) struct Traced<M> {
+    pub(crate) message: M,
+    pub(crate) deadline: Option<Deadline>,
+    pub(crate) trace: TraceContext,
 }
 
 pub(crate) enum Other {
     /// A message that came as bytes and is decoded when it is received.
-    Encoded(Payload, Option<RemoteReply>),
+    Encoded(Payload, Option<RemoteReply>, Option<Box<TraceContext>>),
     Event(Event),
     /// For the server that the process runs.
     System(SystemRequest),
@@ -62,7 +71,7 @@ impl<M> Item<M> {
     /// Whether a suspended server takes it all the same: what it is asked as a system, and the exit that it obeys.
     fn is_urgent(&self, parent: Option<&Pid>) -> bool {
         match self {
-            Self::Message(_) | Self::Call(..) => false,
+            Self::Message(_) | Self::Call(..) | Self::Traced(_) => false,
             Self::Other(other) => match &**other {
                 Other::System(_) | Other::Adopted(_) => true,
                 Other::Event(Event::Exit { from, .. }) => parent == Some(from),
@@ -84,16 +93,26 @@ impl<M> Item<M> {
         }
     }
 
+    /// As [`message`](Self::message), of a trace if it is of one.
+    #[inline]
+    pub(crate) fn of(message: M, deadline: Option<Deadline>, trace: Option<TraceContext>) -> Self {
+        match trace {
+            None => Self::message(message, deadline),
+            Some(trace) => Self::Traced(Box::new(Traced { message, deadline, trace })),
+        }
+    }
+
     /// It is received by nobody: whoever waits for its answer is told why.
     fn fail(self, failure: &CallFailure) {
         match self {
             Self::Message(message) | Self::Call(message, _) => {
                 dropping::within(dropping::Mode::Fail(failure.clone()), message);
             }
+            Self::Traced(traced) => dropping::within(dropping::Mode::Fail(failure.clone()), traced.message),
             Self::Other(other) => match *other {
-                Other::Encoded(_, Some(reply)) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
+                Other::Encoded(_, Some(reply), _) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
                 Other::System(request) => dropping::within(dropping::Mode::Fail(failure.clone()), request),
-                Other::Encoded(_, None) | Other::Event(_) | Other::Adopted(_) => {}
+                Other::Encoded(_, None, _) | Other::Event(_) | Other::Adopted(_) => {}
             },
         }
     }
@@ -139,6 +158,8 @@ pub(crate) struct Process<M> {
     ending: AtomicBool,
     /// It runs a server that is to handle nothing.
     suspended: AtomicBool,
+    /// It works on a message of a trace. Its own thread alone writes.
+    traced: AtomicBool,
     state: Mutex<State<M>>,
     /// What a bounded mailbox has beside it.
     bounded: Option<Box<Bounded>>,
@@ -283,6 +304,7 @@ impl<M: Message> Process<M> {
             retired: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
+            traced: AtomicBool::new(false),
             bounded: (capacity != 0).then(|| Box::new(Bounded::new(capacity))),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -312,6 +334,8 @@ impl<M: Message> Process<M> {
     /// As [`push`](Self::push); who can give way finds a crowded mailbox full at first.
     #[inline]
     pub(crate) fn offer(&self, message: M, deadline: Option<Deadline>, gives_way: bool) -> Pushed<M> {
+        // Before the lock, which may be that of who sends.
+        let trace = self.runtime.outgoing();
         let mut state = lock(&self.state);
         if state.ended() {
             return Pushed::Ended(message);
@@ -320,7 +344,7 @@ impl<M: Message> Process<M> {
         if state.is_full() || gives_way && waiting != 0 && waiting.is_multiple_of(CROWD) {
             return Pushed::Full(message);
         }
-        let waker = state.push(Item::message(message, deadline));
+        let waker = state.push(Item::of(message, deadline, trace));
         drop(state);
         wake(waker);
         Pushed::Queued
@@ -365,6 +389,34 @@ impl<M: Message> Process<M> {
                 Poll::Pending
             }
         }
+    }
+
+    /// It has taken a message of a trace, and works on it until it receives again.
+    #[cold]
+    pub(crate) fn begin_handling(&self, trace: TraceContext, is_call: bool) {
+        let Some(tracer) = self.runtime.tracer() else { return };
+        let kind = if is_call { SpanKind::Server } else { SpanKind::Consumer };
+        let name = message::tag_of::<M>().to_owned();
+        let Some(mut span) = ActiveSpan::child(tracer, trace, kind, name) else { return };
+        span.note("rookery.process", self.pid.to_string());
+        span.note("rookery.behaviour", self.label.to_owned());
+        lock(&self.state).relations().handling = Some(span);
+        self.traced.store(true, Ordering::Relaxed);
+    }
+
+    /// It receives: what it worked on is done.
+    #[inline]
+    pub(crate) fn end_handling(&self) {
+        if self.traced.load(Ordering::Relaxed) {
+            self.handled();
+        }
+    }
+
+    #[cold]
+    fn handled(&self) {
+        self.traced.store(false, Ordering::Relaxed);
+        let span = lock(&self.state).relations.as_mut().and_then(|relations| relations.handling.take());
+        drop(span);
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
@@ -423,7 +475,7 @@ impl<M: Message> Process<M> {
     fn flush(&self, taken: &mut VecDeque<Item<M>>, unwanted: impl Fn(&Event) -> bool) {
         let wanted = |item: &Item<M>| match item {
             Item::Other(other) => !matches!(&**other, Other::Event(event) if unwanted(event)),
-            Item::Message(_) | Item::Call(..) => true,
+            Item::Message(_) | Item::Call(..) | Item::Traced(_) => true,
         };
         taken.retain(wanted);
         self.vitals.left(taken.len());
@@ -522,7 +574,13 @@ impl<M: Message> AnyProcess for Process<M> {
         self
     }
 
-    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool {
+    fn deliver(
+        &self,
+        payload: Payload,
+        reply: Option<RemoteReply>,
+        trace: Option<Box<TraceContext>>,
+        admission: Admission<'_>,
+    ) -> bool {
         if !payload.tag.fits(message::tag_of::<M>()) {
             let detail = format!("the process understands `{}`", message::tag_of::<M>());
             self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
@@ -531,14 +589,14 @@ impl<M: Message> AnyProcess for Process<M> {
         let deadline = reply.as_ref().and_then(|reply| reply.deadline);
         let (item, taken) = if payload.body.len() <= DECODED_ON_ARRIVAL_BYTES {
             match message::decode::<M>(&payload, &self.runtime, reply) {
-                Ok((message, untaken)) => (Item::message(message, deadline), untaken),
+                Ok((message, untaken)) => (Item::of(message, deadline, trace.map(|trace| *trace)), untaken),
                 Err((detail, reply)) => {
                     self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
                     return self.tell(self.counted(admission, false));
                 }
             }
         } else {
-            (Item::Other(Box::new(Other::Encoded(payload, reply))), None)
+            (Item::Other(Box::new(Other::Encoded(payload, reply, trace))), None)
         };
         let mut state = lock(&self.state);
         if state.ended() {
@@ -798,8 +856,13 @@ impl<M: Message> AnyProcess for Process<M> {
         self.ending.store(true, Ordering::Release);
         // Tasks that hold the process's address must not keep the task's memory.
         (state.task, state.waits, state.waits_apart) = (None, false, None);
-        let relations = state.relations.take();
+        let mut relations = state.relations.take();
         drop(state);
+        if let Some(mut span) = relations.as_mut().and_then(|relations| relations.handling.take())
+            && !reason.is_clean()
+        {
+            span.fail(reason.to_string());
+        }
         if let Some(bounded) = &self.bounded {
             bounded.close(&self.runtime, &self.pid);
         }
@@ -825,6 +888,13 @@ impl<M: Message> AnyProcess for Process<M> {
         }
         self.vitals.begin_call(to, self.runtime.us_at(since));
         true
+    }
+
+    fn trace(&self) -> Option<TraceContext> {
+        if !self.traced.load(Ordering::Relaxed) {
+            return None;
+        }
+        lock(&self.state).relations.as_ref()?.handling.as_ref().map(ActiveSpan::context)
     }
 
     fn mailbox_len(&self) -> usize {

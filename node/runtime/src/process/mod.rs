@@ -21,7 +21,9 @@ pub(crate) mod timers;
 
 use std::{any::Any, sync::Arc, task::Waker, time::Instant};
 
-use rookery_protocol::{CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref, UnlinkId};
+use rookery_protocol::{
+    CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref, TraceContext, UnlinkId,
+};
 
 use crate::{
     behaviour::system::SystemRequest,
@@ -59,7 +61,13 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
     /// A message that comes as bytes. Tells whether there is an account now of who asks, to be forgotten when that is lost.
-    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool;
+    fn deliver(
+        &self,
+        payload: Payload,
+        reply: Option<RemoteReply>,
+        trace: Option<Box<TraceContext>>,
+        admission: Admission<'_>,
+    ) -> bool;
     /// A message from where it lies. False, and nothing is done, if it is not understood or large.
     fn deliver_plain(&self, message: &PlainMessage) -> bool;
     /// That asker sends no more under this number.
@@ -117,6 +125,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn drain(&self, reason: &ExitReason);
     /// It begins to wait for an answer from `to`; false if it waits for another already.
     fn begin_call(&self, to: Callee<'_>, since: Instant) -> bool;
+    /// The trace of the message that it works on.
+    fn trace(&self) -> Option<TraceContext>;
     /// Messages and events that it has not received.
     fn mailbox_len(&self) -> usize;
     /// What [`ProcessInfo::memory_bytes`] says.
