@@ -67,6 +67,14 @@ pub(crate) fn maybe_within<F: Future>(context: Option<TraceContext>, future: F) 
     Within { context, future }
 }
 
+/// Begins the names of types that nodes and tools speak with each other: what they ask each second begins no trace.
+const SYSTEM: &str = "rookery.";
+
+/// Whether a message of that type begins a trace.
+fn begins(tracer: &Tracer, tag: &str) -> bool {
+    !tag.starts_with(SYSTEM) && tracer.samples()
+}
+
 /// Puts back what the thread had.
 struct Outer(Option<TraceContext>);
 
@@ -123,7 +131,7 @@ impl Runtime {
         let name = || format!("call {tag}");
         let mut span = match current() {
             Some(parent) => ActiveSpan::child(tracer, parent, SpanKind::Client, name())?,
-            None if tracer.samples() => ActiveSpan::root(tracer, SpanKind::Client, name()),
+            None if begins(tracer, tag) => ActiveSpan::root(tracer, SpanKind::Client, name()),
             None => return None,
         };
         span.note("rookery.to", to());
@@ -132,8 +140,8 @@ impl Runtime {
 
     /// A message of a client that is of no trace has come: one of many begins a trace here, which would have none otherwise.
     #[must_use]
-    pub fn begin_for_client(&self, client: &str) -> Option<Box<TraceContext>> {
-        let tracer = self.tracer().filter(|tracer| tracer.samples())?;
+    pub fn begin_for_client(&self, client: &str, tag: &str) -> Option<Box<TraceContext>> {
+        let tracer = self.tracer().filter(|tracer| begins(tracer, tag))?;
         let mut span = ActiveSpan::root(tracer, SpanKind::Internal, format!("client {client}"));
         span.note("rookery.node", self.node().to_string());
         Some(Box::new(span.context()))
