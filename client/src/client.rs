@@ -17,6 +17,7 @@ use rookery_runtime::{
     net::{control::ConnectionError, io_thread::IoThread, settings::ConnectionSettings},
     protocol::handshake::{Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Role},
     tls::{CertificateRole, ConfigError, Identity, IdentityUser, keep_renewed},
+    trace::Tracer,
 };
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
@@ -54,6 +55,8 @@ pub struct ClientConfig {
     pub connections: ConnectionSettings,
     /// What nodes may start in this client: nothing, by default.
     pub behaviours: Behaviours,
+    /// What records traces of its calls; see [`Tracer::start`]. None: none are recorded.
+    pub tracer: Option<Tracer>,
     /// How long [`Client::connect`] looks for a node before it gives up.
     pub connect_timeout: Duration,
 }
@@ -66,6 +69,7 @@ impl ClientConfig {
             servers: servers.into_iter().collect(),
             connections: ConnectionSettings { lanes: 1, idle_timeout: IDLE_TIMEOUT, ..ConnectionSettings::default() },
             behaviours: Behaviours::new(),
+            tracer: None,
             connect_timeout: Duration::from_secs(10),
         }
     }
@@ -345,10 +349,10 @@ impl Keeper {
     ) -> impl Future<Output = (SocketAddr, Result<Session, ConnectionError>)> + Send + use<> {
         let (client_config, hello) = (self.credentials.client_config(), self.hello.clone());
         let (connections, behaviours) = (self.config.connections.clone(), self.config.behaviours.clone());
-        let processes = self.processes.clone();
+        let (processes, tracer) = (self.processes.clone(), self.config.tracer.clone());
         async move {
             let limit = connections.handshake_timeout;
-            let dial = session::connect(address, client_config, hello, &connections, behaviours, &processes);
+            let dial = session::connect(address, client_config, hello, &connections, behaviours, tracer, &processes);
             let dialled = tokio::time::timeout(limit, dial).await;
             (address, dialled.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))))
         }

@@ -29,6 +29,7 @@ use rookery_runtime::{
         handshake::{Agreement, Features, Hello},
     },
     tls::{PeerIdentity, SERVER_NAME},
+    trace::Tracer,
 };
 use tokio::{runtime::Handle, sync::watch};
 
@@ -80,6 +81,7 @@ pub(crate) async fn connect(
     hello: Hello,
     settings: &ConnectionSettings,
     behaviours: Behaviours,
+    tracer: Option<Tracer>,
     processes: &Handle,
 ) -> Result<Session, ConnectionError> {
     // A fresh port for each dial: an address translation that has gone stale for an old one does no harm.
@@ -107,6 +109,7 @@ pub(crate) async fn connect(
         session: agreement.session,
         max_message_bytes: settings.max_message_bytes,
         behaviours,
+        tracer,
         ..RuntimeConfig::new(node.clone())
     };
     let runtime = {

@@ -19,6 +19,7 @@ use rookery_runtime::{
     net::{settings::ConnectionSettings, socket},
     scheduler::{Scheduler, SchedulerError},
     tls::{ConfigError, Identity, IdentityUser, keep_renewed},
+    trace::{Tracer, config::TraceConfig},
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -48,6 +49,9 @@ pub const MIN_WORKER_THREADS: usize = 2;
 
 /// How long processes have to end when a node shuts down, unless told.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a node that leaves waits for its last traces to be taken.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The part of the drain timeout in which processes are handed over; the rest is for those that end.
 const HAND_OVER_PART: f64 = 0.6;
@@ -88,6 +92,8 @@ pub struct NodeConfig {
     pub admin: Option<AdminConfig>,
     /// The dashboard of that.
     pub dashboard: DashboardConfig,
+    /// Where traces of its calls go; none: none are recorded.
+    pub traces: Option<TraceConfig>,
     /// How many of its processes may run at once; at least [`MIN_WORKER_THREADS`].
     pub worker_threads: usize,
 }
@@ -113,6 +119,7 @@ impl NodeConfig {
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             admin: None,
             dashboard: DashboardConfig::default(),
+            traces: None,
             worker_threads: std::thread::available_parallelism().map_or(1, NonZero::get),
         }
     }
@@ -223,6 +230,7 @@ impl Node {
             max_message_bytes: config.connections.max_message_bytes,
             behaviours: config.behaviours,
             scheduler: Some(scheduler.handle()),
+            tracer: config.traces.map(Tracer::start).transpose()?,
             ..RuntimeConfig::new(id.clone())
         })?;
         let peers = Arc::new(Peers::new(id.clone()));
@@ -367,6 +375,8 @@ impl Node {
         let left = until.saturating_duration_since(tokio::time::Instant::now());
         self.runtime.shut_down(ExitReason::Shutdown, left).await;
         self.mesh.leaving.send_replace(Some(reason.to_owned()));
+        let tracer = self.runtime.tracer().cloned();
+        let flushed = tracer.map(|tracer| tokio::spawn(async move { tracer.flush(FLUSH_TIMEOUT).await }));
         let mesh = self.mesh.clone();
         let gone = async move {
             while !mesh.peers.all().is_empty() || mesh.peers.client_count() > 0 {
@@ -382,6 +392,9 @@ impl Node {
         let endpoint = self.endpoint.clone();
         let idle = self.scheduler.io().spawn(async move { endpoint.wait_idle().await });
         drop(tokio::time::timeout(Duration::from_millis(500), idle).await);
+        if let Some(flushed) = flushed {
+            drop(flushed.await);
+        }
     }
 }
 

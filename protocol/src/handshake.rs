@@ -51,13 +51,23 @@ impl Features {
     /// The most frequent messages name their type by a number: `TypeDef`, `Brief`.
     pub const TYPES: Self = Self(16);
 
+    /// A message says which trace it belongs to, if that is recorded.
+    pub const TRACE: Self = Self(32);
+
     /// Messages with numbered types share a frame where one process sends several to another: `Run`. Not without
     /// [`TYPES`](Self::TYPES).
     pub const RUNS: Self = Self(64);
 
     /// What this code can do beyond what every speaker of version 1 can.
-    pub const OURS: Self =
-        Self(Self::DIRECTORY.0 | Self::BULK.0 | Self::CREDIT.0 | Self::MEMBERSHIP.0 | Self::TYPES.0 | Self::RUNS.0);
+    pub const OURS: Self = Self(
+        Self::DIRECTORY.0
+            | Self::BULK.0
+            | Self::CREDIT.0
+            | Self::MEMBERSHIP.0
+            | Self::TYPES.0
+            | Self::TRACE.0
+            | Self::RUNS.0,
+    );
 
     /// Whether all of `other` are among these.
     #[must_use]

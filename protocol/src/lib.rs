@@ -28,6 +28,7 @@ pub mod payload;
 pub mod request;
 pub mod signal;
 mod text;
+pub mod trace;
 
 pub use control::ControlFrame;
 pub use credit::{CreditChange, CreditNumber};
@@ -44,3 +45,4 @@ pub use id::{
 pub use lane::{Arrival, BulkOpening, LaneDecoder, LaneEncoder, PlainMessage, Reassembly, Run, Ticket, TicketNumber};
 pub use payload::{Codec, Payload, Tag};
 pub use signal::{CallFailure, Destination, Recipient, ReplyRoute, Signal, SignalBody};
+pub use trace::{SpanId, TraceContext, TraceId};

@@ -54,6 +54,9 @@ pub const MAX_IN_RUN_BYTES: usize = 1024;
 /// The body of a run: two hundred messages of 16 bytes, and no more than three packets, as it is delivered when all of it is there.
 pub const MAX_RUN_BYTES: usize = 4 * 1024;
 
+/// Messages in a run: more would cost less, but hardly. Without it one of 4 KiB could be 4,000 messages of no bytes.
+pub const MAX_RUN_MESSAGES: usize = 256;
+
 /// Names in one look-up, so that question and answer fit a frame even where messages are limited to the floor.
 pub const MAX_NAMES_PER_LOOKUP: usize = 16;
 

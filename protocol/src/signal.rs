@@ -14,6 +14,7 @@ use crate::{
     id::{CallId, NodeId, Pid, ProcessName, Ref, Serial, UnlinkId},
     payload::{Payload, Tag},
     request::{RequestBody, ResponseBody},
+    trace::TraceContext,
 };
 
 /// One process of a node: by number, or by the name that it has there.
@@ -111,6 +112,8 @@ pub enum SignalBody {
         deadline_ms: Option<u32>,
         /// The credit that it took, or asks for.
         credit: Option<CreditNumber>,
+        /// The trace that it belongs to, if that is recorded. Boxed, as it is rare.
+        trace: Option<Box<TraceContext>>,
     },
     /// The answer to a call.
     Reply {

@@ -30,7 +30,7 @@ fn signal(sent: Sent, number: usize) -> Signal {
     Signal {
         from: pid(sent.sender),
         to,
-        body: SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None },
+        body: SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None, trace: None },
     }
 }
 

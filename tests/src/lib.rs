@@ -7,6 +7,7 @@
 
 pub mod behaviours;
 pub mod cluster;
+pub mod collector;
 pub mod fence;
 pub mod fleet;
 pub mod http;

@@ -29,6 +29,7 @@ use crate::{
     reply::{CallError, ReplyTo, dropping},
     runtime::Runtime,
     tally::{Kind, Route},
+    trace,
 };
 
 /// How long a call waits for its answer unless told: as `gen_server:call/2`.
@@ -319,10 +320,12 @@ impl<M: Message> Address<M> {
         make: impl FnOnce(ReplyTo<T>) -> M,
     ) -> Result<T, CallError> {
         let mut call = self.runtime().begin_call(timeout);
+        call.trace(message::tag_of::<M>(), || self.destination().to_string());
         let (message, deadline) = (make(ReplyTo::local(call.slot().clone())), call.slot().deadline());
-        let sent = match self.offer(message, deadline, true) {
+        let sent = match trace::with(call.context(), || self.offer(message, deadline, true)) {
             Err(Unsent { error: SendError::Full { message }, body_bytes }) => {
-                call.in_time(Box::pin(self.send_when_room(message, deadline, body_bytes))).await?
+                let sending = self.send_when_room(message, deadline, body_bytes);
+                call.in_time(Box::pin(trace::maybe_within(call.context(), sending))).await?
             }
             sent => sent.map_err(|unsent| unsent.error),
         };

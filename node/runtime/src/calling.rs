@@ -12,13 +12,14 @@ use std::{
     time::Duration,
 };
 
-use rookery_protocol::{CallFailure, CreditNumber, Destination, Payload, Signal, SignalBody};
+use rookery_protocol::{CallFailure, CreditNumber, Destination, Payload, Signal, SignalBody, TraceContext};
 use tokio::time::Instant;
 
 use crate::{
     process::{AnyProcess, alarm::Until, current, deadline::FAR, info::Callee},
     reply::{AnySlot, CallError, RawReply, RawSlot, Slot},
     runtime::Runtime,
+    trace::ActiveSpan,
 };
 
 /// Closes the slot, and takes the call out of the table, however the wait ends.
@@ -56,11 +57,26 @@ pub(crate) struct Call<'a, T: Send + 'static> {
     waiting: Waiting<'a, T>,
     since: Instant,
     until: Instant,
+    /// Its span, if it is of a trace. Boxed, as it is rare.
+    span: Option<Box<ActiveSpan>>,
 }
 
 impl<T: Send + 'static> Call<'_, T> {
     pub(crate) fn slot(&self) -> &Arc<Slot<T>> {
         &self.waiting.slot
+    }
+
+    /// It is part of a trace, if what calls is, or if one begins with it.
+    #[inline]
+    pub(crate) fn trace(&mut self, tag: &str, to: impl FnOnce() -> String) {
+        if self.waiting.runtime.tracer().is_some() {
+            self.span = self.waiting.runtime.begin_call_span(tag, to);
+        }
+    }
+
+    /// What is sent for it belongs to this.
+    pub(crate) fn context(&self) -> Option<TraceContext> {
+        self.span.as_ref().map(|span| span.context())
     }
 
     /// Waits for what sending waits for, no longer than for the answer.
@@ -84,6 +100,11 @@ impl<T: Send + 'static> Call<'_, T> {
         // It has a number only if it has left this runtime.
         let is_local = self.slot().call().is_none();
         self.waiting.runtime.count_call(is_local, &outcome, || self.since.elapsed());
+        if let Some(mut span) = self.span.take()
+            && let Err(error) = &outcome
+        {
+            span.fail(error.to_string());
+        }
         outcome
     }
 }
@@ -124,7 +145,7 @@ impl Runtime {
         let since = Instant::now();
         let timeout = self.patience(timeout, since);
         let slot = Slot::new(self.clock(), self.clock().deadline(since, timeout));
-        Call { waiting: Waiting::new(self, slot), since, until: since + timeout }
+        Call { waiting: Waiting::new(self, slot), since, until: since + timeout, span: None }
     }
 
     /// How long a call may wait from `now`: no longer than whoever this process works for (A4).
@@ -144,7 +165,8 @@ impl Runtime {
         self.check_size(to, &payload)?;
         let credit = self.admitted(to, payload.body.len()).await;
         let from = current::pid().unwrap_or_else(|| self.own_pid());
-        let body = SignalBody::Message { payload, reply: None, deadline_ms: None, credit };
+        let trace = self.outgoing().map(Box::new);
+        let body = SignalBody::Message { payload, reply: None, deadline_ms: None, credit, trace };
         self.signal(Signal { from, to: to.clone(), body });
         Ok(())
     }
@@ -163,11 +185,12 @@ impl Runtime {
         let to = &self.resolved(to.clone());
         self.check_size(to, &payload)?;
         let mut call: Call<'_, RawReply> = self.begin_call(timeout);
+        call.trace(payload.tag.as_str(), || to.to_string());
         let credit = call.in_time(self.admitted(to, payload.body.len())).await?;
         let reply = Some(Arc::new(RawSlot(call.slot().clone())).await_reply(self, to));
         let deadline_ms = call.slot().deadline().map(|deadline| self.clock().left_ms(deadline, Instant::now()));
         let from = current::pid().unwrap_or_else(|| self.own_pid());
-        let body = SignalBody::Message { payload, reply, deadline_ms, credit };
+        let body = SignalBody::Message { payload, reply, deadline_ms, credit, trace: call.context().map(Box::new) };
         self.signal(Signal { from, to: to.clone(), body });
         Ok(call.answer(Callee::Other(to)).await?.0)
     }

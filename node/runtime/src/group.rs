@@ -14,8 +14,8 @@ use std::{
 };
 
 use rookery_protocol::{
-    Codec, Destination, Group, NodeId, Payload, Pid, Recipient, Serial, Signal, SignalBody, Tag, lane::MessageHead,
-    request::RequestError,
+    Codec, Destination, Group, NodeId, Payload, Pid, Recipient, Serial, Signal, SignalBody, Tag, TraceContext,
+    lane::MessageHead, request::RequestError,
 };
 
 use crate::{
@@ -164,7 +164,8 @@ impl<M: Message + Clone> GroupAddress<M> {
             },
             Some((Err(_), process)) => match self.encode(message) {
                 Ok(payload) => {
-                    process.deliver(payload, None, Admission::IfRoom);
+                    let trace = self.runtime.outgoing().map(Box::new);
+                    process.deliver(payload, None, trace, Admission::IfRoom);
                 }
                 Err(detail) => self.runtime.dead_letter(pid, &detail),
             },
@@ -179,6 +180,7 @@ impl<M: Message + Clone> GroupAddress<M> {
 
 fn push(connection: &Outbound, runtime: &Runtime, to: &Destination, payload: &Payload) -> Result<(), NotTaken> {
     let from = current::pid().unwrap_or_else(|| runtime.own_pid());
+    let trace = runtime.outgoing().filter(|_| connection.has_trace());
     let head = MessageHead {
         from: &from,
         to,
@@ -187,6 +189,7 @@ fn push(connection: &Outbound, runtime: &Runtime, to: &Destination, payload: &Pa
         reply: None,
         deadline_ms: None,
         credit: None,
+        trace: trace.as_ref(),
     };
     connection.push_message(&head, Body::Shared(&payload.body))?;
     runtime.count(Route::Sent, Kind::Message);
@@ -222,15 +225,27 @@ impl Runtime {
         self.signal(Signal {
             from,
             to: to.into(),
-            body: SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None },
+            body: SignalBody::Message {
+                payload,
+                reply: None,
+                deadline_ms: None,
+                credit: None,
+                trace: self.outgoing().map(Box::new),
+            },
         });
     }
 
     /// A message for the members that a group has on this node; a client's also for those on other nodes.
-    pub(crate) fn receive_for_group(&self, from: Pid, group: &Group, payload: Payload) {
+    pub(crate) fn receive_for_group(
+        &self,
+        from: Pid,
+        group: &Group,
+        payload: Payload,
+        trace: Option<Box<TraceContext>>,
+    ) {
         let message = |to: Destination| {
-            let payload = payload.clone();
-            let body = SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None };
+            let (payload, trace) = (payload.clone(), trace.clone());
+            let body = SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None, trace };
             Signal { from: from.clone(), to, body }
         };
         if from.node() == self.node() {
@@ -242,7 +257,7 @@ impl Runtime {
             match self.process(&pid) {
                 Some(process) if process.is_retired() => {}
                 Some(process) if !(process.members_only() && is_of_client(&from)) => {
-                    process.deliver(payload.clone(), None, Admission::IfRoom);
+                    process.deliver(payload.clone(), None, trace.clone(), Admission::IfRoom);
                 }
                 _ => self.signal(message(pid.into())),
             }

@@ -27,6 +27,7 @@ mod spawn;
 mod sync;
 mod tally;
 pub mod tls;
+pub mod trace;
 
 pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
 pub use behaviour::{

@@ -228,12 +228,12 @@ impl Runtime {
         })
     }
 
-    /// As [`receive_plain`](Self::receive_plain), of several: takes those at the beginning that are understood, and tells how many.
+    /// As [`receive_plain`](Self::receive_plain), of several, of `most` at most: takes those at the beginning that are understood, and tells how many.
     #[must_use]
-    pub fn receive_run(&self, run: &mut Run) -> u64 {
+    pub fn receive_run(&self, run: &mut Run, most: u64) -> u64 {
         arriving::with_receiver(self, run.to(), |process| {
             let refused = process.members_only() && run.from().session().is_some();
-            if refused { 0 } else { process.deliver_run(run) }
+            if refused { 0 } else { process.deliver_run(run, most) }
         })
     }
 
@@ -243,7 +243,8 @@ impl Runtime {
                 self.refuse_client(signal, "is out of reach of clients");
             }
             Some(process) => {
-                let Signal { from, body: SignalBody::Message { payload, reply, deadline_ms, credit }, .. } = signal
+                let Signal { from, body: SignalBody::Message { payload, reply, deadline_ms, credit, trace }, .. } =
+                    signal
                 else {
                     return;
                 };
@@ -256,7 +257,7 @@ impl Runtime {
                     Some((asker, number)) => Admission::Counted(asker, *number),
                     None => Admission::Always,
                 };
-                if process.deliver(payload, reply, admission) {
+                if process.deliver(payload, reply, trace, admission) {
                     self.tie(&from, process.pid().serial(), via);
                 }
             }
@@ -265,9 +266,9 @@ impl Runtime {
                 Signal {
                     from,
                     to: Destination { to: Recipient::Group(group), .. },
-                    body: SignalBody::Message { payload, .. },
+                    body: SignalBody::Message { payload, trace, .. },
                 } => {
-                    self.receive_for_group(from, &group, payload);
+                    self.receive_for_group(from, &group, payload, trace);
                 }
                 signal => self.bounce(signal, &Unreachable::NoProc),
             },
@@ -451,9 +452,11 @@ impl Runtime {
             let body_bytes = body.len();
             let deadline_ms = reply.and_then(|reply| reply.deadline).map(|at| self.clock().left_ms(at, Instant::now()));
             let route = reply.map(|reply| &reply.route);
+            let trace = self.outgoing().filter(|_| connection.has_trace());
             let mut push = |from: &Pid| {
                 let tag = tag.as_bytes();
-                let head = MessageHead { from, to, tag, codec, reply: route, deadline_ms, credit: taken.number() };
+                let (credit, trace) = (taken.number(), trace.as_ref());
+                let head = MessageHead { from, to, tag, codec, reply: route, deadline_ms, credit, trace };
                 connection.push_message(&head, Body::Encoded(body))
             };
             let pushed = current::with_pid(|own| match own {
@@ -504,7 +507,7 @@ impl Runtime {
                 dropping::within(dropping::Mode::Sent, message);
                 let from = current::pid().unwrap_or_else(|| self.own_pid());
                 let remote = |(route, deadline)| RemoteReply::new(self.clone(), &from, route, codec, deadline);
-                to.deliver(payload, reply.map(remote), Admission::Always);
+                to.deliver(payload, reply.map(remote), self.outgoing().map(Box::new), Admission::Always);
                 Ok(())
             }
             Err(detail) => Err(SendError::Encode { detail, message }),

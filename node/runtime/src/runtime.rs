@@ -45,6 +45,7 @@ use crate::{
     reply::Calls,
     scheduler::{Executor, SchedulerHandle},
     tally::Tallies,
+    trace::Tracer,
 };
 
 /// What leads out of a runtime.
@@ -72,6 +73,8 @@ pub struct RuntimeConfig {
     pub behaviours: Behaviours,
     /// What runs the processes; if none, the tokio runtime of who makes it.
     pub scheduler: Option<SchedulerHandle>,
+    /// What records traces; if none, none are, and none are passed on.
+    pub tracer: Option<Tracer>,
 }
 
 impl RuntimeConfig {
@@ -85,6 +88,7 @@ impl RuntimeConfig {
             max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
             behaviours: Behaviours::default(),
             scheduler: None,
+            tracer: None,
         }
     }
 }
@@ -131,6 +135,7 @@ struct Inner {
     clock: Clock,
     /// What is counted on the way of messages.
     tallies: Arc<Tallies>,
+    tracer: Option<Tracer>,
 }
 
 #[derive(Default)]
@@ -188,7 +193,15 @@ impl Runtime {
             executor,
             clock: Clock::start(),
             tallies: Arc::default(),
+            tracer: config.tracer,
         })))
+    }
+
+    /// What records its traces, if anything does.
+    #[inline]
+    #[must_use]
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.0.tracer.as_ref()
     }
 
     /// Sets what leads out. Once; a second one is ignored.

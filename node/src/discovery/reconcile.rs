@@ -36,6 +36,8 @@ struct Entry {
     failures: u32,
     /// What the last failure was, at most [`limits::REASON_BYTES`].
     trouble: Option<String>,
+    /// It is being dialled since before a [`DialBook::retry`]: should that fail, it is dialled again soon.
+    retried: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,13 +217,17 @@ impl DialBook {
         }
     }
 
-    /// What kept dials from succeeding may be over: every address that waits is due soon.
+    /// What kept dials from succeeding may be over: every address that waits is due soon, and one that is being dialled when that has
+    /// failed.
     pub fn retry(&mut self, now: Duration) {
         let soon = now.saturating_add(limits::RECONNECT_SPREAD);
         let waiting: Vec<SocketAddr> =
             self.queue.iter().filter(|(due, _)| *due > soon).map(|(_, addr)| *addr).collect();
         for addr in waiting {
             self.put_waiting(addr, now, Duration::ZERO, limits::RECONNECT_SPREAD);
+        }
+        for entry in self.entries.values_mut().filter(|entry| entry.state == State::Dialling) {
+            entry.retried = true;
         }
     }
 
@@ -323,6 +329,8 @@ impl DialBook {
         if self.planted == Some(Planted::GivesUp) && entry.failures >= 2 {
             return self.remove(addr);
         }
+        let (soonest, latest) =
+            if entry.retried { (Duration::ZERO, limits::RECONNECT_SPREAD) } else { (soonest, latest) };
         let hopeless = !entry.learned || entry.failures >= limits::LEARNED_FAILURES;
         if entry.named == 0 && hopeless {
             self.remove(addr);
@@ -360,12 +368,13 @@ impl DialBook {
             return;
         };
         let former = std::mem::replace(&mut entry.state, state.clone());
+        entry.retried = false;
         self.account(addr, &former, &state);
     }
 
     fn insert(&mut self, addr: SocketAddr, named: usize, learned: bool, state: State) {
         self.account(addr, &State::Itself, &state);
-        self.entries.insert(addr, Entry { named, learned, state, failures: 0, trouble: None });
+        self.entries.insert(addr, Entry { named, learned, state, failures: 0, trouble: None, retried: false });
     }
 
     fn remove(&mut self, addr: SocketAddr) {

@@ -420,6 +420,21 @@ fn a_late_failure_does_not_undo_a_connection() {
 }
 
 #[test]
+fn who_is_being_dialled_when_dials_are_to_be_retried_is_dialled_again_soon() {
+    let mut book = book_with(&[1, 2]);
+    assert_eq!(book.poll_dials(secs(0)).len(), 2);
+    book.refused(addr(2), Refusal::Stranger, secs(0));
+    book.retry(secs(1));
+    book.refused(addr(1), Refusal::Stranger, secs(1));
+    assert!(book.next_due() <= Some(secs(1) + limits::RECONNECT_SPREAD));
+    assert_eq!(book.poll_dials(secs(2)).len(), 2);
+    // Once.
+    book.refused(addr(1), Refusal::Stranger, secs(2));
+    book.refused(addr(2), Refusal::Stranger, secs(2));
+    assert_eq!(book.poll_dials(secs(10)), []);
+}
+
+#[test]
 fn a_long_reason_is_cut_between_characters() {
     let mut book = book_with(&[1]);
     book.poll_dials(secs(0));

@@ -84,6 +84,8 @@ struct Peer {
     arrived: u64,
     /// When something was seen to have arrived last. Shifted by the time in which this node did not run.
     heard: Instant,
+    /// The same as it was: for others, who did run.
+    truly_heard: Instant,
     /// When it was pinged first, and last, since then.
     pinged: Option<(Instant, Instant)>,
     /// The round trip, as QUIC measures it: on a machine that has no time it is long.
@@ -205,6 +207,9 @@ impl Detector {
         self.ran = now;
         if late < TICK || self.is_planted("OwnStarvation") {
             return;
+        }
+        for question in &mut self.questions {
+            question.since += late;
         }
         for peer in self.peers.values_mut() {
             peer.heard += late;
@@ -341,7 +346,7 @@ impl Detector {
                 peer.heard > question.since || now.saturating_duration_since(question.since) >= patience
             });
             if due {
-                let ago = suspect.map(|peer| now.saturating_duration_since(peer.heard));
+                let ago = suspect.map(|peer| now.saturating_duration_since(peer.truly_heard));
                 effects.push(Effect::Answer { peer: question.from, suspect: question.suspect.clone(), ago });
             }
             !due
@@ -352,7 +357,17 @@ impl Detector {
 impl Peer {
     fn new(node: NodeId, arrived: u64, now: Instant) -> Self {
         let round_trip = Duration::ZERO;
-        Self { node, arrived, heard: now, pinged: None, round_trip, probed: false, refused: false, suspicion: None }
+        Self {
+            node,
+            arrived,
+            heard: now,
+            truly_heard: now,
+            pinged: None,
+            round_trip,
+            probed: false,
+            refused: false,
+            suspicion: None,
+        }
     }
 
     fn look(
@@ -367,6 +382,7 @@ impl Peer {
         let round_trip = self.round_trip;
         if arrived != self.arrived {
             (self.arrived, self.heard, self.pinged, self.probed, self.refused) = (arrived, now, None, false, false);
+            self.truly_heard = now;
             if self.suspicion.take().is_some() {
                 effects.push(Effect::Heard { node: self.node.clone() });
             }

@@ -308,8 +308,19 @@ fn play(seed: u64, planted: Option<Planted>) -> Result<(), String> {
     match dice.below(7) {
         0 | 1 => {
             world.nodes[victim].killed = Some(world.now);
+            let is_stopped = dice.percent(30) && count > 2;
+            if is_stopped {
+                // One who is asked about it.
+                let from = world.now + Duration::from_millis(dice.below(1_500));
+                world.nodes[other].stopped = Some((from, from + Duration::from_millis(200 + dice.below(1_800))));
+            }
             world.run_until(Duration::from_secs(7))?;
-            let within = if hosts_answer && loss == 0 { Duration::from_millis(900) } else { DOWN_AFTER + SLACK };
+            let within = match is_stopped {
+                false if hosts_answer && loss == 0 => Duration::from_millis(900),
+                // It may be the only one to ask, and takes for fresh what it reads late.
+                true => DOWN_AFTER * 2 + SLACK,
+                false => DOWN_AFTER + SLACK,
+            };
             world.check_killed(victim, within)?;
         }
         // Stopped: long enough to be down, or not.

@@ -95,8 +95,12 @@ impl IdentityUser for Credentials {
     fn take(&self, identity: Identity) -> Result<(), ConfigError> {
         let server = identity.quinn_server_config(self.transport.clone())?;
         let client = identity.quinn_client_config(self.transport.clone())?;
-        self.endpoint.set_server_config(Some(server));
-        *self.used() = Used { identity, client };
+        {
+            // Under the lock: two at a time must not leave one of each.
+            let mut used = self.used();
+            self.endpoint.set_server_config(Some(server));
+            *used = Used { identity, client };
+        }
         // Who refused the old one may take the new one. Should there be no room, they are dialled again anyway, later.
         drop(self.hints.try_send(Hint::Renewed));
         Ok(())

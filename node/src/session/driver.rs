@@ -209,6 +209,9 @@ impl Inbox for ClientInbox {
                 return Err(WireError::Unexpected { kind: "signal", detail });
             }
         }
+        if let SignalBody::Message { payload, trace: trace @ None, .. } = &mut signal.body {
+            *trace = runtime.begin_for_client(&self.client.name, payload.tag.as_str());
+        }
         match &signal.to.to {
             // What is for a group goes on from here to other nodes; see below.
             Recipient::Group(_) => Ok(Some(signal)),

@@ -295,6 +295,7 @@ mod tests {
             reply: Some(route.clone()),
             deadline_ms: None,
             credit: None,
+            trace: None,
         };
         (route, body)
     }
@@ -448,7 +449,13 @@ mod tests {
         let from = process("a.1");
         let asks_for = |to: Pid| {
             let reply = Some(ReplyRoute { to, call: CallId(1) });
-            let body = SignalBody::Message { payload: Payload::json("null"), reply, deadline_ms: None, credit: None };
+            let body = SignalBody::Message {
+                payload: Payload::json("null"),
+                reply,
+                deadline_ms: None,
+                credit: None,
+                trace: None,
+            };
             Signal { from: from.clone(), to: (&"<b.1.9>".parse::<Pid>().unwrap()).into(), body }
         };
         let mut edges = Edges::default();

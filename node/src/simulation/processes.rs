@@ -245,7 +245,8 @@ impl World {
         let body = Bytes::from(body);
         let ticket = (body.len() > BULK_BYTES).then(|| flow.ticket(body.len()));
         let payload = Payload { tag: Tag::from_static("m"), codec: Codec::Bincode, body: body.clone() };
-        let message = SignalBody::Message { payload, reply: None, deadline_ms: None, credit: taken.number() };
+        let message =
+            SignalBody::Message { payload, reply: None, deadline_ms: None, credit: taken.number(), trace: None };
         let signal = Signal { from, to: to.clone(), body: message };
         self.send_signal(id, &signal, ticket)?;
         if let Some(ticket) = ticket {

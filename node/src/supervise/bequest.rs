@@ -194,6 +194,7 @@ impl Driver {
     }
 
     async fn take_place_of(&mut self, of: &Pid) -> Result<(), ExitReason> {
+        let until = Instant::now() + 2 * BEQUEST_PATIENCE;
         let own = self.context.pid().clone();
         let former = self.context.runtime().address::<SupervisorMessage>(of);
         let failed = |error: &CallError| ExitReason::Error(format!("{of} does not hand over its children: {error}"));
@@ -210,10 +211,10 @@ impl Driver {
             self.context.runtime().adopt(child, &own);
         }
         let done = |reply| SupervisorMessage::Bequeathed(Ask::new(own.clone(), reply));
-        // An answer that is late may have been given: asked again, for longer than the former one waits.
-        let until = Instant::now() + BEQUEST_LIMIT;
+        // An answer that is late may have been given: asked again, for as long as whoever chose this one waits.
         loop {
-            match former.call_within(BEQUEST_PATIENCE, done).await {
+            let left = until.saturating_duration_since(Instant::now()).max(BEQUEST_PATIENCE / 4);
+            match former.call_within(left.min(BEQUEST_PATIENCE), done).await {
                 Ok(()) => break,
                 // Lost now: nobody else has them.
                 Err(CallError::NoProc | CallError::NoConnection | CallError::Exited(_)) => break,

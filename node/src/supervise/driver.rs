@@ -68,6 +68,8 @@ pub(super) struct Driver {
     pub(super) evacuating: Vec<(NodeId, ReplyTo<u64>)>,
     /// Children that were not handed over, and do not move again until then.
     pub(super) stays_until: HashMap<ChildId, Instant>,
+    /// Nodes to which none could be, and none is until then.
+    pub(super) not_to_until: HashMap<NodeName, Instant>,
     /// Who is to take its place, once nothing is under way.
     pub(super) bequest: Option<Ask<Pid, Estate>>,
     /// The supervisor whose place it takes.
@@ -117,6 +119,7 @@ impl Driver {
             evacuation: Evacuation::default(),
             evacuating: Vec::new(),
             stays_until: HashMap::new(),
+            not_to_until: HashMap::new(),
             bequest: None,
             inherits: None,
             balancing: false,
@@ -418,8 +421,9 @@ impl Driver {
                 return;
             }
             self.stays_until.retain(|_, until| *until > now());
+            self.not_to_until.retain(|_, until| *until > now());
             let may_move = |child: &ChildId| !self.stays_until.contains_key(child) && self.machine.may_move(child);
-            if let Some(child) = self.homes.next_move(up, may_move) {
+            if let Some(child) = self.homes.next_move(up, may_move, |node| !self.not_to_until.contains_key(node)) {
                 self.machine.handle_hand_over(&child);
                 self.rebalance();
             }

@@ -109,8 +109,16 @@ impl Homes {
 
     /// The child that moves next, if the children that spread are not spread evenly: from the fullest node to the emptiest.
     /// From now on it counts as being there.
-    pub(super) fn next_move(&mut self, up: &[NodeStatus], may_move: impl Fn(&ChildId) -> bool) -> Option<ChildId> {
-        let takes = |status: &&NodeStatus| !status.draining && !self.is_shunned(status.node.name());
+    pub(super) fn next_move(
+        &mut self,
+        up: &[NodeStatus],
+        may_move: impl Fn(&ChildId) -> bool,
+        may_take: impl Fn(&NodeName) -> bool,
+    ) -> Option<ChildId> {
+        let takes = |status: &&NodeStatus| {
+            let name = status.node.name();
+            !status.draining && !self.is_shunned(name) && may_take(name)
+        };
         let emptiest =
             up.iter().filter(takes).map(|status| status.node.name()).min_by_key(|node| self.spread_on(node))?;
         let fullest = up.iter().map(|status| status.node.name()).min_by_key(|node| Reverse(self.spread_on(node)))?;
@@ -178,7 +186,7 @@ mod tests {
                     }
                 }
                 let mut moved = HashSet::new();
-                while let Some(child) = homes.next_move(&up, |_| true) {
+                while let Some(child) = homes.next_move(&up, |_| true, |_| true) {
                     prop_assert!(moved.insert(child.clone()), "{child} moves twice");
                     homes.left(&child, &lives[&child], false);
                     lives.insert(child.clone(), start(&mut homes, &child, &up));
@@ -197,8 +205,18 @@ mod tests {
         for number in 0..10 {
             start(&mut homes, &id(number), &nodes(1));
         }
-        let moves = std::iter::from_fn(|| homes.next_move(&nodes(2), |_| true)).count();
+        let moves = std::iter::from_fn(|| homes.next_move(&nodes(2), |_| true, |_| true)).count();
         assert_eq!(moves, 5, "none of them has arrived yet");
+    }
+
+    #[test]
+    fn v7_children_go_past_a_node_that_takes_none_just_now() {
+        let mut homes = Homes::default();
+        for number in 0..10 {
+            start(&mut homes, &id(number), &nodes(1));
+        }
+        let child = homes.next_move(&nodes(3), |_| true, |node| node.as_str() != "n1").unwrap();
+        assert_eq!(homes.last(&child).unwrap().node.as_str(), "n2");
     }
 
     #[test]
@@ -207,12 +225,12 @@ mod tests {
         for number in 0..4 {
             start(&mut homes, &id(number), &nodes(1));
         }
-        let child = homes.next_move(&nodes(2), |_| true).unwrap();
+        let child = homes.next_move(&nodes(2), |_| true, |_| true).unwrap();
         homes.left(&child, nodes(2)[0].node.name(), false);
         homes.start_failed(&child, nodes(2)[1].node.name(), true);
         assert_eq!(start(&mut homes, &child, &nodes(2)).as_str(), "n0");
-        assert_eq!(homes.next_move(&nodes(2), |_| true), None);
+        assert_eq!(homes.next_move(&nodes(2), |_| true, |_| true), None);
         homes.node_up(nodes(2)[1].node.name());
-        assert!(homes.next_move(&nodes(2), |_| true).is_some());
+        assert!(homes.next_move(&nodes(2), |_| true, |_| true).is_some());
     }
 }

@@ -63,7 +63,8 @@ pub const HAND_OVER_TRIES: u32 = 3;
 /// How soon it is tried again.
 pub const HAND_OVER_RETRY: Duration = Duration::from_millis(100);
 
-/// How soon a child that spreads, and was not handed over, is chosen to move again: it may be busy for a while.
+/// How soon a child that spreads, and was not handed over, is chosen to move again, or the node that did not take it is: either may be
+/// busy for a while.
 pub const MOVE_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long one question of a supervisor that takes the place of another may take: the other may have children under way.
@@ -85,4 +86,5 @@ pub const HEIR_PATIENCE: Duration = Duration::from_secs(7);
 pub const MAX_PENDING_COMMANDS: usize = 1_024;
 
 const _: () = assert!(2 * BEQUEST_PATIENCE.as_millis() < BEQUEST_LIMIT.as_millis());
+const _: () = assert!(2 * BEQUEST_PATIENCE.as_millis() < HEIR_PATIENCE.as_millis());
 const _: () = assert!(PLACE_WAIT_MIN.as_millis() < PLACE_WAIT_MAX.as_millis());

@@ -145,10 +145,16 @@ impl Driver {
             if let Some(elsewhere) = self.homes.last(child).map(|last| last.node.clone()) {
                 let shun = matches!(failure, StartFailure::Failed(RequestError::UnknownBehaviour { .. }));
                 self.homes.start_failed(child, &elsewhere, shun);
+                // The child was busy, or it is that node where it does not work: others may do better there, or it elsewhere. Either
+                // would be tried ten times a second.
+                let until = now() + MOVE_AGAIN;
+                if matches!(failure, StartFailure::Failed(RequestError::Timeout)) {
+                    self.stays_until.insert(child.clone(), until);
+                } else {
+                    self.not_to_until.insert(elsewhere, until);
+                }
             }
             self.homes.chosen(child, pid.node().name(), placement);
-            // It would be tried ten times a second.
-            self.stays_until.insert(child.clone(), now() + MOVE_AGAIN);
             self.context.send_after(MOVE_AGAIN, SupervisorMessage::Rebalance);
         }
     }

@@ -17,6 +17,12 @@ fn ends() -> (NodeId, NodeId) {
 fn next(decoder: &mut LaneDecoder) -> Result<Option<Arrival>, WireError> {
     let mut arrival = decoder.next_arrival()?;
     if let Some(Arrival::Run(run)) = arrival {
+        // As a receiver that takes all of it.
+        let mut walk = run.clone();
+        while let Some(body) = walk.peek() {
+            assert!(body.len() <= LIMIT);
+            walk.advance();
+        }
         decoder.put_back(run);
         arrival = decoder.next_arrival()?;
     }

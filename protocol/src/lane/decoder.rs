@@ -11,12 +11,13 @@ use crate::{
     group::Group,
     id::{CallId, NodeId, Pid, ProcessName, Ref, Serial, UnlinkId},
     lane::{
-        BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, LINKED, PlainMessage, Ticket,
-        fields::Fields, run::Run, types::Types,
+        BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, HAS_TRACE, LINKED, PlainMessage,
+        Ticket, fields::Fields, run::Run, types::Types,
     },
     limits::{MAX_INTERNED_NODES, MAX_LANES, MAX_SIGNAL_OVERHEAD_BYTES},
     payload::Payload,
     signal::{Destination, Recipient, ReplyRoute, Signal, SignalBody},
+    trace::TraceContext,
 };
 
 /// What arrives on a lane.
@@ -276,7 +277,7 @@ impl LaneDecoder {
         Signal {
             from: Pid::new(self.peer.clone(), from),
             to: Destination { node: self.own.clone(), to: Recipient::Serial(to) },
-            body: SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None },
+            body: SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None, trace: None },
         }
     }
 
@@ -291,7 +292,8 @@ impl LaneDecoder {
         };
         let deadline_ms = if flags & HAS_DEADLINE != 0 { Some(fields.u32("deadline")?) } else { None };
         let credit = if flags & HAS_CREDIT != 0 { Some(CreditNumber(fields.u32("credit")?)) } else { None };
-        Ok(Head { reply, deadline_ms, credit })
+        let trace = if flags & HAS_TRACE != 0 { Some(Box::new(fields.trace()?)) } else { None };
+        Ok(Head { reply, deadline_ms, credit, trace })
     }
 
     fn body(&self, kind: FrameKind, flags: u8, fields: &mut Fields) -> Result<SignalBody, WireError> {
@@ -348,12 +350,13 @@ struct Head {
     reply: Option<ReplyRoute>,
     deadline_ms: Option<u32>,
     credit: Option<CreditNumber>,
+    trace: Option<Box<TraceContext>>,
 }
 
 impl Head {
     fn before(self, payload: Payload) -> SignalBody {
-        let Self { reply, deadline_ms, credit } = self;
-        SignalBody::Message { payload, reply, deadline_ms, credit }
+        let Self { reply, deadline_ms, credit, trace } = self;
+        SignalBody::Message { payload, reply, deadline_ms, credit, trace }
     }
 }
 
@@ -361,7 +364,7 @@ impl Head {
 /// what follows could not be read rightly.
 fn known_flags(kind: FrameKind) -> u8 {
     let own = match kind {
-        FrameKind::Message | FrameKind::MessageTicket => HAS_REPLY | HAS_DEADLINE | HAS_CREDIT | BY_GROUP,
+        FrameKind::Message | FrameKind::MessageTicket => HAS_REPLY | HAS_DEADLINE | HAS_CREDIT | HAS_TRACE | BY_GROUP,
         FrameKind::Exit => LINKED,
         FrameKind::Brief => return FLAG_SKIPPABLE,
         _ => 0,

@@ -11,8 +11,8 @@ use crate::{
     frame::{self, FLAG_SKIPPABLE, FrameKind, FrameStart},
     id::{NodeId, Serial},
     lane::{
-        BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, LINKED, MessageHead, Ticket,
-        run::OpenRun, types::TypeNumbers,
+        BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, HAS_TRACE, LINKED, MessageHead,
+        Ticket, run::OpenRun, types::TypeNumbers,
     },
     limits::{FRAME_HEADER_BYTES, MAX_IN_RUN_BYTES, MAX_INTERNED_NODES, MAX_REASON_BYTES},
     payload::Payload,
@@ -88,7 +88,7 @@ impl LaneEncoder {
     /// Appends the head of a message in its most frequent form, if it has that.
     fn brief_head(&mut self, head: &MessageHead<'_>, body_bytes: usize, out: &mut Vec<u8>) -> bool {
         let (Some(types), &Recipient::Serial(to)) = (&mut self.types, &head.to.to) else { return false };
-        let plain = head.reply.is_none() && head.deadline_ms.is_none() && head.credit.is_none();
+        let plain = head.reply.is_none() && head.deadline_ms.is_none() && head.credit.is_none() && head.trace.is_none();
         if !plain || head.to.node != self.peer || *head.from.node() != self.own {
             return false;
         }
@@ -139,9 +139,10 @@ impl LaneEncoder {
         self.run = None;
         let Signal { from, to, body } = signal;
         match body {
-            SignalBody::Message { payload, reply, deadline_ms, credit } => {
+            SignalBody::Message { payload, reply, deadline_ms, credit, trace } => {
                 let (tag, codec, reply) = (payload.tag.as_bytes(), payload.codec, reply.as_ref());
-                let head = MessageHead { from, to, tag, codec, reply, deadline_ms: *deadline_ms, credit: *credit };
+                let (deadline_ms, credit, trace) = (*deadline_ms, *credit, trace.as_deref());
+                let head = MessageHead { from, to, tag, codec, reply, deadline_ms, credit, trace };
                 self.message_ticket(&head, ticket, out)
             }
             SignalBody::Reply { call, outcome: Ok(payload) } => {
@@ -179,6 +180,7 @@ impl LaneEncoder {
         flags |= if reply.is_some() { HAS_REPLY } else { 0 };
         flags |= if head.deadline_ms.is_some() { HAS_DEADLINE } else { 0 };
         flags |= if head.credit.is_some() { HAS_CREDIT } else { 0 };
+        flags |= if head.trace.is_some() { HAS_TRACE } else { 0 };
         let start = begin_signal(kind, flags, to, from, &head.to.to, head.from.serial(), out);
         if let Some((node, route)) = reply {
             out.extend_from_slice(&node.to_le_bytes());
@@ -191,6 +193,9 @@ impl LaneEncoder {
         if let Some(credit) = head.credit {
             out.extend_from_slice(&credit.0.to_le_bytes());
         }
+        if let Some(trace) = head.trace {
+            out.extend_from_slice(&trace.to_wire());
+        }
         out.push(head.codec.to_wire());
         put_short(head.tag, out);
         Ok(start)
@@ -201,7 +206,7 @@ impl LaneEncoder {
     /// # Errors
     /// As [`LaneEncoder::message_head`], and when a request cannot be encoded.
     pub fn signal(&mut self, signal: &Signal, out: &mut Vec<u8>) -> Result<(), WireError> {
-        if let SignalBody::Message { payload, reply, deadline_ms, credit } = &signal.body {
+        if let SignalBody::Message { payload, reply, deadline_ms, credit, trace } = &signal.body {
             let head = MessageHead {
                 from: &signal.from,
                 to: &signal.to,
@@ -210,6 +215,7 @@ impl LaneEncoder {
                 reply: reply.as_ref(),
                 deadline_ms: *deadline_ms,
                 credit: *credit,
+                trace: trace.as_deref(),
             };
             self.message_head(&head, payload.body.len(), out)?;
             out.extend_from_slice(&payload.body);

@@ -14,6 +14,7 @@ use crate::{
     payload::{Codec, Payload, Tag},
     signal::CallFailure,
     text,
+    trace::TraceContext,
 };
 
 /// Reads a frame's body field by field; every read is checked.
@@ -57,6 +58,13 @@ impl Fields {
     pub(super) fn u64(&mut self, field: &'static str) -> Result<u64, WireError> {
         self.need(8, field)?;
         Ok(self.rest.get_u64_le())
+    }
+
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
+        self.need(N, field)?;
+        let mut array = [0; N];
+        self.rest.copy_to_slice(&mut array);
+        Ok(array)
     }
 
     fn bytes(&mut self, length: usize, field: &'static str) -> Result<Bytes, WireError> {
@@ -152,6 +160,12 @@ impl Fields {
     pub(super) fn bincode<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, WireError> {
         let bytes = std::mem::take(&mut self.rest);
         codec::decode_payload(&bytes).map_err(|detail| WireError::Body { kind: self.kind, detail })
+    }
+
+    pub(super) fn trace(&mut self) -> Result<TraceContext, WireError> {
+        let (trace, span) = (self.array("trace")?, self.array("span")?);
+        let flags = self.u8("trace flags")?;
+        TraceContext::from_wire(trace, span, flags).ok_or_else(|| self.invalid("trace", "an id is zero".to_owned()))
     }
 
     pub(super) fn end(&self) -> Result<(), WireError> {

@@ -34,6 +34,7 @@ use crate::{
     id::Pid,
     payload::Codec,
     signal::{Destination, ReplyRoute},
+    trace::TraceContext,
 };
 
 pub use bulk::{BulkOpening, Ticket, TicketNumber};
@@ -55,6 +56,8 @@ pub const BY_CLUSTER_NAME: u8 = 0x08;
 pub const BY_GROUP: u8 = 0x10;
 /// A message: the number of a credit stands in the frame.
 pub const HAS_CREDIT: u8 = 0x20;
+/// A message: the trace that it belongs to stands in the frame.
+pub const HAS_TRACE: u8 = 0x40;
 /// An exit signal that comes from a link.
 pub const LINKED: u8 = 0x02;
 
@@ -75,6 +78,8 @@ pub struct MessageHead<'a> {
     pub deadline_ms: Option<u32>,
     /// The credit that it took, or asks for.
     pub credit: Option<CreditNumber>,
+    /// The trace that it belongs to.
+    pub trace: Option<&'a TraceContext>,
 }
 
 /// The end that a node number speaks of: number 0 is that end itself.

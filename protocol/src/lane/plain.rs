@@ -151,7 +151,7 @@ mod tests {
         Signal {
             from: Pid::new(sender, Serial(7)),
             to: (&Pid::new(receiver, Serial(9))).into(),
-            body: SignalBody::Message { payload, reply, deadline_ms: None, credit: None },
+            body: SignalBody::Message { payload, reply, deadline_ms: None, credit: None, trace: None },
         }
     }
 
@@ -232,6 +232,9 @@ mod tests {
         assert_eq!(frames(&[&alike; 3], 2), [(run, 18 + 3 * 17), (run, 18 + 3 * 17)], "a batch has its own");
         assert_eq!(frames(&[&alike, &other, &alike, &alike], 1), [(run, 35), (run, 19), (run, 52)]);
         assert_eq!(frames(&[&alike, &link, &alike], 1), [(run, 35), (FrameKind::Link, 20), (run, 35)]);
+        other.to = alike.to.clone();
+        let counts: Vec<usize> = frames(&vec![&other; 300], 1).into_iter().map(|(_, length)| length - 18).collect();
+        assert_eq!(counts, [256, 44], "however small they are");
         let full = (1_024 - 18) / 17;
         assert_eq!(frames(&vec![&alike; full + 2], 1), [(run, 18 + full * 17), (run, 18 + 2 * 17)], "one is full");
     }

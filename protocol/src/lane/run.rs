@@ -17,7 +17,7 @@ use crate::{
         plain::{BRIEF_PAYLOAD, BRIEF_TO_SERIAL, PlainMessage},
         types::Types,
     },
-    limits::{FRAME_HEADER_BYTES, MAX_IN_RUN_BYTES, MAX_RUN_BYTES},
+    limits::{FRAME_HEADER_BYTES, MAX_IN_RUN_BYTES, MAX_RUN_BYTES, MAX_RUN_MESSAGES},
     payload::{Codec, Tag},
 };
 
@@ -36,6 +36,7 @@ pub(super) struct OpenRun {
     number: u16,
     to: Serial,
     from: Serial,
+    messages: usize,
 }
 
 impl OpenRun {
@@ -51,10 +52,11 @@ impl OpenRun {
         let before = out.len();
         let belongs = |run: &&mut Self| {
             (run.number, run.to, run.from, run.end) == (number, to, from, before)
+                && run.messages < MAX_RUN_MESSAGES
                 && before - run.start - FRAME_HEADER_BYTES + 2 + body_bytes <= largest.min(MAX_RUN_BYTES)
         };
-        let start = match open.as_mut().filter(belongs) {
-            Some(run) => run.start,
+        let (start, messages) = match open.as_mut().filter(belongs) {
+            Some(run) => (run.start, run.messages + 1),
             None => {
                 let mut bytes = [0; FRAME_HEADER_BYTES + BRIEF_PAYLOAD];
                 let (header, body) = bytes.split_at_mut(FRAME_HEADER_BYTES);
@@ -63,7 +65,7 @@ impl OpenRun {
                 body[2..10].copy_from_slice(&to.0.to_le_bytes());
                 body[10..].copy_from_slice(&from.0.to_le_bytes());
                 out.extend_from_slice(&bytes);
-                before
+                (before, 1)
             }
         };
         put_length(body_bytes, out);
@@ -71,7 +73,7 @@ impl OpenRun {
         // As in `frame::finish`.
         #[allow(clippy::cast_possible_truncation)]
         out[start..start + 4].copy_from_slice(&((end - start - FRAME_HEADER_BYTES) as u32).to_le_bytes());
-        *open = Some(Self { start, end, number, to, from });
+        *open = Some(Self { start, end, number, to, from, messages });
     }
 }
 
@@ -126,8 +128,12 @@ impl Run {
         let Some((codec, tag)) = types.get(number) else {
             return Err(fields.invalid("type", format!("{number} was not defined on this lane")));
         };
-        let mut at = BRIEF_PAYLOAD;
+        let (mut at, mut messages) = (BRIEF_PAYLOAD, 0);
         loop {
+            messages += 1;
+            if messages > MAX_RUN_MESSAGES {
+                return Err(fields.invalid("body", format!("of more than {MAX_RUN_MESSAGES} messages")));
+            }
             // The first has to be there.
             let (length, bytes) = length_at(&body[at..]).ok_or_else(|| fields.truncated("length"))?;
             if length > max_bytes.min(MAX_IN_RUN_BYTES) {

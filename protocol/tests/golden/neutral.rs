@@ -104,11 +104,14 @@ fn destination(to: &Destination) -> Value {
 
 fn body(body: &SignalBody) -> Value {
     match body {
-        SignalBody::Message { payload: it, reply, deadline_ms, credit } => {
+        SignalBody::Message { payload: it, reply, deadline_ms, credit, trace } => {
             let mut value = json!({ "kind": "message", "payload": payload(it), "reply": reply.as_ref().map(route),
                 "deadline_ms": deadline_ms });
             if let Some(number) = credit {
                 value["credit"] = number.0.into();
+            }
+            if let Some(trace) = trace {
+                value["traceparent"] = trace.to_string().into();
             }
             value
         }

@@ -79,7 +79,10 @@ pub fn all() -> Vec<Reject> {
         lane("bad_run_length_form", "A length of three bytes.", run(&[0x80, 0x80, 0x01])),
         lane("bad_run_payload", "A second payload of 2 bytes, of which 1 is there.", run(&[0, 2, b'x'])),
         lane("bad_run_message_long", "A payload of 1,025 bytes.", run(&[&[0x81, 0x08][..], &[0; 1025]].concat())),
-        lane("bad_run_long", "4,079 empty payloads: a byte more than a run holds.", run(&[0; 4079])),
+        lane("bad_run_many", "257 empty payloads.", run(&[0; 257])),
+        lane("bad_run_long", "Five payloads of 1,000 bytes: more than 4,096.", {
+            run(&[&[0xe8, 0x07][..], &[0; 1000]].concat().repeat(5))
+        }),
         lane("bad_run_flags", "A flag that a run does not have.", {
             [of(FrameKind::TypeDef, 0, &[0, 0, 4, 0]), of(FrameKind::Run, 0x02, &[0; 19])].concat()
         }),
@@ -91,6 +94,14 @@ pub fn all() -> Vec<Reject> {
             "A credit of 4 bytes, of which 3 are there.",
             signal(FrameKind::Message, 0x20, &[0; 3]),
         ),
+        lane(
+            "bad_message_trace",
+            "A trace of 25 bytes, of which 24 are there.",
+            signal(FrameKind::Message, 0x40, &[1; 24]),
+        ),
+        lane("bad_message_trace_zero", "A trace whose id is zero.", {
+            signal(FrameKind::Message, 0x40, &[&[0; 16][..], &[1; 9], &[4, 0]].concat())
+        }),
         lane("bad_credit_change", "Change 3.", signal(FrameKind::Credit, 0x80, &[0, 0, 0, 0, 3])),
         lane("bad_reply_outcome", "Outcome 6.", signal(FrameKind::Reply, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 6])),
         lane("bad_exit_text", "A text of 5 bytes, of which 1 is there.", signal(FrameKind::Exit, 0, &[7, 5, 0, b'x'])),

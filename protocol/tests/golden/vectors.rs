@@ -57,6 +57,7 @@ pub fn all() -> Vec<Vector> {
     list.membership();
     list.credit();
     list.types();
+    list.traces();
     list.0
 }
 
@@ -81,7 +82,7 @@ fn payload(tag: &'static str, codec: Codec, body: &'static [u8]) -> Payload {
 }
 
 fn message(payload: Payload, reply: Option<ReplyRoute>, deadline_ms: Option<u32>) -> SignalBody {
-    SignalBody::Message { payload, reply, deadline_ms, credit: None }
+    SignalBody::Message { payload, reply, deadline_ms, credit: None, trace: None }
 }
 
 struct List(Vec<Vector>);
@@ -443,13 +444,30 @@ impl List {
         self.add("run", text, Content::Run(signals));
     }
 
+    fn traces(&mut self) {
+        let context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+        let (trace, payload) = (Some(Box::new(context)), payload("Order", Codec::Bincode, b"\x01"));
+        let sent = SignalBody::Message {
+            payload: payload.clone(),
+            reply: None,
+            deadline_ms: None,
+            credit: None,
+            trace: trace.clone(),
+        };
+        self.signal("message_traced", "A message of a trace that is recorded: flag 0x40.", sent);
+        let (reply, credit) = (Some(ReplyRoute { to: own(42), call: CallId(7) }), Some(CreditNumber(0x0102_0304)));
+        let called = SignalBody::Message { payload, reply, deadline_ms: Some(1_500), credit, trace };
+        self.signal("message_traced_called", "The same, with all that may stand before it.", called);
+    }
+
     fn credit(&mut self) {
         let credit = Some(CreditNumber(0x0102_0304));
         let payload = payload("Order", Codec::Bincode, b"\x01");
-        let counted = SignalBody::Message { payload: payload.clone(), reply: None, deadline_ms: None, credit };
+        let counted =
+            SignalBody::Message { payload: payload.clone(), reply: None, deadline_ms: None, credit, trace: None };
         self.signal("message_credit", "A message that took, or asks for, a credit: flag 0x20.", counted);
         let reply = Some(ReplyRoute { to: own(42), call: CallId(7) });
-        let called = SignalBody::Message { payload, reply, deadline_ms: Some(1_500), credit };
+        let called = SignalBody::Message { payload, reply, deadline_ms: Some(1_500), credit, trace: None };
         self.signal("message_credit_called", "The same, with an answer awaited within 1.5 s.", called);
         let number = CreditNumber(0x0102_0304);
         for (suffix, text, change) in [

@@ -5,7 +5,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use rookery_protocol::{
     CallFailure, CallId, Codec, ControlFrame, CreditChange, CreditNumber, Destination, DirectoryUpdate, ExitReason,
     Group, GroupChange, Incarnation, NodeId, NodeName, Payload, Pid, ProcessName, Recipient, Ref, ReplyRoute, Serial,
-    SessionId, Signal, SignalBody, Stamp, Tag, UnlinkId,
+    SessionId, Signal, SignalBody, SpanId, Stamp, Tag, TraceContext, TraceId, UnlinkId,
     control::{Goodbye, PeerAddresses},
     handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
@@ -171,6 +171,15 @@ fn credit_number() -> impl Strategy<Value = CreditNumber> {
     any::<u32>().prop_map(CreditNumber)
 }
 
+fn trace() -> impl Strategy<Value = TraceContext> {
+    let ids = (1..=u128::MAX, 1..=u64::MAX, any::<u8>());
+    ids.prop_map(|(trace, span, flags)| TraceContext {
+        trace: TraceId(trace.try_into().unwrap()),
+        span: SpanId(span.try_into().unwrap()),
+        flags,
+    })
+}
+
 fn credit_change() -> impl Strategy<Value = CreditChange> {
     prop_oneof![any::<u32>().prop_map(CreditChange::More), Just(CreditChange::Unlimited), Just(CreditChange::Forget),]
 }
@@ -178,9 +187,9 @@ fn credit_change() -> impl Strategy<Value = CreditChange> {
 fn body() -> impl Strategy<Value = SignalBody> {
     let route = (pid(), any::<u64>()).prop_map(|(to, call)| ReplyRoute { to, call: CallId(call) });
     prop_oneof![
-        3 => (payload(), option::of(route), option::of(any::<u32>()), option::of(credit_number()))
-            .prop_map(|(payload, reply, deadline_ms, credit)| {
-                SignalBody::Message { payload, reply, deadline_ms, credit }
+        3 => (payload(), option::of(route), option::of(any::<u32>()), option::of(credit_number()), option::of(trace()))
+            .prop_map(|(payload, reply, deadline_ms, credit, trace)| {
+                SignalBody::Message { payload, reply, deadline_ms, credit, trace: trace.map(Box::new) }
             }),
         1 => (credit_number(), credit_change()).prop_map(|(number, change)| SignalBody::Credit { number, change }),
         2 => (any::<u64>(), prop_oneof![payload().prop_map(Ok), failure().prop_map(Err)])
@@ -219,6 +228,7 @@ pub fn brief() -> impl Strategy<Value = Signal> {
                 reply: None,
                 deadline_ms: None,
                 credit: None,
+                trace: None,
             },
         },
     )

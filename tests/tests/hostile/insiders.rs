@@ -163,7 +163,7 @@ async fn answers_that_nobody_awaits() {
     signals.push(from_client(
         &welcome,
         &town.echo,
-        SignalBody::Message { payload, reply, deadline_ms: None, credit: None },
+        SignalBody::Message { payload, reply, deadline_ms: None, credit: None, trace: None },
     ));
     let _stream = on_a_lane(&raw, &lane(&welcome.node, &welcome.node, &signals)).await;
 
@@ -198,7 +198,11 @@ async fn c3_a_refusal_answers_nobody_elses_call() {
         let forged = (0..2_000).map(|n| {
             let payload = Payload::json("1");
             let reply = Some(ReplyRoute { to: asker.clone(), call: CallId(n) });
-            from_client(&welcome, &town.echo, SignalBody::Message { payload, reply, deadline_ms: None, credit: None })
+            from_client(
+                &welcome,
+                &town.echo,
+                SignalBody::Message { payload, reply, deadline_ms: None, credit: None, trace: None },
+            )
         });
         let _stream = on_a_lane(&raw, &lane(&welcome.node, &welcome.node, &forged.collect::<Vec<_>>())).await;
         std::future::pending::<()>().await;
@@ -291,7 +295,7 @@ async fn m5_nothing_comes_from_a_connection_that_was_replaced() {
         let raw = Raw::dial(tls(&town.node("mallory")), town.victim.listen_address()).await.unwrap();
         let (talk, _) = raw.join(again).await;
         let payload = Payload::json(number.to_string());
-        let body = SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None };
+        let body = SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None, trace: None };
         let from = Pid::new(mallory.node.clone(), rookery_node::protocol::Serial(64));
         let signal = rookery_node::protocol::Signal { from, to: (&near).into(), body };
         let many = lane(&mallory.node, town.victim.node(), &vec![signal; 2_000]);

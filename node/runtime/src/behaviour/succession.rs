@@ -71,6 +71,10 @@ pub(super) async fn hand_over<S: Server>(
     to: Pid,
     reply: ReplyTo<Offer>,
 ) -> Result<(), Stop> {
+    if reply.time_left().is_some_and(|left| left.is_zero()) {
+        // It waited here while something else was handled, and nobody waits for it any more.
+        return Ok(());
+    }
     let state = server.hand_over(context).await;
     // What `to`'s node takes in one message.
     let limit = context.runtime().max_message_bytes(&to).saturating_sub(PART_OVERHEAD_BYTES);

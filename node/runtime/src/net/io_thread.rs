@@ -28,6 +28,8 @@ impl IoThread {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             // Ends when the owner is dropped, or says so.
             drop(runtime.block_on(stopped));
+            // Without waiting for what reads files: their disk may not answer.
+            runtime.shutdown_background();
         })?;
         Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
     }

@@ -37,6 +37,9 @@ use crate::{
 /// been delivered: what a sender has sent behind its own large message.
 const HELD_BYTES: usize = 8 * 1024 * 1024;
 
+/// After so many signals a lane lets the other tasks of its thread run: some milliseconds at most.
+const YIELD_AFTER: u64 = 4_096;
+
 /// Takes the signals of a connection, in the order of each lane.
 pub trait Inbox: Send + Sync + 'static {
     /// Whose processes the signals are for.
@@ -51,8 +54,8 @@ pub trait Inbox: Send + Sync + 'static {
     fn take_plain(&self, _message: &PlainMessage) -> bool {
         false
     }
-    /// As [`take_plain`](Self::take_plain), of several: takes those at the beginning that it can, and tells how many.
-    fn take_run(&self, _run: &mut Run) -> u64 {
+    /// As [`take_plain`](Self::take_plain), of several, of so many at most: takes those at the beginning that it can, and tells how many.
+    fn take_run(&self, _run: &mut Run, _most: u64) -> u64 {
         0
     }
     /// Takes one that was given back, once it has waited.
@@ -225,9 +228,15 @@ impl<I: Inbox> Reading<I> {
 
     /// Hands on what has wholly arrived.
     async fn deliver(&self, lane: &mut LaneReader, signals: &mut u64) -> Result<(), ConnectionError> {
+        let mut last_yield = *signals;
         loop {
             match arriving::batch(self.inbox.runtime(), || self.batch(lane, signals))? {
                 Step::Done => return Ok(()),
+                // Others have their turn, however small the messages are of which a chunk is made.
+                Step::More if *signals - last_yield >= YIELD_AFTER => {
+                    last_yield = *signals;
+                    tokio::task::yield_now().await;
+                }
                 Step::More => {}
                 Step::Wait(signal) => self.inbox.wait(signal).await,
             }
@@ -244,7 +253,7 @@ impl<I: Inbox> Reading<I> {
             let Some(arrival) = arrival else { return Ok(Step::Done) };
             if let Arrival::Run(mut run) = arrival {
                 if lane.reassembly.is_empty() {
-                    let taken = self.inbox.take_run(&mut run);
+                    let taken = self.inbox.take_run(&mut run, until - *signals);
                     self.inbox.runtime().count_many(Route::Received, Kind::Message, taken);
                     *signals += taken;
                 }

@@ -66,6 +66,8 @@ pub struct Outbound {
     bulk: Option<BulkQueue>,
     /// Whether the peer knows of credit.
     credit: bool,
+    /// Whether it knows of traces.
+    trace: bool,
     /// Told when a lane is given up.
     gave_up: Notify,
     /// Own processes with ties over this connection; `None` once it is closed.
@@ -239,6 +241,7 @@ impl Outbound {
             max_message_bytes,
             bulk: None,
             credit: false,
+            trace: false,
             gave_up: Notify::new(),
             interested: Mutex::new(Some(HashSet::new())),
             closed: AtomicBool::new(false),
@@ -246,13 +249,14 @@ impl Outbound {
     }
 
     /// With what both ends have: bodies of more than [`BULK_BYTES`] on streams of their own (S4), credit for messages to
-    /// bounded mailboxes (S7), types of messages by number, and several messages in one frame.
+    /// bounded mailboxes (S7), types of messages by number, several messages in one frame, and traces.
     #[must_use]
     pub fn with_features(mut self, common: Features) -> Self {
         if common.has(Features::BULK) {
             self.bulk = Some(BulkQueue::new(self.budget_of_all));
         }
         self.credit = common.has(Features::CREDIT);
+        self.trace = common.has(Features::TRACE);
         if common.has(Features::TYPES) {
             for lane in &self.lanes {
                 let encoder = &mut lock(&lane.state).encoder;
@@ -269,6 +273,12 @@ impl Outbound {
     #[must_use]
     pub fn has_credit(&self) -> bool {
         self.credit
+    }
+
+    /// Whether the peer knows of traces.
+    #[must_use]
+    pub fn has_trace(&self) -> bool {
+        self.trace
     }
 
     /// Bodies that go apart, where the peer takes that.
@@ -330,9 +340,14 @@ impl Outbound {
     ///
     /// # Errors
     /// Gives the signal back when the connection is closed, or its payload too large.
-    pub fn push(&self, signal: Signal) -> Result<(), (NotTaken, Box<Signal>)> {
+    pub fn push(&self, mut signal: Signal) -> Result<(), (NotTaken, Box<Signal>)> {
         if signal.body.payload_bytes() > self.max_message_bytes {
             return Err((NotTaken::TooLarge, Box::new(signal)));
+        }
+        if let SignalBody::Message { trace, .. } = &mut signal.body
+            && !self.trace
+        {
+            *trace = None;
         }
         let mut state = lock(&self.lane(signal.from.serial()).state);
         if state.closed {
@@ -364,7 +379,7 @@ impl Outbound {
             return Ok(());
         }
         let apart = match &signal.body {
-            SignalBody::Message { payload, reply, deadline_ms, credit } if payload.body.len() >= APART_BYTES => {
+            SignalBody::Message { payload, reply, deadline_ms, credit, trace } if payload.body.len() >= APART_BYTES => {
                 let head = MessageHead {
                     from: &signal.from,
                     to: &signal.to,
@@ -373,6 +388,7 @@ impl Outbound {
                     reply: reply.as_ref(),
                     deadline_ms: *deadline_ms,
                     credit: *credit,
+                    trace: trace.as_deref(),
                 };
                 let encoded = state.encoder.message_head(&head, payload.body.len(), &mut state.batch);
                 encoded.map(|()| Some(payload.body.clone()))

@@ -28,7 +28,7 @@ use crate::{
         current,
         deadline::FAR,
         event::{Event, Received},
-        mailbox::{Item, KEPT_CAPACITY, Other, Process, signal},
+        mailbox::{Item, KEPT_CAPACITY, Other, Process, Traced, signal},
         timers::{TimerRef, Timers},
     },
     reply::ReplyTo,
@@ -109,11 +109,18 @@ impl<M: Message> Context<M> {
         self.inbox.get_or_insert_default().timers.get_or_insert_default()
     }
 
+    /// What was worked on is done: it hurries nobody any more, and its span ends.
+    #[inline]
+    fn begin_receive(&self) {
+        current::inherit(None);
+        self.process.end_handling();
+    }
+
     /// The next message or event, in the order of arrival. Waits until there is one.
     ///
     /// Safe to cancel: what it has not given is given by the next call.
     pub async fn receive(&mut self) -> Received<M> {
-        current::inherit(None);
+        self.begin_receive();
         poll_fn(|cx| {
             loop {
                 match std::task::ready!(self.poll_incoming(cx)) {
@@ -129,13 +136,13 @@ impl<M: Message> Context<M> {
     /// As [`receive`](Self::receive), and what a server is asked as a system too; nothing but that, and the exit of its
     /// parent, while it is suspended.
     pub(crate) async fn receive_incoming(&mut self) -> Incoming<M> {
-        current::inherit(None);
+        self.begin_receive();
         poll_fn(|cx| if self.process.is_suspended() { self.poll_urgent(cx) } else { self.poll_incoming(cx) }).await
     }
 
     /// What a server that hands over still takes: what it is asked as a system, and the exit of its parent. All else waits.
     pub(crate) async fn receive_urgent(&mut self) -> Incoming<M> {
-        current::inherit(None);
+        self.begin_receive();
         poll_fn(|cx| self.poll_urgent(cx)).await
     }
 
@@ -261,6 +268,12 @@ impl<M: Message> Context<M> {
                 current::inherit(Some(deadline));
                 return message(value);
             }
+            Item::Traced(traced) => {
+                let Traced { message: value, deadline, trace } = *traced;
+                current::inherit(deadline);
+                self.process.begin_handling(trace, deadline.is_some());
+                return message(value);
+            }
             Item::Other(other) => other,
         };
         match *other {
@@ -281,11 +294,15 @@ impl<M: Message> Context<M> {
                 self.inbox.get_or_insert_default().adopted_by = Some(Box::new(parent));
                 None
             }
-            Other::Encoded(payload, reply) => {
+            Other::Encoded(payload, reply, trace) => {
+                let is_call = reply.is_some();
                 let deadline = reply.as_ref().and_then(|reply| reply.deadline);
                 match message::decode::<M>(&payload, self.runtime(), reply) {
                     Ok((value, untaken)) => {
                         current::inherit(deadline);
+                        if let Some(trace) = trace {
+                            self.process.begin_handling(*trace, is_call);
+                        }
                         if let Some(reply) = untaken {
                             self.inbox
                                 .get_or_insert_default()

@@ -7,7 +7,7 @@ use std::{
     task::{RawWakerVTable, Waker},
 };
 
-use rookery_protocol::{CallFailure, ExitReason, Pid};
+use rookery_protocol::{CallFailure, ExitReason, Pid, TraceContext};
 use tokio::time::Instant;
 
 use crate::process::{AnyProcess, deadline::Deadline};
@@ -55,6 +55,11 @@ pub(crate) fn pid() -> Option<Pid> {
 /// As [`pid`], lent to `f` and not counted: threads that send would all count at one place.
 pub(crate) fn with_pid<R>(f: impl FnOnce(Option<&Pid>) -> R) -> R {
     CURRENT.with(|current| f(current.process.borrow().as_ref().map(|process| process.pid())))
+}
+
+/// The trace of the message that the process that runs on this thread works on.
+pub(crate) fn trace() -> Option<TraceContext> {
+    CURRENT.with(|current| current.process.borrow().as_ref().and_then(|process| process.trace()))
 }
 
 /// The deadline that the process that runs on this thread has inherited.

@@ -19,10 +19,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use rookery_protocol::{CreditChange, CreditNumber, Destination, ExitReason, Pid, Ref, Signal, SignalBody, UnlinkId};
+use rookery_protocol::{
+    CreditChange, CreditNumber, Destination, ExitReason, Pid, Ref, Signal, SignalBody, TraceContext, UnlinkId,
+};
 
 use crate::{
-    message::Message,
+    message::{self, Message},
     process::{
         bounded::{self, Admission, Bounded},
         deadline::Deadline,
@@ -33,10 +35,11 @@ use crate::{
     runtime::Runtime,
     spawn::{Kept, SpawnOptions},
     sync::lock,
+    trace::{ActiveSpan, SpanKind},
 };
 
 use item::fail_all;
-pub(crate) use item::{Item, Other};
+pub(crate) use item::{Item, Other, Traced};
 
 /// A mailbox that has held more than this gives its memory back when it is empty.
 pub(crate) const KEPT_CAPACITY: usize = 256;
@@ -70,6 +73,8 @@ pub(crate) struct Process<M> {
     ending: AtomicBool,
     /// It runs a server that is to handle nothing.
     suspended: AtomicBool,
+    /// It works on a message of a trace. Its own thread alone writes.
+    traced: AtomicBool,
     state: Mutex<State<M>>,
     /// What a bounded mailbox has beside it.
     bounded: Option<Box<Bounded>>,
@@ -214,6 +219,7 @@ impl<M: Message> Process<M> {
             retired: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             suspended: AtomicBool::new(false),
+            traced: AtomicBool::new(false),
             bounded: (capacity != 0).then(|| Box::new(Bounded::new(capacity))),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
@@ -243,6 +249,8 @@ impl<M: Message> Process<M> {
     /// As [`push`](Self::push); who can give way finds a crowded mailbox full at first.
     #[inline]
     pub(crate) fn offer(&self, message: M, deadline: Option<Deadline>, gives_way: bool) -> Pushed<M> {
+        // Before the lock, which may be that of who sends.
+        let trace = self.runtime.outgoing();
         let mut state = lock(&self.state);
         if state.ended() {
             return Pushed::Ended(message);
@@ -251,7 +259,7 @@ impl<M: Message> Process<M> {
         if state.is_full() || gives_way && waiting != 0 && waiting.is_multiple_of(CROWD) {
             return Pushed::Full(message);
         }
-        let waker = state.push(Item::message(message, deadline));
+        let waker = state.push(Item::of(message, deadline, trace));
         drop(state);
         wake(waker);
         Pushed::Queued
@@ -296,6 +304,34 @@ impl<M: Message> Process<M> {
                 Poll::Pending
             }
         }
+    }
+
+    /// It has taken a message of a trace, and works on it until it receives again.
+    #[cold]
+    pub(crate) fn begin_handling(&self, trace: TraceContext, is_call: bool) {
+        let Some(tracer) = self.runtime.tracer() else { return };
+        let kind = if is_call { SpanKind::Server } else { SpanKind::Consumer };
+        let name = message::tag_of::<M>().to_owned();
+        let Some(mut span) = ActiveSpan::child(tracer, trace, kind, name) else { return };
+        span.note("rookery.process", self.pid.to_string());
+        span.note("rookery.behaviour", self.label.to_owned());
+        lock(&self.state).relations().handling = Some(span);
+        self.traced.store(true, Ordering::Relaxed);
+    }
+
+    /// It receives: what it worked on is done.
+    #[inline]
+    pub(crate) fn end_handling(&self) {
+        if self.traced.load(Ordering::Relaxed) {
+            self.handled();
+        }
+    }
+
+    #[cold]
+    fn handled(&self) {
+        self.traced.store(false, Ordering::Relaxed);
+        let span = lock(&self.state).relations.as_mut().and_then(|relations| relations.handling.take());
+        drop(span);
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
@@ -354,7 +390,7 @@ impl<M: Message> Process<M> {
     fn flush(&self, taken: &mut VecDeque<Item<M>>, unwanted: impl Fn(&Event) -> bool) {
         let wanted = |item: &Item<M>| match item {
             Item::Other(other) => !matches!(&**other, Other::Event(event) if unwanted(event)),
-            Item::Message(_) | Item::Call(..) => true,
+            Item::Message(_) | Item::Call(..) | Item::Traced(_) => true,
         };
         taken.retain(wanted);
         self.vitals.left(taken.len());

@@ -22,7 +22,7 @@ pub(crate) mod timers;
 use std::{any::Any, sync::Arc, task::Waker, time::Instant};
 
 use rookery_protocol::{
-    CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref, Run, UnlinkId,
+    CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref, Run, TraceContext, UnlinkId,
 };
 
 use crate::{
@@ -61,11 +61,17 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
     /// A message that comes as bytes. Tells whether there is an account now of who asks, to be forgotten when that is lost.
-    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool;
+    fn deliver(
+        &self,
+        payload: Payload,
+        reply: Option<RemoteReply>,
+        trace: Option<Box<TraceContext>>,
+        admission: Admission<'_>,
+    ) -> bool;
     /// A message from where it lies. False, and nothing is done, if it is not understood or large.
     fn deliver_plain(&self, message: &PlainMessage) -> bool;
-    /// The same of several: those at the beginning that are understood. Tells how many.
-    fn deliver_run(&self, run: &mut Run) -> u64;
+    /// The same of several, of so many at most: those at the beginning that are understood. Tells how many.
+    fn deliver_run(&self, run: &mut Run, most: u64) -> u64;
     /// That asker sends no more under this number.
     fn forget_credit(&self, asker: &Pid, number: CreditNumber);
     /// An exit signal that was sent by `exit`.
@@ -121,6 +127,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn drain(&self, reason: &ExitReason);
     /// It begins to wait for an answer from `to`; false if it waits for another already.
     fn begin_call(&self, to: Callee<'_>, since: Instant) -> bool;
+    /// The trace of the message that it works on.
+    fn trace(&self) -> Option<TraceContext>;
     /// Messages and events that it has not received.
     fn mailbox_len(&self) -> usize;
     /// What [`ProcessInfo::memory_bytes`] says.

@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 
 use rookery_protocol::{Destination, NodeId, Pid, ProcessName, Recipient, Ref, SessionId, UnlinkId};
 
+use crate::trace::ActiveSpan;
+
 #[derive(Debug, Default)]
 pub(crate) struct Relations {
     /// The other ends of links. An entry is linked, or being unlinked, or both when it was linked anew.
@@ -29,6 +31,8 @@ pub(crate) struct Relations {
     pub(crate) in_directory: bool,
     /// Whether it is told of nodes that come and go.
     pub(crate) watches_nodes: bool,
+    /// The span of the message that it works on, if that is of a trace.
+    pub(crate) handling: Option<ActiveSpan>,
 }
 
 /// What a process leaves when it ends.

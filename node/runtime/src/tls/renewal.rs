@@ -56,12 +56,24 @@ pub async fn keep_renewed(user: Arc<impl IdentityUser>, identity: Identity) {
             let look = renewal.look(&*judge);
             (renewal, look)
         });
-        let Ok((kept, look)) = looked.await else { return };
+        let (kept, look) = match looked.await {
+            Ok(looked) => looked,
+            Err(error) => {
+                tracing::error!(%error, "the identity's files are looked at no more: a renewed one is taken up by a restart");
+                return user.refusing(true);
+            }
+        };
         renewal = kept;
+        let look = match look {
+            Look::New(new, fingerprint) => match take(&*user, *new) {
+                Ok(()) => renewal.has_taken(fingerprint),
+                Err(error) => renewal.refuse(Some(fingerprint), error.to_string()),
+            },
+            look => look,
+        };
         user.refusing(renewal.is_refusing());
         match look {
-            Look::Same => {}
-            Look::New(new) => take(&*user, *new),
+            Look::Same | Look::New(..) => {}
             Look::Refused(reason) => tracing::warn!(
                 reason,
                 "the identity's files have changed and cannot be used; the one that was loaded before stays, and they are read again"
@@ -70,19 +82,18 @@ pub async fn keep_renewed(user: Arc<impl IdentityUser>, identity: Identity) {
     }
 }
 
-fn take(user: &impl IdentityUser, new: Identity) {
+fn take(user: &impl IdentityUser, new: Identity) -> Result<(), ConfigError> {
     let own = new.own().clone();
     let (until, ca_until) = (rfc3339(own.not_after), rfc3339(new.authorities_not_after()));
-    match user.take(new) {
-        Ok(()) => tracing::info!(
-            serial = own.serial,
-            certificate = own.fingerprint.short(),
-            until,
-            ca_until,
-            "the identity's files have changed; new connections use what they hold now"
-        ),
-        Err(error) => tracing::error!(%error, "the identity's files have changed and cannot be used"),
-    }
+    user.take(new)?;
+    tracing::info!(
+        serial = own.serial,
+        certificate = own.fingerprint.short(),
+        until,
+        ca_until,
+        "the identity's files have changed; new connections use what they hold now"
+    );
+    Ok(())
 }
 
 /// What a look at the files has come to.
@@ -90,8 +101,8 @@ fn take(user: &impl IdentityUser, new: Identity) {
 enum Look {
     /// Nothing is new, or what is new was told, or will be if it stays.
     Same,
-    /// They hold another identity, which is good.
-    New(Box<Identity>),
+    /// They hold another identity, which is good, as it stands in the files.
+    New(Box<Identity>, Fingerprint),
     /// They hold something that cannot be used, for this reason. Said once.
     Refused(String),
 }
@@ -143,13 +154,15 @@ impl Renewal {
         }
         let loaded = assemble(texts, Some(self.files.clone()), now).map_err(|error| error.to_string());
         match loaded.and_then(|new| user.check(&new).map(|()| new)) {
-            Ok(new) => {
-                self.taken = fingerprint;
-                self.trouble = None;
-                Look::New(Box::new(new))
-            }
+            Ok(new) => Look::New(Box::new(new), fingerprint),
             Err(reason) => self.refuse(Some(fingerprint), reason),
         }
+    }
+
+    fn has_taken(&mut self, fingerprint: Fingerprint) -> Look {
+        self.taken = fingerprint;
+        self.trouble = None;
+        Look::Same
     }
 
     fn refuse(&mut self, texts: Option<Fingerprint>, reason: String) -> Look {
@@ -219,7 +232,9 @@ mod tests {
         let mut renewal = Renewal::of(&first).unwrap();
         assert!(matches!(renewal.look(&Picky), Look::Same));
         issue(&authority, dir.path());
-        let Look::New(second) = renewal.look(&Picky) else { unreachable!("it is new") };
+        let Look::New(second, fingerprint) = renewal.look(&Picky) else { unreachable!("it is new") };
+        assert!(matches!(renewal.look(&Picky), Look::New(..)), "until it is in use");
+        renewal.has_taken(fingerprint);
         assert_ne!(first.own().serial, second.own().serial);
         assert!(matches!(renewal.look(&Picky), Look::Same));
         // Who goes on with the new one knows that it has it.
@@ -274,7 +289,7 @@ mod tests {
         assert!(matches!(renewal.judge(texts, yesterday, &Picky), Look::Same));
         let texts = read(&renewal);
         assert!(refusal(renewal.judge(texts, yesterday, &Picky)).contains("not valid before"));
-        assert!(matches!(renewal.look(&Picky), Look::New(_)));
+        assert!(matches!(renewal.look(&Picky), Look::New(..)));
     }
 
     #[test]

@@ -21,7 +21,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rookery_runtime::{CALL_BOUNDS, Census, Durations, QUEUE_STEPS, Runtime, Tally};
+use rookery_runtime::{
+    CALL_BOUNDS, Census, Durations, QUEUE_STEPS, Runtime, Tally,
+    trace::{TraceCounts, Tracer},
+};
 
 use super::{Watched, locked, pulse::Outcome};
 use crate::{
@@ -89,6 +92,7 @@ impl Metrics {
         write_peers(&mut writer, watched);
         write_handshakes(&mut writer, &watched.handshakes.so_far());
         write_identity(&mut writer, watched);
+        write_traces(&mut writer, &watched.runtime);
         write_program(&mut writer, &watched.runtime);
         writer.finish()
     }
@@ -175,6 +179,13 @@ fn write_identity(writer: &mut Writer, watched: &Watched) {
     let (own, ca) = (identity.own().not_after.as_secs(), identity.authorities_not_after().as_secs());
     writer.many(&metric::CERTIFICATE_EXPIRY, [(["node"], own), (["ca"], ca)]);
     writer.one(&metric::IDENTITY_REFUSED, watched.credentials.is_refusing());
+}
+
+fn write_traces(writer: &mut Writer, runtime: &Runtime) {
+    let counts = runtime.tracer().map(Tracer::counts).unwrap_or_default();
+    let TraceCounts { exported, dropped, refused } = counts;
+    let outcomes = [(["exported"], exported), (["dropped"], dropped), (["refused"], refused)];
+    writer.many(&metric::TRACE_SPANS, outcomes);
 }
 
 fn write_program(writer: &mut Writer, runtime: &Runtime) {

@@ -116,6 +116,8 @@ metrics! {
         "When the node's certificate, and the last of the CAs that it trusts, expire, in seconds since 1970";
     IDENTITY_REFUSED "rookery_identity_refused" Gauge []
         "1 while the identity's files hold something that the node cannot use, so that it goes on with what it has, else 0";
+    TRACE_SPANS "rookery_trace_spans_total" Counter ["outcome"]
+        "Parts of traces: exported, dropped since the collector is not there or too slow, or refused by it";
     CPU "process_cpu_seconds_total" Counter []
         "CPU time of the program, user and system";
     RESIDENT_MEMORY "process_resident_memory_bytes" Gauge []

@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rookery_node::{admin::dashboard::Reach, status::Labels};
+use rookery_node::{admin::dashboard::Reach, status::Labels, trace::config::Endpoint};
 
 pub(crate) use args::SettingsArgs;
 pub(crate) use layers::Surroundings;
@@ -47,7 +47,7 @@ const KEEP_ALIVES_PER_IDLE_TIMEOUT: u32 = 3;
 const SUSPICIONS_PER_DOWN: u32 = 2;
 
 /// Everything that `rookery start` can be told, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
     /// Name of this node: a DNS name in lower case.
     pub(crate) name: String,
@@ -103,6 +103,10 @@ pub(crate) struct Settings {
     pub(crate) max_clients: usize,
     /// How the node logs.
     pub(crate) log: LogSettings,
+    /// The collector that traces go to; none: none are recorded.
+    pub(crate) otlp_endpoint: Option<Endpoint>,
+    /// The part of all calls that begin a trace, from 0 to 1.
+    pub(crate) trace_ratio: f64,
     /// What clients may do, in the order of the file; the first whose pattern fits counts.
     pub(crate) clients: Vec<ClientPolicy>,
     /// Supervision trees to start, in the order of the file.
@@ -267,6 +271,8 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
     let max_clients = reader.whole("max_clients", 0, 1_000_000);
 
     let log = reader.log();
+    let otlp_endpoint = reader.otlp_endpoint();
+    let trace_ratio = reader.trace_ratio();
     let clients = reader.clients();
     let trees = reader.trees();
 
@@ -298,6 +304,8 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
         outbound_budget_bytes: usize::try_from(outbound_budget_bytes?).ok()?,
         max_clients: usize::try_from(max_clients?).ok()?,
         log: log?,
+        otlp_endpoint: otlp_endpoint?,
+        trace_ratio: trace_ratio?,
         clients,
         trees,
     })

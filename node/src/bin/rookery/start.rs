@@ -16,6 +16,7 @@ use rookery_node::{
     stock,
     supervise::{ChildId, ChildSpec, ChildStart, ClusterSupervisor, Strategy, Supervisor, SupervisorSpec},
     tls::{Identity, LoadError},
+    trace::config::TraceConfig,
 };
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -193,6 +194,13 @@ pub(crate) fn node_config(settings: Settings) -> Result<NodeConfig, RunError> {
         listen: admin.address,
         required: admin.is_given,
         waits_for_boot: true,
+    });
+    let cluster = config.identity.own().cluster.as_str();
+    config.traces = settings.otlp_endpoint.clone().map(|endpoint| TraceConfig {
+        endpoint,
+        ratio: settings.trace_ratio,
+        service: cluster.to_owned(),
+        instance: settings.name.clone(),
     });
     let token = settings.dashboard_token.as_deref().map(token).transpose()?;
     config.dashboard = DashboardConfig { reach: settings.dashboard, token };

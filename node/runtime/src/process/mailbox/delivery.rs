@@ -1,6 +1,6 @@
 //! How messages of other nodes get into a mailbox: decoded as they arrive, outside of its lock.
 
-use rookery_protocol::{CallFailure, CreditChange, Payload, PlainMessage, Run};
+use rookery_protocol::{CallFailure, CreditChange, Payload, PlainMessage, Run, TraceContext};
 
 use crate::{
     message::{self, Message},
@@ -23,7 +23,13 @@ const DECODED_ON_ARRIVAL_BYTES: usize = 1024;
 const DECODED_AT_ONCE: usize = 32;
 
 impl<M: Message> Process<M> {
-    pub(super) fn take_payload(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool {
+    pub(super) fn take_payload(
+        &self,
+        payload: Payload,
+        reply: Option<RemoteReply>,
+        trace: Option<Box<TraceContext>>,
+        admission: Admission<'_>,
+    ) -> bool {
         if !payload.tag.fits(message::tag_of::<M>()) {
             let detail = format!("the process understands `{}`", message::tag_of::<M>());
             self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
@@ -32,14 +38,14 @@ impl<M: Message> Process<M> {
         let deadline = reply.as_ref().and_then(|reply| reply.deadline);
         let (item, taken) = if payload.body.len() <= DECODED_ON_ARRIVAL_BYTES {
             match message::decode::<M>(&payload, &self.runtime, reply) {
-                Ok((message, untaken)) => (Item::message(message, deadline), untaken),
+                Ok((message, untaken)) => (Item::of(message, deadline, trace.map(|trace| *trace)), untaken),
                 Err((detail, reply)) => {
                     self.runtime.not_understood(&self.pid, payload.tag, detail, reply);
                     return self.tell(self.counted(admission, false));
                 }
             }
         } else {
-            (Item::Other(Box::new(Other::Encoded(payload, reply))), None)
+            (Item::Other(Box::new(Other::Encoded(payload, reply, trace))), None)
         };
         let mut state = lock(&self.state);
         if state.ended() {
@@ -81,28 +87,36 @@ impl<M: Message> Process<M> {
         is_understood
     }
 
-    pub(super) fn take_run(&self, run: &mut Run) -> u64 {
+    pub(super) fn take_run(&self, run: &mut Run, most: u64) -> u64 {
         if run.tag_bytes() != message::tag_of::<M>().as_bytes() {
             return 0;
         }
         let mut taken = 0;
-        loop {
-            let mut decoded = [const { None }; DECODED_AT_ONCE];
-            let mut count = 0;
-            for place in &mut decoded {
-                let Some(body) = run.peek() else { break };
-                // One that is not understood is told of as a message for itself.
-                let Some(message) = message::decode_plain::<M>(run.codec(), body, &self.runtime) else { break };
-                run.advance();
-                *place = Some(message);
-                count += 1;
+        // On the heap: a message may be large, and this is the I/O's stack.
+        let mut decoded = Vec::new();
+        while taken < most {
+            let Some(body) = run.peek() else { break };
+            // One that is not understood is told of as a message for itself.
+            let Some(message) = message::decode_plain::<M>(run.codec(), body, &self.runtime) else { break };
+            run.advance();
+            taken += 1;
+            if decoded.is_empty() && run.peek().is_none() {
+                // The only one, or the last.
+                self.queue_all(std::iter::once(message));
+                break;
             }
-            taken += count as u64;
-            self.queue_all(decoded.into_iter().flatten());
-            if count < DECODED_AT_ONCE {
-                return taken;
+            if decoded.is_empty() {
+                decoded.reserve(DECODED_AT_ONCE);
+            }
+            decoded.push(message);
+            if decoded.len() == DECODED_AT_ONCE {
+                self.queue_all(decoded.drain(..));
             }
         }
+        if !decoded.is_empty() {
+            self.queue_all(decoded.into_iter());
+        }
+        taken
     }
 
     /// Queues messages of others that ask for no answer, in order.

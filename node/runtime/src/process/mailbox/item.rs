@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use rookery_protocol::{CallFailure, ExitReason, Payload, Pid};
+use rookery_protocol::{CallFailure, ExitReason, Payload, Pid, TraceContext};
 
 use crate::{
     behaviour::system::SystemRequest,
@@ -15,12 +15,20 @@ pub(crate) enum Item<M> {
     Message(M),
     /// A message that somebody waits for the answer to, at most so long.
     Call(M, Deadline),
+    /// Either of these, of a trace that is recorded.
+    Traced(Box<Traced<M>>),
     Other(Box<Other>),
+}
+
+pub(crate) struct Traced<M> {
+    pub(crate) message: M,
+    pub(crate) deadline: Option<Deadline>,
+    pub(crate) trace: TraceContext,
 }
 
 pub(crate) enum Other {
     /// A message that came as bytes and is decoded when it is received.
-    Encoded(Payload, Option<RemoteReply>),
+    Encoded(Payload, Option<RemoteReply>, Option<Box<TraceContext>>),
     Event(Event),
     /// For the server that the process runs.
     System(SystemRequest),
@@ -34,7 +42,7 @@ impl<M> Item<M> {
     /// Whether a suspended server takes it all the same: what it is asked as a system, and the exit that it obeys.
     pub(super) fn is_urgent(&self, parent: Option<&Pid>) -> bool {
         match self {
-            Self::Message(_) | Self::Call(..) => false,
+            Self::Message(_) | Self::Call(..) | Self::Traced(_) => false,
             Self::Other(other) => match &**other {
                 Other::System(_) | Other::Adopted(_) => true,
                 Other::Event(Event::Exit { from, .. }) => parent == Some(from),
@@ -56,16 +64,26 @@ impl<M> Item<M> {
         }
     }
 
+    /// As [`message`](Self::message), of a trace if it is of one.
+    #[inline]
+    pub(crate) fn of(message: M, deadline: Option<Deadline>, trace: Option<TraceContext>) -> Self {
+        match trace {
+            None => Self::message(message, deadline),
+            Some(trace) => Self::Traced(Box::new(Traced { message, deadline, trace })),
+        }
+    }
+
     /// It is received by nobody: whoever waits for its answer is told why.
     pub(super) fn fail(self, failure: &CallFailure) {
         match self {
             Self::Message(message) | Self::Call(message, _) => {
                 dropping::within(dropping::Mode::Fail(failure.clone()), message);
             }
+            Self::Traced(traced) => dropping::within(dropping::Mode::Fail(failure.clone()), traced.message),
             Self::Other(other) => match *other {
-                Other::Encoded(_, Some(reply)) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
+                Other::Encoded(_, Some(reply), _) | Other::Taken(reply) => reply.answer(Err(failure.clone())),
                 Other::System(request) => dropping::within(dropping::Mode::Fail(failure.clone()), request),
-                Other::Encoded(_, None) | Other::Event(_) | Other::Adopted(_) => {}
+                Other::Encoded(_, None, _) | Other::Event(_) | Other::Adopted(_) => {}
             },
         }
     }

@@ -8,7 +8,8 @@ use std::{
 };
 
 use rookery_protocol::{
-    CallFailure, CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref, Run, UnlinkId,
+    CallFailure, CreditNumber, Destination, ExitReason, Payload, Pid, PlainMessage, ProcessName, Ref, Run,
+    TraceContext, UnlinkId,
 };
 
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
     reply::{CallError, RemoteReply},
     runtime::Runtime,
     sync::lock,
+    trace::ActiveSpan,
 };
 
 impl<M: Message> AnyProcess for Process<M> {
@@ -89,16 +91,22 @@ impl<M: Message> AnyProcess for Process<M> {
         self
     }
 
-    fn deliver(&self, payload: Payload, reply: Option<RemoteReply>, admission: Admission<'_>) -> bool {
-        self.take_payload(payload, reply, admission)
+    fn deliver(
+        &self,
+        payload: Payload,
+        reply: Option<RemoteReply>,
+        trace: Option<Box<TraceContext>>,
+        admission: Admission<'_>,
+    ) -> bool {
+        self.take_payload(payload, reply, trace, admission)
     }
 
     fn deliver_plain(&self, message: &PlainMessage) -> bool {
         self.take_plain(message)
     }
 
-    fn deliver_run(&self, run: &mut Run) -> u64 {
-        self.take_run(run)
+    fn deliver_run(&self, run: &mut Run, most: u64) -> u64 {
+        self.take_run(run, most)
     }
 
     fn forget_credit(&self, asker: &Pid, number: CreditNumber) {
@@ -309,8 +317,13 @@ impl<M: Message> AnyProcess for Process<M> {
         self.ending.store(true, Ordering::Release);
         // Tasks that hold the process's address must not keep the task's memory.
         (state.task, state.waits, state.waits_apart) = (None, false, None);
-        let relations = state.relations.take();
+        let mut relations = state.relations.take();
         drop(state);
+        if let Some(mut span) = relations.as_mut().and_then(|relations| relations.handling.take())
+            && !reason.is_clean()
+        {
+            span.fail(reason.to_string());
+        }
         if let Some(bounded) = &self.bounded {
             bounded.close(&self.runtime, &self.pid);
         }
@@ -336,6 +349,13 @@ impl<M: Message> AnyProcess for Process<M> {
         }
         self.vitals.begin_call(to, self.runtime.us_at(since));
         true
+    }
+
+    fn trace(&self) -> Option<TraceContext> {
+        if !self.traced.load(Ordering::Relaxed) {
+            return None;
+        }
+        lock(&self.state).relations.as_ref()?.handling.as_ref().map(ActiveSpan::context)
     }
 
     fn mailbox_len(&self) -> usize {

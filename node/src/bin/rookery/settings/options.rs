@@ -54,6 +54,7 @@ const DISCOVERY: &str = "Discovery";
 const IDENTITY: &str = "Identity";
 const MESH: &str = "Mesh";
 const LOGGING: &str = "Logging";
+const TRACES: &str = "Traces";
 
 /// Short writing of one row: `key, flag, variable` share a line, so that a slip is seen at once.
 macro_rules! options {
@@ -170,6 +171,13 @@ pub(crate) const OPTIONS: &[OptionSpec] = options! {
     "log_color" "log-color" "ROOKERY_LOG_COLOR" "WHEN" one LOGGING Text("auto");
         "Whether text is coloured; auto is on a terminal unless NO_COLOR is set";
         "auto, always or never"
+
+    "otlp_endpoint" "otlp-endpoint" "ROOKERY_OTLP_ENDPOINT" "URL" one TRACES Unset("no traces are recorded");
+        "OpenTelemetry collector that traces go to, by OTLP over HTTP";
+        "http://HOST:PORT, such as http://127.0.0.1:4318; https is not spoken"
+    "trace_ratio" "trace-ratio" "ROOKERY_TRACE_RATIO" "PART" one TRACES Text("0");
+        "Part of all calls that begin a trace, if they belong to none; with 0 only what has begun elsewhere is recorded";
+        "a number from 0 to 1, such as 0.01"
 };
 
 /// The row of `key`, if there is one.

@@ -13,6 +13,7 @@ use figment::value::Value;
 use rookery_node::{
     admin::dashboard::Reach,
     status::{Label, Labels, MAX_LABELS},
+    trace::config::Endpoint,
 };
 use serde_json::{Value as Json, json};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -312,6 +313,20 @@ impl<'a> Reader<'a> {
         let word = |choice: &LogColor| name_of(*choice, &LogColor::CHOICES);
         let color = self.one("log_color", |value| value::choice(value, &LogColor::CHOICES), word);
         Some(LogSettings { filter: filter?, format: format?, color: color? })
+    }
+
+    /// The collector of traces.
+    pub(crate) fn otlp_endpoint(&mut self) -> Option<Option<Endpoint>> {
+        let parse = |value: &Value| {
+            let text = value::text(value)?;
+            text.parse::<Endpoint>().map_err(|error| format!("is no endpoint ({error})"))
+        };
+        self.optional("otlp_endpoint", parse, |endpoint| json!(endpoint.to_string()))
+    }
+
+    /// Which part of all calls begins a trace.
+    pub(crate) fn trace_ratio(&mut self) -> Option<f64> {
+        self.optional("trace_ratio", value::part, |part| json!(part))?
     }
 
     /// The policies of clients.

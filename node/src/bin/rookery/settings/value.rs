@@ -50,6 +50,12 @@ pub(crate) fn path(value: &Value) -> Result<PathBuf, Wrong> {
     text(value).map(PathBuf::from)
 }
 
+/// A part of a whole.
+pub(crate) fn part(value: &Value) -> Result<f64, Wrong> {
+    let number = scalar(value).and_then(|text| text.trim().parse::<f64>().ok()).ok_or("is no number")?;
+    if (0.0..=1.0).contains(&number) { Ok(number) } else { Err("is not between 0 and 1".to_owned()) }
+}
+
 /// A truth value.
 pub(crate) fn truth(value: &Value) -> Result<bool, Wrong> {
     value.to_bool().ok_or_else(|| "is neither true nor false".to_owned())
