@@ -77,7 +77,7 @@ fn stream(from: &Node, to: &Node, seen: &Arc<Seen>) {
             notes.count.fetch_add(1, Ordering::Relaxed);
         }
     });
-    let address: Address<Numbered> = from.address(&receiver.unwrap().pid().unwrap());
+    let address: Address<Numbered> = from.address(receiver.unwrap().pid().unwrap());
     let notes = seen.clone();
     from.spawn(async move |_: Context<u8>| {
         for number in 0.. {

@@ -30,6 +30,7 @@ use super::{
     credentials::Version,
     driver::{FAREWELL, Mesh},
     peers::Peer,
+    renewal::By,
 };
 use crate::session;
 
@@ -94,7 +95,7 @@ struct Renewing {
 
 impl Drop for Renewing {
     fn drop(&mut self) {
-        self.peer.renewal.given_up(self.number);
+        self.peer.renewal.failed(By::Peer(self.number));
     }
 }
 
@@ -170,16 +171,17 @@ impl Mesh {
 
     /// Dials a peer for a connection that is to take the place of the one that stands.
     pub(super) async fn renew(self: &Arc<Self>, peer: &Arc<Peer>, address: SocketAddr) -> Result<(), ConnectionError> {
-        if !peer.renewal.begin() {
+        let number = ConnectionNumber(self.next_connection.fetch_add(1, Ordering::Relaxed));
+        if !peer.renewal.begin(number) {
             // The other end does.
             return Ok(());
         }
         let limit = self.settings.handshake_timeout;
-        let renewed = timeout(limit, self.renew_until_agreed(peer, address)).await;
+        let renewed = timeout(limit, self.renew_until_agreed(peer, address, By::Us(number))).await;
         match renewed.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
             Ok(()) => self.handshakes.count_done(With::DialledNode),
             Err(error) => {
-                peer.renewal.dial_failed();
+                peer.renewal.failed(By::Us(number));
                 self.handshakes.count_failed(Failed::of(&error));
                 return Err(error);
             }
@@ -187,14 +189,14 @@ impl Mesh {
         Ok(())
     }
 
-    async fn renew_until_agreed(&self, peer: &Arc<Peer>, address: SocketAddr) -> Result<(), ConnectionError> {
+    async fn renew_until_agreed(&self, peer: &Arc<Peer>, address: SocketAddr, by: By) -> Result<(), ConnectionError> {
         let (connection, made_with) = self.connect(address).await?;
         let facts = facts_of(&PeerIdentity::of_connection(&connection)?);
         let mut control = Control::open(&connection).await?;
         let mut hello = self.hello(false);
         hello.extensions.push((RENEW.to_owned(), Vec::new()));
         let agreed = shake_hands(&mut control, true, hello, facts, |met| {
-            if met.node == peer.node && peer.renewal.welcomed() {
+            if met.node == peer.node && peer.renewal.agreed(by) {
                 return Verdict::Admit(None);
             }
             let text = format!("the connection with {} is not renewed by this one", peer.node);
@@ -385,7 +387,7 @@ impl Mesh {
         .await?;
         let renews = renewing.as_ref().map(|renewing| renewing.peer.clone());
         if let Some(Renewing { peer, number }) = &renewing
-            && !peer.renewal.confirmed(*number)
+            && !peer.renewal.agreed(By::Peer(*number))
         {
             let text = format!("the connection with {} was not waited for any more", peer.node);
             connection.close(close_code::REFUSED, text.as_bytes());

@@ -70,6 +70,20 @@ async fn send_all(sender: &mut ControlSender, queue: &mut mpsc::Receiver<Control
     std::future::pending().await
 }
 
+/// What a peer sent before it left comes before the end.
+async fn last_words(old: &mut Leg, new: Option<&mut Leg>) {
+    let read = async {
+        if !old.has_read {
+            old.reading.as_mut().await?;
+        }
+        match new {
+            Some(new) if !new.has_read => new.reading.as_mut().await,
+            _ => Ok(()),
+        }
+    };
+    drop(timeout(FAREWELL, read).await);
+}
+
 impl Mesh {
     fn leg(&self, peer: Arc<Peer>, control: Control, agreement: &Agreement, leg: outbound::Leg) -> Leg {
         let (sender, receiver) = control.split();
@@ -204,6 +218,11 @@ impl Mesh {
                         heard = true;
                         Ok(())
                     }
+                    // It has not gone over, and leaves.
+                    end @ ConnectionError::Goodbye(_) => {
+                        last_words(old, None).await;
+                        return Err(end);
+                    }
                     end => Err(end),
                 },
                 // From here on what fails is the new one's.
@@ -212,7 +231,12 @@ impl Mesh {
                     Ok(())
                 }
                 ended = &mut new.writing => return Err(ended.err().unwrap_or(ConnectionError::StreamClosed("lane"))),
-                end = self.control_loop(&new.peer, &mut new.receiver) => return Err(end),
+                end = self.control_loop(&new.peer, &mut new.receiver) => {
+                    if matches!(end, ConnectionError::Goodbye(_)) {
+                        last_words(old, Some(&mut new)).await;
+                    }
+                    return Err(end);
+                }
                 error = send_all(&mut new.sender, queue) => return Err(error),
             };
             match ended {

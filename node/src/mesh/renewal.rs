@@ -12,34 +12,40 @@ use super::arbiter::ConnectionNumber;
 #[derive(Debug, Default)]
 pub(crate) struct Renewal(Mutex<State>);
 
+/// Who has dialled: this node, or the peer. The number tells one try from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Us(ConnectionNumber),
+    Peer(ConnectionNumber),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum State {
     #[default]
     Idle,
-    /// This node dials.
-    Dialling,
-    /// The peer has dialled, and is welcome.
-    Welcomed(ConnectionNumber),
+    /// This node dials, or has welcomed the peer's dial.
+    Begun(By),
     /// Both go over.
-    Agreed,
+    Agreed(By),
 }
 
 impl Renewal {
     /// This node is about to dial; false if something is under way already.
-    pub(crate) fn begin(&self) -> bool {
-        self.change(State::Idle, State::Dialling)
+    pub(crate) fn begin(&self, number: ConnectionNumber) -> bool {
+        self.change(State::Idle, State::Begun(By::Us(number)))
     }
 
-    /// The peer welcomes it; false if the peer's own dial is kept instead.
-    pub(crate) fn welcomed(&self) -> bool {
-        self.change(State::Dialling, State::Agreed)
+    /// The peer welcomes this node's dial, or confirms its own; false if another one is kept instead.
+    pub(crate) fn agreed(&self, by: By) -> bool {
+        self.change(State::Begun(by), State::Agreed(by))
     }
 
-    /// The dial came to nothing.
-    pub(crate) fn dial_failed(&self) {
-        let mut state = self.state();
-        if matches!(*state, State::Dialling | State::Agreed) {
-            *state = State::Idle;
+    /// A try came to nothing.
+    pub(crate) fn failed(&self, by: By) {
+        self.change(State::Begun(by), State::Idle);
+        // What was lost while it was being confirmed.
+        if matches!(by, By::Us(_)) {
+            self.change(State::Agreed(by), State::Idle);
         }
     }
 
@@ -48,28 +54,21 @@ impl Renewal {
         let mut state = self.state();
         let welcome = match *state {
             State::Idle => true,
-            State::Dialling => !ours_wins,
-            State::Welcomed(_) | State::Agreed => false,
+            State::Begun(By::Us(_)) => !ours_wins,
+            State::Begun(By::Peer(_)) | State::Agreed(_) => false,
         };
         if welcome {
-            *state = State::Welcomed(number);
+            *state = State::Begun(By::Peer(number));
         }
         welcome
     }
 
-    /// The peer confirms; false if it is not waited for any more.
-    pub(crate) fn confirmed(&self, number: ConnectionNumber) -> bool {
-        self.change(State::Welcomed(number), State::Agreed)
-    }
-
-    /// The peer's dial came to nothing.
-    pub(crate) fn given_up(&self, number: ConnectionNumber) {
-        self.change(State::Welcomed(number), State::Idle);
-    }
-
     /// Both have gone over.
     pub(crate) fn done(&self) {
-        self.change(State::Agreed, State::Idle);
+        let mut state = self.state();
+        if matches!(*state, State::Agreed(_)) {
+            *state = State::Idle;
+        }
     }
 
     /// Whether another connection may be about to take this one's place.
@@ -102,35 +101,39 @@ mod tests {
     fn of_two_that_dial_each_other_one_dial_is_kept_at_both_ends() {
         // The smaller name's end, and the other's.
         let (small, large) = (Renewal::default(), Renewal::default());
-        assert!(small.begin() && large.begin());
-        assert!(!small.asked(ONE, true), "its own dial wins");
+        assert!(small.begin(ONE) && large.begin(ONE));
+        assert!(!small.asked(OTHER, true), "its own dial wins");
         assert!(large.asked(OTHER, false));
-        assert!(!large.welcomed(), "even if the other had said yes");
-        large.dial_failed();
-        assert!(small.welcomed() && large.confirmed(OTHER));
+        assert!(!large.agreed(By::Us(ONE)), "even if the other had said yes");
+        assert!(small.agreed(By::Us(ONE)) && large.agreed(By::Peer(OTHER)));
+        // That its own dial was refused is noticed late.
+        large.failed(By::Us(ONE));
         assert!(small.is_expected() && large.is_expected());
-        assert!(!small.begin() && !large.asked(ONE, false), "one after the other");
+        assert!(!small.begin(OTHER) && !large.begin(OTHER) && !large.asked(ONE, false), "one after the other");
         small.done();
         large.done();
-        assert!(!small.is_expected() && large.begin());
+        assert!(!small.is_expected() && large.begin(OTHER));
+        large.failed(By::Us(ONE));
+        assert!(large.agreed(By::Us(OTHER)), "an earlier try says nothing of this one");
     }
 
     #[test]
     fn what_comes_to_nothing_leaves_the_way_free() {
         let renewal = Renewal::default();
-        assert!(renewal.begin());
-        renewal.dial_failed();
+        assert!(renewal.begin(ONE));
+        renewal.failed(By::Us(ONE));
         assert!(renewal.asked(ONE, true));
-        assert!(!renewal.asked(OTHER, true) && !renewal.begin());
-        renewal.given_up(OTHER);
-        assert!(!renewal.begin(), "that was another one");
-        renewal.given_up(ONE);
-        assert!(!renewal.confirmed(ONE), "too late");
-        assert!(renewal.begin() && renewal.welcomed());
-        renewal.given_up(ONE);
-        assert!(renewal.is_expected());
+        assert!(!renewal.asked(OTHER, true) && !renewal.begin(OTHER));
+        renewal.failed(By::Peer(OTHER));
+        assert!(!renewal.begin(OTHER), "that was another one");
+        renewal.failed(By::Peer(ONE));
+        assert!(!renewal.agreed(By::Peer(ONE)), "too late");
+        assert!(renewal.begin(ONE) && renewal.agreed(By::Us(ONE)));
         // The connection was lost while it was being confirmed.
-        renewal.dial_failed();
+        renewal.failed(By::Us(ONE));
         assert!(!renewal.is_expected());
+        assert!(renewal.asked(ONE, true) && renewal.agreed(By::Peer(ONE)));
+        renewal.failed(By::Peer(ONE));
+        assert!(renewal.is_expected(), "it goes over: only its end ends that");
     }
 }
