@@ -29,5 +29,7 @@ pub use admin::AdminConfig;
 pub use insight::Insight;
 pub use membership::{BadDetectorSettings, DetectorSettings};
 pub use mesh::PeerInfo;
-pub use node::{DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, MIN_WORKER_THREADS, Node, NodeConfig, StartError};
+pub use node::{
+    DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, DEFAULT_RENEW_WITHIN, MIN_WORKER_THREADS, Node, NodeConfig, StartError,
+};
 pub use rookery_runtime::{net::settings::ConnectionSettings, *};

@@ -36,6 +36,7 @@ use crate::{
         dialler,
         driver::{Mesh, MeshParts},
         peers::Peers,
+        renewing,
     },
     session::policy::Policy,
     status::Labels,
@@ -49,6 +50,9 @@ pub const MIN_WORKER_THREADS: usize = 2;
 
 /// How long processes have to end when a node shuts down, unless told.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Within what time connections are renewed after a certificate was, unless told: in a large mesh not all at once.
+pub const DEFAULT_RENEW_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a node that leaves waits for its last traces to be taken.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -86,6 +90,8 @@ pub struct NodeConfig {
     pub max_clients: usize,
     /// How many processes it takes.
     pub max_processes: usize,
+    /// Connections that were made with an identity that was renewed since are renewed within so long, each at a time of its own.
+    pub renew_within: Duration,
     /// How long its processes have to end when it shuts down.
     pub drain_timeout: Duration,
     /// Its admin port; none: it has none.
@@ -116,6 +122,7 @@ impl NodeConfig {
             default_policy: Policy::new("*"),
             max_clients: 10_000,
             max_processes: DEFAULT_MAX_PROCESSES,
+            renew_within: DEFAULT_RENEW_WITHIN,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             admin: None,
             dashboard: DashboardConfig::default(),
@@ -273,6 +280,7 @@ impl Node {
         })?;
         io.spawn(mesh.clone().accept_all(endpoint.clone()));
         io.spawn(keep_renewed(credentials.clone(), identity));
+        io.spawn(renewing::run(mesh.clone(), config.renew_within, seed.rotate_left(32)));
         io.spawn(membership::driver::run(mesh.clone(), config.detector, seed, told));
         let dialling = mesh.clone();
         io.spawn(async move {

@@ -31,6 +31,11 @@ pub const PROTOCOL_MIN: u16 = 1;
 /// The newest.
 pub const PROTOCOL_MAX: u16 = 1;
 
+/// The extension in a [`Hello`] of a node that wants the connection to take the place of the one that both have, as after a
+/// certificate was renewed. Once agreed, each end ends its lanes on the old one, and goes on with new lanes on the new one; it reads
+/// those only when all of the other's on the old one have ended. So nothing is lost, and order is kept.
+pub const RENEW: &str = "renew";
+
 /// Features beyond the protocol's version, one bit each; what both ends have is used (D5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Features(pub u64);
@@ -58,6 +63,9 @@ impl Features {
     /// [`TYPES`](Self::TYPES).
     pub const RUNS: Self = Self(64);
 
+    /// A connection of two nodes goes on as another one, without a loss; see [`RENEW`].
+    pub const RENEW: Self = Self(128);
+
     /// What this code can do beyond what every speaker of version 1 can.
     pub const OURS: Self = Self(
         Self::DIRECTORY.0
@@ -66,7 +74,8 @@ impl Features {
             | Self::MEMBERSHIP.0
             | Self::TYPES.0
             | Self::TRACE.0
-            | Self::RUNS.0,
+            | Self::RUNS.0
+            | Self::RENEW.0,
     );
 
     /// Whether all of `other` are among these.
@@ -280,6 +289,8 @@ pub struct PeerInfo {
     pub lanes: u8,
     /// It asks us to give up an older connection with it.
     pub replace: bool,
+    /// It asks to go on with what both have on this connection; see [`RENEW`].
+    pub renew: bool,
 }
 
 /// What both ends have agreed on.
@@ -483,6 +494,7 @@ impl Handshake {
             max_message_bytes: self.check_sizes(hello.max_message_bytes, hello.lanes, &hello.advertised)?,
             lanes: hello.lanes,
             replace: hello.replace,
+            renew: hello.extensions.iter().any(|(key, _)| key == RENEW),
         };
         self.check_certificate(&peer)?;
         let features = hello.features.common(self.local.features);
@@ -508,6 +520,7 @@ impl Handshake {
             max_message_bytes,
             lanes: welcome.lanes,
             replace: false,
+            renew: false,
         };
         self.check_certificate(&peer)?;
         let features = welcome.features.common(self.local.features);

@@ -9,7 +9,7 @@ use std::sync::{
 use quinn::{Endpoint, TransportConfig};
 use rookery_protocol::{ClusterName, NodeName};
 use rookery_runtime::tls::{ConfigError, Identity, IdentityUser};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::dialler::Hint;
 use crate::node::StartError;
@@ -22,13 +22,20 @@ pub(crate) struct Credentials {
     endpoint: Endpoint,
     transport: Arc<TransportConfig>,
     used: Mutex<Used>,
+    /// Tells which it is that is used.
+    version: watch::Sender<Version>,
     /// The identity's files hold something that cannot be used.
     refusing: AtomicBool,
     hints: mpsc::Sender<Hint>,
 }
 
+/// Counts the identities that a node has had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Version(u64);
+
 struct Used {
     identity: Identity,
+    version: Version,
     /// Made of it, for dialling.
     client: quinn::ClientConfig,
 }
@@ -58,8 +65,9 @@ impl Credentials {
     ) -> Result<Self, ConfigError> {
         let client = identity.quinn_client_config(transport.clone())?;
         let cluster = identity.own().cluster.clone();
-        let used = Mutex::new(Used { identity, client });
-        Ok(Self { name, cluster, endpoint, transport, used, refusing: AtomicBool::new(false), hints })
+        let used = Mutex::new(Used { identity, client, version: Version::default() });
+        let version = watch::channel(Version::default()).0;
+        Ok(Self { name, cluster, endpoint, transport, used, version, refusing: AtomicBool::new(false), hints })
     }
 
     /// The identity that new connections use.
@@ -68,8 +76,19 @@ impl Credentials {
     }
 
     /// For dialling.
-    pub(crate) fn client_config(&self) -> quinn::ClientConfig {
-        self.used().client.clone()
+    pub(crate) fn client_config(&self) -> (quinn::ClientConfig, Version) {
+        let used = self.used();
+        (used.client.clone(), used.version)
+    }
+
+    /// Which identity is used.
+    pub(super) fn version(&self) -> Version {
+        self.used().version
+    }
+
+    /// Tells when another one is.
+    pub(super) fn changes(&self) -> watch::Receiver<Version> {
+        self.version.subscribe()
     }
 
     /// Whether the identity's files hold something that cannot be used.
@@ -95,12 +114,13 @@ impl IdentityUser for Credentials {
     fn take(&self, identity: Identity) -> Result<(), ConfigError> {
         let server = identity.quinn_server_config(self.transport.clone())?;
         let client = identity.quinn_client_config(self.transport.clone())?;
-        {
-            // Under the lock: two at a time must not leave one of each.
-            let mut used = self.used();
-            self.endpoint.set_server_config(Some(server));
-            *used = Used { identity, client };
-        }
+        // Under the lock: two at a time must not leave one of each.
+        let mut used = self.used();
+        let version = Version(used.version.0 + 1);
+        self.endpoint.set_server_config(Some(server));
+        *used = Used { identity, client, version };
+        drop(used);
+        self.version.send_replace(version);
         // Who refused the old one may take the new one. Should there be no room, they are dialled again anyway, later.
         drop(self.hints.try_send(Hint::Renewed));
         Ok(())

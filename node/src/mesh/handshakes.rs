@@ -10,7 +10,7 @@ use std::{
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming};
 use rookery_protocol::{
     NodeId, SessionId,
-    handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, RefusalCode, Role},
+    handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, RENEW, Refusal, RefusalCode, Role},
 };
 use rookery_runtime::{
     net::{
@@ -27,7 +27,10 @@ use tokio::{
 use super::{
     arbiter::{ConnectionNumber, Ruling},
     counts::{Failed, With},
+    credentials::Version,
     driver::{FAREWELL, Mesh},
+    peers::Peer,
+    renewal::By,
 };
 use crate::session;
 
@@ -40,7 +43,7 @@ pub(crate) struct Dialled {
 }
 
 /// A connection with both ends agreed.
-pub(super) struct Established {
+pub(crate) struct Established {
     pub(super) number: ConnectionNumber,
     pub(super) connection: Connection,
     pub(super) control: Control,
@@ -49,6 +52,10 @@ pub(super) struct Established {
     pub(super) replaces: Option<ConnectionNumber>,
     /// Whether this node dialled.
     pub(super) dialled: bool,
+    /// The identity that this node showed.
+    pub(super) made_with: Version,
+    /// The peer whose connection this one is to take the place of, without a loss.
+    pub(super) renews: Option<Arc<Peer>>,
 }
 
 /// A handshake that the arbiter may have been told of. Unless the connection comes to stand, the arbiter is told of its end,
@@ -80,6 +87,30 @@ impl Drop for Pending<'_> {
     }
 }
 
+/// A peer that is welcome to renew its connection, until it has confirmed that, or has not.
+struct Renewing {
+    peer: Arc<Peer>,
+    number: ConnectionNumber,
+}
+
+impl Drop for Renewing {
+    fn drop(&mut self) {
+        self.peer.renewal.failed(By::Peer(self.number));
+    }
+}
+
+/// Hands a connection to whoever serves the peer, if somebody still does.
+fn hand_on(established: Established) -> Result<(), ConnectionError> {
+    let Some(peer) = established.renews.clone() else { return Ok(()) };
+    peer.next.try_send(established).map_err(|error| {
+        let error_of = |established: Established| {
+            established.connection.close(close_code::REFUSED, b"the connection that it renews is lost");
+            ConnectionError::StreamClosed("lane")
+        };
+        error_of(error.into_inner())
+    })
+}
+
 impl Mesh {
     fn hello(&self, replace: bool) -> Hello {
         Hello {
@@ -102,11 +133,12 @@ impl Mesh {
         let limit = self.settings.handshake_timeout;
         let deadline = tokio::time::Instant::now() + limit;
         let connection = timeout_at(deadline, self.connect(address)).await;
-        let connection = connection.unwrap_or(Err(ConnectionError::NoAnswer(limit))).inspect_err(|error| {
+        let connected = connection.unwrap_or(Err(ConnectionError::NoAnswer(limit))).inspect_err(|error| {
             self.handshakes.count_failed(Failed::of(error));
         })?;
+        let connection = connected.0.clone();
         let mut answered = None;
-        let shaken = timeout_at(deadline, self.dial_until_agreed(&connection, address, replace, &mut answered)).await;
+        let shaken = timeout_at(deadline, self.dial_until_agreed(&connected, address, replace, &mut answered)).await;
         match (shaken.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))), answered) {
             (Ok(established), _) => {
                 let node = established.agreement.peer.node.clone();
@@ -127,19 +159,74 @@ impl Mesh {
         }
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<Connection, ConnectionError> {
+    async fn connect(&self, address: SocketAddr) -> Result<(Connection, Version), ConnectionError> {
         // A fresh port for each dial: an address translation that has gone stale for an old one does no harm.
         let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
         let any = SocketAddr::new(any, 0);
         let endpoint = socket::endpoint(any, EndpointConfig::default(), None).map_err(ConnectionError::Socket)?;
-        let connecting = endpoint.connect_with(self.credentials.client_config(), address, SERVER_NAME);
-        Ok(connecting.map_err(ConnectionError::Dial)?.await?)
+        let (config, made_with) = self.credentials.client_config();
+        let connecting = endpoint.connect_with(config, address, SERVER_NAME);
+        Ok((connecting.map_err(ConnectionError::Dial)?.await?, made_with))
+    }
+
+    /// Dials a peer for a connection that is to take the place of the one that stands.
+    pub(super) async fn renew(self: &Arc<Self>, peer: &Arc<Peer>, address: SocketAddr) -> Result<(), ConnectionError> {
+        let number = ConnectionNumber(self.next_connection.fetch_add(1, Ordering::Relaxed));
+        if !peer.renewal.begin(number) {
+            // The other end does.
+            return Ok(());
+        }
+        let limit = self.settings.handshake_timeout;
+        let renewed = timeout(limit, self.renew_until_agreed(peer, address, By::Us(number))).await;
+        match renewed.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
+            Ok(()) => self.handshakes.count_done(With::DialledNode),
+            Err(error) => {
+                peer.renewal.failed(By::Us(number));
+                self.handshakes.count_failed(Failed::of(&error));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn renew_until_agreed(&self, peer: &Arc<Peer>, address: SocketAddr, by: By) -> Result<(), ConnectionError> {
+        let (connection, made_with) = self.connect(address).await?;
+        let facts = facts_of(&PeerIdentity::of_connection(&connection)?);
+        let mut control = Control::open(&connection).await?;
+        let mut hello = self.hello(false);
+        hello.extensions.push((RENEW.to_owned(), Vec::new()));
+        let agreed = shake_hands(&mut control, true, hello, facts, |met| {
+            if met.node == peer.node && peer.renewal.agreed(by) {
+                return Verdict::Admit(None);
+            }
+            let text = format!("the connection with {} is not renewed by this one", peer.node);
+            Verdict::Refuse(RefusalCode::Duplicate, text)
+        });
+        let agreement = match agreed.await {
+            Ok(agreement) => agreement,
+            Err(error) => {
+                farewell(&connection, &error).await;
+                return Err(error);
+            }
+        };
+        let (number, addresses, renews) = (peer.number, Vec::new(), Some(peer.clone()));
+        hand_on(Established {
+            number,
+            connection,
+            control,
+            agreement,
+            addresses,
+            replaces: None,
+            dialled: true,
+            made_with,
+            renews,
+        })
     }
 
     /// The dialler's end of the handshake. `answered` is who welcomed us, whatever came of it.
     async fn dial_until_agreed(
         self: &Arc<Self>,
-        connection: &Connection,
+        (connection, made_with): &(Connection, Version),
         address: SocketAddr,
         replace: bool,
         answered: &mut Option<NodeId>,
@@ -166,7 +253,18 @@ impl Mesh {
         let mut addresses = agreement.peer.advertised.clone();
         addresses.push(address);
         let connection = connection.clone();
-        Ok(Established { number, connection, control, agreement, addresses, replaces, dialled: true })
+        let (made_with, renews) = (*made_with, None);
+        Ok(Established {
+            number,
+            connection,
+            control,
+            agreement,
+            addresses,
+            replaces,
+            dialled: true,
+            made_with,
+            renews,
+        })
     }
 
     /// Accepts connections until the endpoint is closed.
@@ -224,9 +322,11 @@ impl Mesh {
     async fn accept(self: &Arc<Self>, incoming: Incoming) -> Result<(), ConnectionError> {
         let limit = self.settings.handshake_timeout;
         let deadline = tokio::time::Instant::now() + limit;
+        // Should it change just now, the connection is renewed once too often.
+        let made_with = self.credentials.version();
         let connection = timeout_at(deadline, incoming.into_future()).await;
         let connection = connection.map_err(|_| ConnectionError::HandshakeTimeout(limit))??;
-        let shaken = timeout_at(deadline, self.accept_until_agreed(&connection)).await;
+        let shaken = timeout_at(deadline, self.accept_until_agreed(&connection, made_with)).await;
         let established = match shaken.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
             Ok(established) => established,
             Err(error) => {
@@ -248,24 +348,40 @@ impl Mesh {
                 };
                 session::driver::open(self, client);
             }
+            None if established.renews.is_some() => return hand_on(established),
             None => self.establish(established),
         }
         Ok(())
     }
 
-    async fn accept_until_agreed(self: &Arc<Self>, connection: &Connection) -> Result<Established, ConnectionError> {
+    async fn accept_until_agreed(
+        self: &Arc<Self>,
+        connection: &Connection,
+        made_with: Version,
+    ) -> Result<Established, ConnectionError> {
         let identity = PeerIdentity::of_connection(connection)?;
         let is_client = matches!(identity.role, CertificateRole::Client { .. });
         let facts = facts_of(&identity);
         let mut control = Control::accept(connection).await?;
         let mut pending = Pending::new(self);
         let number = pending.number;
+        let mut renewing: Option<Renewing> = None;
         let agreement = shake_hands(&mut control, false, self.hello(false), facts, |peer| {
             if is_client {
                 return self.admit_client();
             }
             if let Some(reason) = &*self.leaving.borrow() {
                 return Verdict::Refuse(RefusalCode::Draining, format!("{} is leaving: {reason}", self.own()));
+            }
+            if peer.renew {
+                let ours_wins = self.own().name() < peer.node.name();
+                let standing = self.peers.of(&peer.node).filter(|peer| peer.renewal.asked(number, ours_wins));
+                renewing = standing.map(|peer| Renewing { peer, number });
+                let text = || format!("the connection with {} is not renewed by this one", peer.node);
+                return match renewing {
+                    Some(_) => Verdict::Admit(None),
+                    None => Verdict::Refuse(RefusalCode::Duplicate, text()),
+                };
             }
             pending.node = Some(peer.node.clone());
             match self.arbiter().asked(number, &peer.node, peer.replace) {
@@ -274,6 +390,15 @@ impl Mesh {
             }
         })
         .await?;
+        let renews = renewing.as_ref().map(|renewing| renewing.peer.clone());
+        if let Some(Renewing { peer, number }) = &renewing
+            && !peer.renewal.agreed(By::Peer(*number))
+        {
+            let text = format!("the connection with {} was not waited for any more", peer.node);
+            connection.close(close_code::REFUSED, text.as_bytes());
+            let by = Some(self.own().clone());
+            return Err(ConnectionError::RefusedByUs(Refusal { code: RefusalCode::Duplicate, text, by }));
+        }
         let mut replaces = None;
         if let Some(node) = &pending.node {
             match self.arbiter().confirmed(number, node) {
@@ -292,7 +417,8 @@ impl Mesh {
         let mut addresses = agreement.peer.advertised.clone();
         addresses.push(remote);
         let connection = connection.clone();
-        Ok(Established { number, connection, control, agreement, addresses, replaces, dialled: false })
+        let dialled = false;
+        Ok(Established { number, connection, control, agreement, addresses, replaces, dialled, made_with, renews })
     }
 
     /// Adds to a refusal for the sake of a name where the other one of that name is: somebody has to find it.

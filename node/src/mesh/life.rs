@@ -8,47 +8,35 @@ use std::{
 
 use rookery_protocol::{
     ControlFrame, Signal, SignalBody, WireError,
-    control::{Goodbye, PeerAddresses},
-    handshake::{Agreement, Features},
+    control::PeerAddresses,
+    handshake::Features,
     limits::{MAX_ADDRESSES_PER_PEER, MAX_PEERS_PER_FRAME},
 };
 use rookery_runtime::net::{
-    control::{ConnectionError, Control, ControlReceiver, ControlSender, close_code},
-    lanes::{Incoming, read, write},
+    control::{ConnectionError, ControlReceiver, ControlSender, close_code},
     outbound::Outbound,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 
 use crate::membership::driver::News;
 
 use super::{
     dialler::Hint,
-    driver::{FAREWELL, Mesh, told},
+    driver::Mesh,
     gossip::{Rounds, newcomer_is_told_of, told_of_newcomer},
     handshakes::Established,
-    inbox::PeerInbox,
-    peers::{Arrivals, Peer, Silence},
+    peers::{Peer, Silence},
     settling::Standing,
 };
 
 /// Frames that wait for one peer's control stream. What finds no room is asked, or told, again.
 const MAX_CONTROL_QUEUE: usize = 64;
 
-/// Sends what is queued for the control stream; ends only with an error.
-async fn send_all(sender: &mut ControlSender, queue: &mut mpsc::Receiver<ControlFrame>) -> ConnectionError {
-    while let Some(frame) = queue.recv().await {
-        if let Err(error) = sender.send(&frame).await {
-            return error;
-        }
-    }
-    // No more will come; the connection goes on.
-    std::future::pending().await
-}
-
 impl Mesh {
     /// Makes a peer of an agreed connection.
     pub(super) fn establish(self: &Arc<Self>, established: Established) {
-        let Established { number, connection, control, agreement, mut addresses, replaces, dialled } = established;
+        let Established { number, connection, control, agreement, mut addresses, replaces, dialled, made_with, .. } =
+            established;
         let node = agreement.peer.node.clone();
         if let Some(old) = replaces
             && let Some(peer) = self.peers.all().into_iter().find(|peer| peer.number == old)
@@ -77,6 +65,7 @@ impl Mesh {
         );
         let outbound = Arc::new(outbound.with_features(agreement.features));
         let (control_out, control_queue) = mpsc::channel(MAX_CONTROL_QUEUE);
+        let (next, renewed) = mpsc::channel(1);
         let understands = agreement.features.has(Features::MEMBERSHIP);
         let peer = Arc::new(Peer {
             number,
@@ -85,9 +74,13 @@ impl Mesh {
             connection: connection.clone(),
             addresses,
             since: Instant::now(),
-            received: Arrivals::default(),
+            received: Arc::default(),
             silence: Silence::default(),
             control: understands.then_some(control_out),
+            features: agreement.features,
+            made_with,
+            renewal: Arc::default(),
+            next,
         });
         if agreement.features.has(Features::DIRECTORY) {
             // First of all, so that whoever is told of a process can look up what it has.
@@ -109,73 +102,14 @@ impl Mesh {
         }
         let mesh = self.clone();
         tokio::spawn(async move {
-            let end = mesh.serve(&peer, control, agreement, control_queue).await;
+            let (peer, end) = mesh.serve(peer, control, agreement, control_queue, renewed).await;
             mesh.lost(&peer, &end.to_string());
             peer.connection.close(end.close_code(), end.to_string().as_bytes());
         });
     }
 
-    /// The life of a peer. Gives why it ended.
-    async fn serve(
-        self: &Arc<Self>,
-        peer: &Arc<Peer>,
-        control: Control,
-        agreement: Agreement,
-        mut queue: mpsc::Receiver<ControlFrame>,
-    ) -> ConnectionError {
-        let (mut sender, mut receiver) = control.split();
-        let mut leaving = self.leaving.subscribe();
-        let writing = write(&peer.connection, &peer.outbound);
-        let inbox = Arc::new(PeerInbox { runtime: self.runtime.clone(), peer: peer.clone() });
-        let incoming = Incoming {
-            own: self.own().clone(),
-            peer: peer.node.clone(),
-            lanes: agreement.peer.lanes,
-            max_message_bytes: self.settings.max_message_bytes,
-            bulk: agreement.features.has(Features::BULK),
-        };
-        let reading = read(&peer.connection, incoming, inbox);
-        tokio::pin!(reading, writing);
-        if let Err(error) = self.gossip(peer, &mut sender).await {
-            return error;
-        }
-        tokio::select! {
-            ended = &mut reading => match ended {
-                // All lanes ended in good order: the goodbye is on its way.
-                Ok(()) => match timeout(FAREWELL, self.control_loop(peer, &mut receiver)).await {
-                    Ok(end) => end,
-                    Err(_) => ConnectionError::StreamClosed("lane"),
-                },
-                Err(error) => error,
-            },
-            ended = &mut writing => ended.err().unwrap_or(ConnectionError::StreamClosed("lane")),
-            error = send_all(&mut sender, &mut queue) => error,
-            end = self.control_loop(peer, &mut receiver) => match end {
-                // What it sent before it left comes before the end.
-                ConnectionError::Goodbye(reason) => {
-                    drop(timeout(FAREWELL, reading).await);
-                    ConnectionError::Goodbye(reason)
-                }
-                end => end,
-            },
-            reason = told(&mut leaving) => {
-                // Say all that is to be said, then goodbye; the peer closes when it has read it.
-                peer.outbound.finish();
-                let last = async {
-                    drop(writing.await);
-                    sender.send(&ControlFrame::Goodbye(Goodbye { reason: reason.clone() })).await?;
-                    drop(reading.await);
-                    peer.connection.closed().await;
-                    Ok::<(), ConnectionError>(())
-                };
-                drop(timeout(FAREWELL, last).await);
-                ConnectionError::Leaving(reason)
-            }
-        }
-    }
-
     /// Tells a new peer where others are.
-    async fn gossip(&self, peer: &Peer, sender: &mut ControlSender) -> Result<(), ConnectionError> {
+    pub(super) async fn gossip(&self, peer: &Peer, sender: &mut ControlSender) -> Result<(), ConnectionError> {
         let others = self.others(peer);
         let some: Vec<PeerAddresses> = newcomer_is_told_of(&others, peer.number).cloned().collect();
         if some.is_empty() { Ok(()) } else { sender.send(&ControlFrame::Peers(some)).await }
@@ -202,7 +136,7 @@ impl Mesh {
         others.map(|other| PeerAddresses { node: other.node.clone(), addresses: other.addresses.clone() }).collect()
     }
 
-    async fn control_loop(&self, peer: &Peer, receiver: &mut ControlReceiver) -> ConnectionError {
+    pub(super) async fn control_loop(&self, peer: &Peer, receiver: &mut ControlReceiver) -> ConnectionError {
         loop {
             match receiver.receive().await {
                 Ok(ControlFrame::Peers(peers)) => {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rookery_protocol::{ControlFrame, Destination, NodeId, NodeName, Recipient, SessionId};
+use rookery_protocol::{ControlFrame, Destination, NodeId, NodeName, Recipient, SessionId, handshake::Features};
 use rookery_runtime::{
     Uplink,
     net::outbound::{LaneInfo, Outbound, Traffic},
@@ -19,7 +19,7 @@ use rookery_runtime::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::arbiter::ConnectionNumber;
+use super::{arbiter::ConnectionNumber, credentials::Version, handshakes::Established, renewal::Renewal};
 use crate::session::{driver::locked, edges::Edges};
 
 /// A node that is connected.
@@ -31,10 +31,18 @@ pub(crate) struct Peer {
     /// Where it can be dialled.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) since: Instant,
-    pub(crate) received: Arrivals,
+    pub(crate) received: Arc<Arrivals>,
     pub(crate) silence: Silence,
     /// What goes out on its control stream; none to a peer that does not understand more than the handshake.
     pub(crate) control: Option<mpsc::Sender<ControlFrame>>,
+    /// What both ends can do.
+    pub(crate) features: Features,
+    /// The identity that this node showed.
+    pub(crate) made_with: Version,
+    /// How another connection comes to take this one's place.
+    pub(crate) renewal: Arc<Renewal>,
+    /// Where that goes.
+    pub(crate) next: mpsc::Sender<Established>,
 }
 
 /// Counts what arrives, on all lanes.
@@ -118,6 +126,25 @@ impl PeerInfo {
 }
 
 impl Peer {
+    /// The same peer by another connection.
+    pub(super) fn renewed(&self, connection: quinn::Connection, made_with: Version) -> Self {
+        Self {
+            number: self.number,
+            node: self.node.clone(),
+            outbound: self.outbound.clone(),
+            connection,
+            addresses: self.addresses.clone(),
+            since: Instant::now(),
+            received: self.received.clone(),
+            silence: Silence::default(),
+            control: self.control.clone(),
+            features: self.features,
+            made_with,
+            renewal: self.renewal.clone(),
+            next: self.next.clone(),
+        }
+    }
+
     fn info(&self) -> PeerInfo {
         let path = self.connection.stats().path;
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -193,6 +220,23 @@ impl Peers {
             return None;
         }
         nodes.remove(node.name())
+    }
+
+    /// The peer's connection has been renewed; false if it was lost meanwhile.
+    pub(super) fn renew(&self, peer: &Arc<Peer>) -> bool {
+        let mut nodes = write(&self.nodes);
+        match nodes.get_mut(peer.node.name()) {
+            Some(known) if known.number == peer.number => {
+                *known = peer.clone();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The peer that is this life of that node.
+    pub(super) fn of(&self, node: &NodeId) -> Option<Arc<Peer>> {
+        read(&self.nodes).get(node.name()).filter(|peer| peer.node == *node).cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Peer>> {

@@ -28,7 +28,11 @@ use tokio::{
 };
 
 use crate::{
-    net::{congestion::Bulk, control::ConnectionError, outbound::Outbound},
+    net::{
+        congestion::Bulk,
+        control::ConnectionError,
+        outbound::{Leg, Outbound},
+    },
     sync::lock,
 };
 
@@ -59,6 +63,10 @@ pub(crate) struct BulkQueue {
 struct QueueState {
     /// In pieces, so that nothing has to be copied together.
     bodies: VecDeque<(TicketNumber, Vec<Bytes>)>,
+    /// What the former connection still has to write.
+    parting: VecDeque<(TicketNumber, Vec<Bytes>)>,
+    /// Which connection it is that writes, of those that took each other's place.
+    leg: Leg,
     /// The writer, while it has nothing to write.
     writer: Option<Waker>,
     closed: bool,
@@ -110,8 +118,11 @@ impl BulkQueue {
         }
     }
 
-    fn poll_take(&self, cx: &Context<'_>) -> Poll<Option<(TicketNumber, Vec<Bytes>)>> {
+    fn poll_take(&self, leg: Leg, cx: &Context<'_>) -> Poll<Option<(TicketNumber, Vec<Bytes>)>> {
         let mut state = lock(&self.state);
+        if leg != state.leg {
+            return Poll::Ready(state.parting.pop_front());
+        }
         match state.bodies.pop_front() {
             Some(next) => Poll::Ready(Some(next)),
             None if state.closed => Poll::Ready(None),
@@ -119,6 +130,17 @@ impl BulkQueue {
                 state.writer = Some(cx.waker().clone());
                 Poll::Pending
             }
+        }
+    }
+
+    /// What is queued is the former connection's, what comes is the next one's.
+    pub(crate) fn turn(&self, leg: Leg) {
+        let mut state = lock(&self.state);
+        let bodies = std::mem::take(&mut state.bodies);
+        state.parting.extend(bodies);
+        state.leg = leg;
+        if let Some(writer) = state.writer.take() {
+            writer.wake();
         }
     }
 
@@ -142,7 +164,12 @@ impl BulkQueue {
 
     /// What waits goes nowhere any more: the connection is lost.
     pub(crate) fn discard(&self) {
-        let bodies = std::mem::take(&mut lock(&self.state).bodies);
+        let bodies = {
+            let mut state = lock(&self.state);
+            let mut bodies = std::mem::take(&mut state.parting);
+            bodies.append(&mut state.bodies);
+            bodies
+        };
         self.queued.fetch_sub(bodies.iter().map(|(_, body)| length(body)).sum(), Ordering::Relaxed);
         self.finish();
     }
@@ -180,13 +207,17 @@ fn breathe() {
 ///
 /// # Errors
 /// The connection is lost.
-pub(crate) async fn write_bulk(connection: &Connection, outbound: &Arc<Outbound>) -> Result<(), ConnectionError> {
+pub(crate) async fn write_bulk(
+    connection: &Connection,
+    outbound: &Arc<Outbound>,
+    leg: Leg,
+) -> Result<(), ConnectionError> {
     let Some(queue) = outbound.bulk() else { return Ok(()) };
     let bulk = Bulk::of(connection);
     let mut writing = JoinSet::new();
     loop {
         let next = tokio::select! {
-            next = poll_fn(|cx| queue.poll_take(cx)), if writing.len() < MAX_BULK_STREAMS => next,
+            next = poll_fn(|cx| queue.poll_take(leg, cx)), if writing.len() < MAX_BULK_STREAMS => next,
             Some(ended) = writing.join_next(), if !writing.is_empty() => {
                 written(ended)?;
                 continue;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use quinn::{Connection, RecvStream, SendStream};
 use rookery_protocol::{
     ControlFrame, FrameDecoder, SessionId, WireError,
@@ -33,6 +34,8 @@ pub mod close_code {
     pub const REPLACED: VarInt = VarInt::from_u32(3);
     /// The peer took too long.
     pub const TOO_SLOW: VarInt = VarInt::from_u32(4);
+    /// All of it has arrived, and what follows comes over another one.
+    pub const RENEWED: VarInt = VarInt::from_u32(5);
 }
 
 /// Why a connection could not be made, or has ended.
@@ -80,6 +83,12 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
+    /// Whether the peer has closed the connection since another one has taken its place, and nothing was left on it.
+    #[must_use]
+    pub fn is_renewed(&self) -> bool {
+        matches!(self, Self::Quic(quinn::ConnectionError::ApplicationClosed(close)) if close.error_code == close_code::RENEWED)
+    }
+
     /// The code to close the connection with.
     #[must_use]
     pub fn close_code(&self) -> quinn::VarInt {
@@ -181,21 +190,49 @@ impl Control {
     /// The two halves, for a task each.
     #[must_use]
     pub fn split(self) -> (ControlSender, ControlReceiver) {
-        (ControlSender(self.send), ControlReceiver { recv: self.recv, frames: self.frames })
+        (
+            ControlSender { stream: self.send, pending: BytesMut::new() },
+            ControlReceiver { recv: self.recv, frames: self.frames },
+        )
     }
 }
 
 /// The sending half.
 #[derive(Debug)]
-pub struct ControlSender(SendStream);
+pub struct ControlSender {
+    stream: SendStream,
+    /// What of frames is not handed to QUIC yet.
+    pending: BytesMut,
+}
 
 impl ControlSender {
-    /// As [`Control::send`].
+    /// As [`Control::send`]. If it is cancelled, the rest goes before the next frame, or with [`finish`](Self::finish).
     ///
     /// # Errors
     /// The connection is lost.
     pub async fn send(&mut self, frame: &ControlFrame) -> Result<(), ConnectionError> {
-        send(&mut self.0, frame).await
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes)?;
+        self.pending.extend_from_slice(&bytes);
+        self.flush().await
+    }
+
+    /// Ends the stream, behind whole frames.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn finish(&mut self) -> Result<(), ConnectionError> {
+        self.flush().await?;
+        drop(self.stream.finish());
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), ConnectionError> {
+        while !self.pending.is_empty() {
+            let written = self.stream.write(&self.pending).await.map_err(not_written)?;
+            self.pending.advance(written);
+        }
+        Ok(())
     }
 }
 
@@ -219,10 +256,14 @@ impl ControlReceiver {
 async fn send(stream: &mut SendStream, frame: &ControlFrame) -> Result<(), ConnectionError> {
     let mut bytes = Vec::new();
     frame.encode(&mut bytes)?;
-    stream.write_all(&bytes).await.map_err(|error| match error {
+    stream.write_all(&bytes).await.map_err(not_written)
+}
+
+fn not_written(error: quinn::WriteError) -> ConnectionError {
+    match error {
         quinn::WriteError::ConnectionLost(error) => error.into(),
         _ => ConnectionError::StreamClosed("control"),
-    })
+    }
 }
 
 async fn receive(stream: &mut RecvStream, frames: &mut FrameDecoder) -> Result<ControlFrame, ConnectionError> {

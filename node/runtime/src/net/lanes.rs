@@ -27,7 +27,7 @@ use crate::{
         arriving,
         bulk::{Bodies, LaneBodies, MAX_BULK_STREAMS, next_chunk, write_bulk},
         control::ConnectionError,
-        outbound::{Outbound, Traffic},
+        outbound::{Leg, Outbound, Traffic},
     },
     runtime::Runtime,
     tally::{Kind, Route},
@@ -70,29 +70,37 @@ pub trait Inbox: Send + Sync + 'static {
     fn arrived(&self, _more: Traffic) {}
 }
 
-/// Writes what is queued, on lanes and bulk streams, until the sending side is closed and all of it is written; then ends
-/// the streams.
+/// Writes what is queued, on lanes and bulk streams, until the sending side is closed and all of it is written, or another
+/// connection takes this one's place ([`Outbound::turn`]); then ends the streams.
 ///
 /// # Errors
 /// The connection is lost, or a lane cannot go on.
 pub async fn write(connection: &Connection, outbound: &Arc<Outbound>) -> Result<(), ConnectionError> {
+    write_leg(connection, outbound, outbound.leg()).await
+}
+
+/// As [`write`], for the connection that is, or was, that one of those that took each other's place.
+///
+/// # Errors
+/// As `write`.
+pub async fn write_leg(connection: &Connection, outbound: &Arc<Outbound>, leg: Leg) -> Result<(), ConnectionError> {
     let mut writers = JoinSet::new();
     for lane in 0..outbound.lanes() {
         // All lanes before the first bulk stream: a body must not take the place of the lane that tells of it.
         let stream = connection.open_uni().await?;
         let outbound = outbound.clone();
-        writers.spawn(async move { write_lane(stream, &outbound, lane).await });
+        writers.spawn(async move { write_lane(stream, &outbound, lane, leg).await });
     }
     let (connection, outbound) = (connection.clone(), outbound.clone());
-    writers.spawn(async move { write_bulk(&connection, &outbound).await });
+    writers.spawn(async move { write_bulk(&connection, &outbound, leg).await });
     while let Some(ended) = writers.join_next().await {
         ended.unwrap_or(Err(ConnectionError::StreamClosed("lane")))?;
     }
     Ok(())
 }
 
-async fn write_lane(mut stream: SendStream, outbound: &Outbound, lane: usize) -> Result<(), ConnectionError> {
-    while let Some(mut chunks) = poll_fn(|cx| outbound.poll_take(lane, cx)).await? {
+async fn write_lane(mut stream: SendStream, outbound: &Outbound, lane: usize, leg: Leg) -> Result<(), ConnectionError> {
+    while let Some(mut chunks) = poll_fn(|cx| outbound.poll_take(lane, leg, cx)).await? {
         let bytes = chunks.iter().map(Bytes::len).sum();
         let written = tokio::select! {
             biased;

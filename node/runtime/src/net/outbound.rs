@@ -48,8 +48,13 @@ const NEXT_BATCH_BYTES: usize = FULL_BATCH_BYTES + APART_BYTES + 1024;
 /// A batch of at most so many bytes is copied, so that the lane keeps its buffer.
 const SMALL_BATCH_BYTES: usize = 512;
 
-/// The sending side of one connection.
+/// Which connection, of those that took each other's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leg(u64);
+
+/// The sending side of one connection, or of several that take each other's place.
 pub struct Outbound {
+    own: NodeId,
     peer: NodeId,
     lanes: Vec<Lane>,
     /// From how many waiting bytes on a lane's messages wait: its part of the budget.
@@ -68,6 +73,8 @@ pub struct Outbound {
     credit: bool,
     /// Whether it knows of traces.
     trace: bool,
+    /// Whether it knows of types by number.
+    types: bool,
     /// Told when a lane is given up.
     gave_up: Notify,
     /// Own processes with ties over this connection; `None` once it is closed.
@@ -114,6 +121,10 @@ struct LaneState {
     batch: Vec<u8>,
     /// Chunks that go before `batch`.
     apart: Vec<Bytes>,
+    /// What the former connection still has to write.
+    parting: Vec<Bytes>,
+    /// Which connection it is that `batch` is for.
+    leg: Leg,
     /// Bytes that are not handed to QUIC.
     queued: usize,
     /// Signals that were queued, and their bytes with all that the lane needs around them.
@@ -221,6 +232,8 @@ impl Outbound {
                         encoder: LaneEncoder::new(own.clone(), peer.clone()),
                         batch,
                         apart: Vec::new(),
+                        parting: Vec::new(),
+                        leg: Leg::default(),
                         queued: 0,
                         sent: Traffic::default(),
                         writer: None,
@@ -232,6 +245,7 @@ impl Outbound {
             })
             .collect();
         Self {
+            own: own.clone(),
             peer: peer.clone(),
             lanes,
             budget,
@@ -242,6 +256,7 @@ impl Outbound {
             bulk: None,
             credit: false,
             trace: false,
+            types: false,
             gave_up: Notify::new(),
             interested: Mutex::new(Some(HashSet::new())),
             closed: AtomicBool::new(false),
@@ -257,6 +272,7 @@ impl Outbound {
         }
         self.credit = common.has(Features::CREDIT);
         self.trace = common.has(Features::TRACE);
+        self.types = common.has(Features::TYPES);
         if common.has(Features::TYPES) {
             for lane in &self.lanes {
                 let encoder = &mut lock(&lane.state).encoder;
@@ -522,8 +538,12 @@ impl Outbound {
     ///
     /// # Errors
     /// The lane cannot go on: the connection is to be closed with this.
-    pub fn poll_take(&self, lane: usize, cx: &Context<'_>) -> Poll<Result<Option<Vec<Bytes>>, GiveUp>> {
+    pub fn poll_take(&self, lane: usize, leg: Leg, cx: &Context<'_>) -> Poll<Result<Option<Vec<Bytes>>, GiveUp>> {
         let mut state = lock(&self.lanes[lane].state);
+        if leg != state.leg {
+            let parting = std::mem::take(&mut state.parting);
+            return Poll::Ready(Ok((!parting.is_empty()).then_some(parting)));
+        }
         if state.batch.is_empty() && state.apart.is_empty() {
             if let Some(error) = state.broken.clone() {
                 return Poll::Ready(Err(error));
@@ -540,6 +560,48 @@ impl Outbound {
         }
         drop(state);
         Poll::Ready(Ok(Some(chunks)))
+    }
+
+    /// The connection that is written to just now.
+    #[must_use]
+    pub fn leg(&self) -> Leg {
+        self.lanes.first().map_or(Leg::default(), |lane| lock(&lane.state).leg)
+    }
+
+    /// Another connection takes the place of this one: what is queued is still written to the old one, whose lanes then end; what
+    /// comes from now on is for the new one. Both write at the same time, and whoever reads takes the old one's first. Not before
+    /// the former turn is over: the old one's writers must have ended. `None`: it is closed.
+    #[must_use]
+    pub fn turn(&self) -> Option<Leg> {
+        // All at once, since a body belongs to the connection that its ticket goes by.
+        let mut lanes: Vec<_> = self.lanes.iter().map(|lane| lock(&lane.state)).collect();
+        if lanes.iter().any(|state| state.closed) {
+            return None;
+        }
+        let leg = Leg(lanes.first().map_or(0, |state| state.leg.0) + 1);
+        for (number, state) in lanes.iter_mut().enumerate() {
+            let mut batch = Vec::with_capacity(BATCH_BYTES);
+            // The number is below `MAX_LANES`, which a byte holds.
+            #[allow(clippy::cast_possible_truncation)]
+            LaneEncoder::open(number as u8, &mut batch);
+            let last = std::mem::replace(&mut state.batch, batch);
+            state.parting = std::mem::take(&mut state.apart);
+            if !last.is_empty() {
+                state.parting.push(Bytes::from(last));
+            }
+            state.encoder = LaneEncoder::new(self.own.clone(), self.peer.clone());
+            if self.types {
+                state.encoder.number_types();
+            }
+            state.leg = leg;
+            if let Some(writer) = state.writer.take() {
+                wake_io(writer);
+            }
+        }
+        if let Some(queue) = &self.bulk {
+            queue.turn(leg);
+        }
+        Some(leg)
     }
 
     /// Tells that so many bytes of a lane have been handed to the connection, so that there is room for others.
@@ -593,7 +655,7 @@ impl Outbound {
         for lane in &self.lanes {
             // Addresses may hold this for long; what waits in it can go nowhere any more.
             let mut state = lock(&lane.state);
-            (state.batch, state.apart, state.queued) = (Vec::new(), Vec::new(), 0);
+            (state.batch, state.apart, state.parting, state.queued) = (Vec::new(), Vec::new(), Vec::new(), 0);
             drop(state);
             lane.room.notify_waiters();
         }
