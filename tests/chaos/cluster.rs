@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use rookery_node::devdns::{DevDns, Fault};
+use rookery_node::{
+    NodeId,
+    devdns::{DevDns, Fault},
+};
 use rookery_tests::program::{Certificates, Program, rookery};
 use serde_json::Value;
 
@@ -26,6 +29,11 @@ const POLICY: &str =
 /// The name of the node with this index.
 pub(crate) fn name_of(node: usize) -> String {
     format!("node-{node}")
+}
+
+/// The index of a node with such a name.
+pub(crate) fn index_of(node: &NodeId) -> usize {
+    node.name().as_str().rsplit('-').next().and_then(|index| index.parse().ok()).unwrap_or_default()
 }
 
 /// A node's clock, by `libfaketime`.

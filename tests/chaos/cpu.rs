@@ -1,9 +1,11 @@
 //! A tenth of a core for one node: by a control group where that can be had (version 1 or 2), else by stopping and continuing the
-//! process, a tenth of the time each.
+//! process, a tenth of the time each. In the group the node has company that takes all that it gets, or a node with little to do
+//! would not come to its limit.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -21,7 +23,7 @@ const PREFIX: &str = "rookery-chaos-";
 
 /// A limit. It is taken back when it goes.
 pub(crate) enum Limit {
-    Group(PathBuf),
+    Group { group: PathBuf, company: Option<Child> },
     Duty { stop: tokio::sync::oneshot::Sender<()>, task: tokio::task::JoinHandle<()> },
 }
 
@@ -29,7 +31,16 @@ impl Limit {
     /// Limits the process; in a group called by this number, if there are groups here.
     pub(crate) fn set(pid: u32, number: u64, signal: impl Fn(&str) + Send + 'static) -> Self {
         match group(pid, number) {
-            Ok(group) => Self::Group(group),
+            Ok(group) => {
+                let company = Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn();
+                let company = company.and_then(|mut company| {
+                    let joined = fs::write(group.join("cgroup.procs"), company.id().to_string());
+                    // Outside it would take a whole core.
+                    joined.or_else(|error| company.kill().and(Err(error)))?;
+                    Ok(company)
+                });
+                Self::Group { group, company: company.ok() }
+            }
             Err(error) => {
                 complain(&format!("no control group limits the CPU here ({error}): SIGSTOP and SIGCONT do"));
                 let (stop, mut stopped) = tokio::sync::oneshot::channel();
@@ -64,7 +75,11 @@ impl Limit {
 
 impl Drop for Limit {
     fn drop(&mut self) {
-        if let Self::Group(group) = self {
+        if let Self::Group { group, company } = self {
+            if let Some(company) = company {
+                drop(company.kill());
+                drop(company.wait());
+            }
             drop(dissolve(group));
         }
     }

@@ -39,6 +39,9 @@ pub(crate) struct ChaosArgs {
     /// Nodes, each a process of the operating system.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=20))]
     pub(crate) nodes: u8,
+    /// Clients of each node, beside one that goes to any.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) clients: u8,
     /// For how long faults happen.
     #[arg(long, default_value_t = 10.0)]
     pub(crate) minutes: f64,

@@ -160,7 +160,9 @@ impl Plan {
             Kind::Dns => format!("DNS is silent, SIGKILL to {victim}"),
             Kind::Disk => format!("all disks are full, SIGKILL to {victim}"),
             Kind::Cpu => format!("a tenth of a core for {victim}"),
-            Kind::Clock => format!("{victim} starts again, its clock jumps by {AHEAD_S} s and {BEHIND_S} s"),
+            Kind::Clock => {
+                format!("{victim} starts again, and its clock jumps {AHEAD_S} s ahead and {} s behind", -BEHIND_S)
+            }
         }
     }
 
@@ -199,6 +201,7 @@ impl Plan {
             clock.set(0)?;
             cluster.kill(victim);
             cluster.start_node(victim, Some(clock))?;
+            // It is not started while its clock is behind: a life that began before the last one is refused, as is stated.
             for jump in [0, AHEAD_S, BEHIND_S] {
                 clock.set(jump)?;
                 tokio::time::sleep(self.lasts / 3).await;

@@ -16,6 +16,7 @@ use rookery_node::{
 use tokio::task::JoinSet;
 
 use crate::{
+    cluster::index_of,
     history::What,
     load::{CROWD, NAMES, RECEIVERS, Shared},
 };
@@ -37,23 +38,25 @@ struct Seen {
 pub(crate) async fn look(shared: &Shared, round: u64) -> Result<Vec<What>, String> {
     let sessions = shared.known().sessions.clone();
     let mut runtimes = Vec::new();
-    for (node, session) in sessions.into_iter().enumerate() {
-        runtimes.push(session.ok_or_else(|| format!("no client is connected to node {node}"))?);
+    for (client, session) in sessions.into_iter().enumerate() {
+        runtimes.push(session.ok_or_else(|| format!("client {client} is not connected"))?);
     }
-    let nodes: Vec<NodeId> = runtimes.iter().map(|runtime| runtime.node().clone()).collect();
+    // Of one that is connected to a life of a node that is over, this asks too much.
+    let nodes = shared.nodes();
     let mut looking = JoinSet::new();
-    for (at, runtime) in runtimes.into_iter().enumerate() {
-        let nodes = nodes.clone();
+    for (client, runtime) in runtimes.into_iter().enumerate() {
+        let (nodes, at) = (nodes.clone(), index_of(runtime.node()));
         looking.spawn(async move {
             let seen = tokio::time::timeout(ANSWER * 2, from(&runtime, &nodes)).await;
             let seen = seen.unwrap_or_else(|_| Err("gives no answers".to_owned()));
-            (at, seen.map_err(|why| format!("node {at} {why}")))
+            (client, seen.map(|seen| (at, seen)).map_err(|why| format!("node {at} {why}")))
         });
     }
     let mut all = BTreeMap::new();
-    for (at, seen) in looking.join_all().await {
-        all.insert(at, seen?);
+    for (client, seen) in looking.join_all().await {
+        all.insert(client, seen?);
     }
+    let all: Vec<(usize, Seen)> = all.into_values().collect();
     let known = shared.known();
     for (at, seen) in &all {
         for name in NAMES {

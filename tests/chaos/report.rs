@@ -51,6 +51,8 @@ pub(crate) struct Report {
     pub(crate) violations: Vec<String>,
     /// What was asked for and could not be done here.
     pub(crate) skipped: Vec<String>,
+    /// Why the run did not come to its end, if it did not.
+    pub(crate) gave_up: Option<String>,
 }
 
 impl Report {
@@ -69,6 +71,7 @@ impl Report {
             conflicts_told: 0,
             violations: violations.iter().map(ToString::to_string).collect(),
             skipped: Vec::new(),
+            gave_up: None,
         };
         for window in &windows {
             report.faults.entry(window.fault.clone()).or_default().times += 1;
@@ -113,6 +116,9 @@ impl Report {
         );
         for skipped in &self.skipped {
             table += &format!("\nSKIPPED: {skipped}");
+        }
+        if let Some(why) = &self.gave_up {
+            table += &format!("\nGAVE UP: {why}");
         }
         for violation in self.violations.iter().take(MAX_TOLD) {
             table += &format!("\nVIOLATION {violation}");

@@ -11,7 +11,7 @@ use crate::{
     ChaosArgs,
     chance::Chance,
     checker::{self, HEAL_LIMIT_MS},
-    cluster::Cluster,
+    cluster::{Cluster, index_of},
     complain,
     history::What,
     load::{Load, Phase, Shared},
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: &ChaosArgs, seed: u64) -> Result<bool, Box<dyn Err
     let all = if args.faults.is_empty() { Kind::value_variants().to_vec() } else { args.faults.clone() };
     complain(&format!("seed {seed}; the history goes to {}", args.keep.join("history.jsonl").display()));
     let mut cluster = Cluster::start(nodes).await?;
-    let load = match Load::start(&cluster, Shared::new(recorder.clone(), seed, nodes), nodes).await {
+    let load = match Load::start(&cluster, Shared::new(recorder.clone(), seed), nodes, args.clients.into()).await {
         Ok(load) => load,
         Err(error) => {
             cluster.keep_logs(&args.keep)?;
@@ -67,10 +67,11 @@ pub(crate) async fn run(args: &ChaosArgs, seed: u64) -> Result<bool, Box<dyn Err
     };
     let mut run = Run { cluster, load, recorder, stalls, rounds: 0, faults: 0 };
     let mut skipped = Vec::new();
-    let went = run.faults(args, &all, seed, &mut skipped).await;
+    let mut went = run.faults(args, &all, seed, &mut skipped).await;
+    if went.is_ok() {
+        went = run.finish().await;
+    }
     run.cluster.keep_logs(&args.keep)?;
-    went?;
-    run.finish().await?;
     let Run { load, recorder, .. } = run;
     let history = recorder.history();
     recorder.flush()?;
@@ -78,9 +79,10 @@ pub(crate) async fn run(args: &ChaosArgs, seed: u64) -> Result<bool, Box<dyn Err
     let violations = checker::check(&history);
     let mut report = Report::new(seed, nodes, &history, &violations);
     report.skipped = skipped;
+    report.gave_up = went.err().map(|error| error.to_string());
     let told = if args.json { serde_json::to_string(&report)? } else { report.table() };
     writeln!(std::io::stdout(), "{told}")?;
-    Ok(violations.is_empty() && report.all.ok > 0)
+    Ok(violations.is_empty() && report.gave_up.is_none() && report.all.ok > 0)
 }
 
 impl Run {
@@ -123,11 +125,9 @@ impl Run {
         self.look();
         self.recorder.note(What::Fault { fault: fault.clone(), cut: plan.cut(), touched: plan.touched() });
         if plan.kills() {
-            let sessions = self.load.shared.known().sessions.clone();
-            for node in plan.touched() {
-                if let Some(Some(runtime)) = sessions.get(node) {
-                    self.recorder.note(What::Killed { node: runtime.node().to_string() });
-                }
+            let nodes = self.load.shared.nodes();
+            for node in nodes.into_iter().filter(|node| plan.touched().contains(&index_of(node))) {
+                self.recorder.note(What::Killed { node: node.to_string() });
             }
         }
         self.faults += 1;

@@ -39,7 +39,7 @@ fn no_promise_is_broken_by_partitions_kills_and_pauses() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let keep = tempfile::tempdir().unwrap();
     // The last fault begins before the time is over.
-    let short = ["--minutes", "0.8", "--faults", "halves,kill,pause", "--seconds", "8", "--json"];
+    let short = ["--minutes", "0.8", "--faults", "halves,kill,pause", "--seconds", "8", "--clients", "1", "--json"];
     let output = chaos(keep.path(), &short).output().unwrap();
     let (told, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     if output.status.code() == Some(SKIPPED) {

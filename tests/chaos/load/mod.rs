@@ -1,6 +1,6 @@
-//! What the clients of a run do. One client is connected to each node and to no other, so what it asks is what that node knows, and what it
-//! sends to other clients' processes crosses the mesh. Each of its processes has one thing to do, and enters what comes of it into
-//! the history; all end with the client's session, and begin anew with its next.
+//! What the clients of a run do. Some are connected to each node, and to no other, so what they ask is what that node knows, and what
+//! they send to other clients' processes crosses the mesh; and one goes to any node that takes it. Each of a client's processes has
+//! one thing to do, and enters what comes of it into the history; all end with the client's session, and begin anew with its next.
 
 mod members;
 mod names;
@@ -17,14 +17,14 @@ use std::{
     time::Duration,
 };
 
-use rookery_client::{Client, ClientConfig, ClientState};
+use rookery_client::{Client, ClientConfig, ClientState, Server};
 use rookery_node::{CallError, Message, NodeId, Pid, RequestError, Runtime, SpawnError, tls::Identity};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::{
     chance::Chance,
     checker::CALL_LIMIT_MS,
-    cluster::{Cluster, name_of},
+    cluster::{Cluster, index_of},
     history::{Outcome, What},
     network,
     recorder::Recorder,
@@ -32,6 +32,9 @@ use crate::{
 
 /// How long a client tries one address.
 const HANDSHAKE: Duration = Duration::from_secs(2);
+
+/// How long a client tries to connect at first, while all nodes start.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a client looks whether its processes live.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -76,8 +79,8 @@ pub(crate) struct Known {
 }
 
 impl Shared {
-    pub(crate) fn new(recorder: Recorder, seed: u64, nodes: usize) -> Self {
-        let known = Mutex::new(Known { sessions: vec![None; nodes], ..Known::default() });
+    pub(crate) fn new(recorder: Recorder, seed: u64) -> Self {
+        let known = Mutex::default();
         Self { recorder, phase: watch::Sender::new(Phase::Work), seed, dice: AtomicU64::new(0), known }
     }
 
@@ -97,11 +100,11 @@ impl Shared {
         Chance::new(self.seed ^ self.dice.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
-    /// The nodes that clients are connected to, each with its index.
-    fn nodes(&self) -> Vec<(usize, NodeId)> {
+    /// The nodes that clients are connected to.
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
         let known = self.known();
-        let sessions = known.sessions.iter().enumerate();
-        sessions.filter_map(|(index, session)| Some((index, session.as_ref()?.node().clone()))).collect()
+        let nodes: BTreeSet<NodeId> = known.sessions.iter().flatten().map(|session| session.node().clone()).collect();
+        nodes.into_iter().collect()
     }
 }
 
@@ -138,21 +141,24 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Connects a client to each node, and begins.
+    /// Connects so many clients to each node, and one to any, and begins.
     ///
     /// # Errors
     /// In words.
-    pub(crate) async fn start(cluster: &Cluster, shared: Shared, nodes: usize) -> Result<Self, String> {
+    pub(crate) async fn start(cluster: &Cluster, shared: Shared, nodes: usize, each: usize) -> Result<Self, String> {
         let mut load = Self { shared: Arc::new(shared), clients: JoinSet::new(), stop: watch::Sender::new(false) };
-        for node in 0..nodes {
-            let identity = cluster.client(&format!("at-{}", name_of(node)));
-            let identity = Identity::from_dir(&identity).map_err(|error| error.to_string())?;
-            let mut config = ClientConfig::new(identity, [network::address(node).into()]);
-            config.connect_timeout = Duration::from_secs(60);
+        let pinned =
+            (0..nodes).flat_map(|node| (0..each).map(move |number| (format!("at-{node}-{number}"), vec![node])));
+        let all: Vec<(String, Vec<usize>)> = pinned.chain([("anywhere".to_owned(), (0..nodes).collect())]).collect();
+        load.shared.known().sessions = vec![None; all.len()];
+        for (client, (name, servers)) in all.into_iter().enumerate() {
+            let identity = Identity::from_dir(&cluster.client(&name)).map_err(|error| error.to_string())?;
+            let servers = servers.into_iter().map(|node| Server::from(network::address(node)));
+            let mut config = ClientConfig::new(identity, servers);
+            config.connect_timeout = PATIENCE;
             config.connections.handshake_timeout = HANDSHAKE;
-            let client = Client::connect(config).await.map_err(|error| format!("{}: {error}", name_of(node)))?;
-            let (shared, stop) = (load.shared.clone(), load.stop.subscribe());
-            load.clients.spawn(keep(shared, client, node, stop));
+            let connected = Client::connect(config).await.map_err(|error| format!("{name}: {error}"))?;
+            load.clients.spawn(keep(load.shared.clone(), connected, client, load.stop.subscribe()));
         }
         Ok(load)
     }
@@ -164,20 +170,20 @@ impl Load {
     }
 }
 
-/// One session of a client after the other.
-async fn keep(shared: Arc<Shared>, client: Client, node: usize, mut stop: watch::Receiver<bool>) {
+/// One session of a client after the other; the client has this number.
+async fn keep(shared: Arc<Shared>, client: Client, number: usize, mut stop: watch::Receiver<bool>) {
     let mut state = client.state();
     while !*stop.borrow() {
         let runtime = match &*state.borrow_and_update() {
             ClientState::Connected(runtime) => Some(runtime.clone()),
             _ => None,
         };
-        if let Some(slot) = shared.known().sessions.get_mut(node) {
+        if let Some(slot) = shared.known().sessions.get_mut(number) {
             slot.clone_from(&runtime);
         }
         let work = async {
             match &runtime {
-                Some(runtime) => work(&shared, runtime, node).await,
+                Some(runtime) => work(&shared, runtime, index_of(runtime.node())).await,
                 None => std::future::pending().await,
             }
         };

@@ -33,7 +33,7 @@ pub(super) fn writer(shared: &Arc<Shared>, runtime: &Runtime, _: usize) -> Resul
                 continue;
             }
             let nodes = shared.nodes();
-            let Some((_, node)) = chance.one_of(&nodes) else { continue };
+            let Some(node) = chance.one_of(&nodes) else { continue };
             let Some(store) = writer.store(context.runtime(), node).await else { continue };
             writer.put(&shared, context.runtime(), &store).await;
             let keys = shared.known().keys.clone();

@@ -67,7 +67,7 @@ struct Watcher {
 impl Watcher {
     async fn start(&mut self, shared: &Shared, context: &mut Context<()>) {
         let nodes = shared.nodes();
-        let Some((_, node)) = self.chance.one_of(&nodes) else { return };
+        let Some(node) = self.chance.one_of(&nodes) else { return };
         let Ok(behaviour) = "counter".parse() else { return };
         let what = What::Start { by: self.by.clone(), on: node.to_string(), outcome: unanswered() };
         let pending = shared.recorder.begin(what);
