@@ -206,7 +206,7 @@ async fn a_client_begins_a_trace_or_its_node_does() {
 async fn without_a_beginning_nothing_is_told_and_a_part_of_calls_begins() {
     let collector = Collector::open().await;
     let nodes = traced_mesh(1, &collector, 0.25).await;
-    let place: Address<Order> = nodes[0].address(&place(&nodes[0], None, None));
+    let place: Address<Order> = nodes[0].address(place(&nodes[0], None, None));
     for _ in 0..2_000 {
         place.call(Order::Note).await.unwrap();
     }
@@ -219,7 +219,7 @@ async fn without_a_beginning_nothing_is_told_and_a_part_of_calls_begins() {
     assert!(roots * 2 >= told && roots * 2 <= told + 1, "{roots} of {told}");
 
     let silent = traced_mesh(1, &collector, 0.0).await;
-    let place: Address<Order> = silent[0].address(&self::place(&silent[0], None, None));
+    let place: Address<Order> = silent[0].address(self::place(&silent[0], None, None));
     place.call(Order::Note).await.unwrap();
     silent[0].runtime().tracer().unwrap().flush(Duration::from_secs(20)).await;
     let more = collector.told().split_off(told);
@@ -232,7 +232,7 @@ async fn a_collector_that_is_not_there_keeps_nobody_waiting_and_gets_what_there_
     let (address, config) = (gone.endpoint(), traces(&gone, 1.0, "node-0"));
     drop(gone);
     let nodes = mesh(1, |node: &mut NodeConfig| node.traces = Some(config.clone())).await;
-    let place: Address<Order> = nodes[0].address(&place(&nodes[0], None, None));
+    let place: Address<Order> = nodes[0].address(place(&nodes[0], None, None));
     for _ in 0..4_000 {
         place.call(Order::Note).await.unwrap();
     }
