@@ -8,9 +8,10 @@
 //! ```
 //! Each end writes the last of what is queued to its old lanes and ends them, and goes on with new ones at once; it reads the peer's new
 //! lanes only when all of the old ones have ended. So order is kept (S1) and nothing is lost, and nobody is told of anything (M5). When it
-//! has read the old ones it ends its old control stream, by which the peer knows; when both have, the old connection goes.
+//! has read the old ones it ends its old control stream, by which the peer knows; when both have, the old connection goes. Whoever was dialled
+//! goes over first, and the other follows.
 //!
-//! **Invariant:** a connection that goes while its lanes have not been read to their end is a loss, and both connections end with it.
+//! **Invariant:** once an end has gone over, either connection that goes before all of the old one was read is a loss, and both end with it.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -122,7 +123,20 @@ impl Mesh {
                 End::Renewed(renewed) => *renewed,
             };
             let connection = renewed.connection.clone();
-            leg = match self.go_over(&mut leg, renewed, &mut queue).await {
+            let gone = match renewed.dialled {
+                true => self.until_the_peer_goes(&mut leg, &connection, &mut queue).await,
+                false => Ok(true),
+            };
+            let gone_over = match gone {
+                Ok(true) => self.go_over(&mut leg, renewed, &mut queue).await,
+                Ok(false) => {
+                    // Nothing has changed, and it is tried again.
+                    leg.peer.renewal.done();
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            leg = match gone_over {
                 Ok(leg) => leg,
                 Err(error) => {
                     connection.close(error.close_code(), error.to_string().as_bytes());
@@ -188,6 +202,34 @@ impl Mesh {
                 End::Over(end.unwrap_or(ConnectionError::StreamClosed("lane")))
             }
         }
+    }
+
+    /// Whoever has dialled goes on as before until the peer has gone over, which it sees by the end of the old lanes. Until then nothing
+    /// is lost with the new connection: a peer that was stopped for a while may have given up the handshake. Gives whether it has gone.
+    async fn until_the_peer_goes(
+        &self,
+        leg: &mut Leg,
+        new: &quinn::Connection,
+        queue: &mut mpsc::Receiver<ControlFrame>,
+    ) -> Result<bool, ConnectionError> {
+        if leg.has_read {
+            return Ok(true);
+        }
+        let Leg { peer, reading, writing, sender, receiver, .. } = leg;
+        let end = tokio::select! {
+            ended = &mut *reading => return ended.map(|()| {
+                leg.has_read = true;
+                true
+            }),
+            ended = &mut *writing => ended.err().unwrap_or(ConnectionError::StreamClosed("lane")),
+            error = send_all(sender, queue) => error,
+            _ = new.closed() => return Ok(false),
+            end = self.control_loop(peer, receiver) => end,
+        };
+        if matches!(end, ConnectionError::Goodbye(_)) {
+            last_words(leg, None).await;
+        }
+        Err(end)
     }
 
     /// Goes over from one connection to the next, of the same two nodes.
