@@ -7,6 +7,7 @@ Each container has what the StatefulSet says: a read-only root, user 65532, no c
 """
 
 import contextlib
+import datetime
 import json
 import os
 import subprocess
@@ -239,12 +240,13 @@ def drain(cluster):
     set_price(cluster, 7)
     leaver = home_of_prices(cluster)
     others = [name for name in NODES if name != leaver]
-    began = time.monotonic()
+    began = time.time()
     docker("stop", "--time", "30", leaver)
-    took = time.monotonic() - began
-    said(f"docker stop of {leaver}, where the prices are", began)
-    demand(took < DRAIN, f"docker stop took {took:.1f} s")
     state = inspect(leaver, ".State")
+    # Docker itself goes on for seconds, for what it asks of another DNS server.
+    ended = datetime.datetime.fromisoformat(state["FinishedAt"][:19] + "+00:00").timestamp() + float("0" + state["FinishedAt"][19:].rstrip("Z"))
+    print(f"containers: docker stop of {leaver}, where the prices are, until it has ended: {ended - began:.1f} s", flush=True)
+    demand(ended - began < DRAIN, "a drain takes too long")
     demand(state["ExitCode"] == 0 and not state["OOMKilled"], f"{leaver} ended so: {state}")
     until("the others know", lambda: cluster.meshed(others), NOTICED)
     demand(price(cluster) == 7, f"the prices went with their node: {price(cluster)}")
