@@ -161,6 +161,7 @@ impl Client {
             replace: false,
             extensions: Vec::new(),
         };
+        let hello = hello.with_idle_timeout(config.connections.idle_timeout);
         let keeper = Keeper {
             client_config: config.identity.quinn_client_config(config.connections.transport())?,
             hello,

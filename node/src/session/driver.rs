@@ -30,6 +30,7 @@ use rookery_runtime::{
 use super::{
     edges::{Edges, MAX_EDGES},
     policy::{Policy, policy_of},
+    silence::silent,
 };
 use crate::mesh::{
     driver::{Mesh, told},
@@ -110,6 +111,8 @@ async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreeme
         bulk: agreement.features.has(Features::BULK),
     };
     let reading = read(&client.connection, incoming, inbox);
+    let idle_timeout = agreement.peer.idle_timeout.unwrap_or(mesh.settings.idle_timeout);
+    let silence = silent(&client.connection, idle_timeout.min(mesh.settings.idle_timeout));
     tokio::pin!(writing, reading);
     tokio::select! {
         ended = &mut reading => match ended {
@@ -126,6 +129,7 @@ async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreeme
             Ok(_) => WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into(),
             Err(error) => error,
         },
+        silent = silence => ConnectionError::NoAnswer(silent),
         reason = told(&mut leaving) => {
             client.outbound.finish();
             let last = async {
