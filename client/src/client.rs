@@ -168,6 +168,7 @@ impl Client {
             replace: false,
             extensions: Vec::new(),
         };
+        let hello = hello.with_idle_timeout(config.connections.idle_timeout);
         let credentials = Arc::new(Credentials::new(config.identity.clone(), config.connections.transport())?);
         let keeper = Keeper { credentials: credentials.clone(), hello, processes: Handle::try_current()?, config };
         let (timeout, identity) = (keeper.config.connect_timeout, keeper.config.identity.clone());

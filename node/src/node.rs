@@ -350,7 +350,7 @@ impl Node {
         self.mesh.credentials.identity()
     }
 
-    /// From now on new connections use this identity; those that stand are left alone. For programs that have their identity
+    /// From now on new connections use this identity, and those with other nodes go over to new ones within a minute. For programs that have their identity
     /// from elsewhere: files are read again by the node itself.
     ///
     /// # Errors

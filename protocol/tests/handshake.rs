@@ -6,6 +6,8 @@
 #[path = "properties/strategies.rs"]
 mod strategies;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use rookery_protocol::{
@@ -305,6 +307,24 @@ fn d5_a_newer_peer_is_spoken_to_in_our_version() {
         panic!("a peer without a common version is taken")
     };
     assert_eq!(code, RefusalCode::NoCommonVersion);
+}
+
+#[test]
+fn a_dialler_may_say_after_how_much_silence_it_is_gone() {
+    let (silent, ours) = (usual("dialler"), usual("acceptor"));
+    let heard = |says: Hello| {
+        let (Verdict::Agreed(_), Verdict::Agreed(accepted)) = shake_hands(&Party { says, ..silent.clone() }, &ours)
+        else {
+            panic!("it is refused")
+        };
+        accepted.peer.idle_timeout
+    };
+    assert_eq!(heard(silent.says.clone()), None);
+    let five = Duration::from_secs(5);
+    assert_eq!(heard(silent.says.clone().with_idle_timeout(five)), Some(five));
+    let mut short = silent.says.clone().with_idle_timeout(five);
+    short.extensions[0].1.pop();
+    assert_eq!(heard(short), None, "what cannot be read is as if it had not been said");
 }
 
 #[test]

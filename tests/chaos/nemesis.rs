@@ -137,7 +137,7 @@ impl Plan {
         matches!(self.kind, Kind::Kill | Kind::Dns | Kind::Disk | Kind::Clock)
     }
 
-    /// Whether all who are hit were to be left alone.
+    /// What it does to whom, for people.
     pub(crate) fn in_words(&self) -> String {
         let names = |nodes: &[usize]| nodes.iter().map(|node| format!("node-{node}")).collect::<Vec<_>>().join(", ");
         let (first, rest) = self.nodes.split_at(self.first.min(self.nodes.len()));

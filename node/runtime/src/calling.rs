@@ -57,8 +57,18 @@ pub(crate) struct Call<'a, T: Send + 'static> {
     waiting: Waiting<'a, T>,
     since: Instant,
     until: Instant,
-    /// Its span, if it is of a trace. Boxed, as it is rare.
-    span: Option<Box<ActiveSpan>>,
+    span: CallSpan,
+}
+
+/// Its span, if it is of a trace. Boxed, as it is rare. Dropped before there is an outcome, it has failed.
+struct CallSpan(Option<Box<ActiveSpan>>);
+
+impl Drop for CallSpan {
+    fn drop(&mut self) {
+        if let Some(span) = &mut self.0 {
+            span.fail("it was given up before an answer came".to_owned());
+        }
+    }
 }
 
 impl<T: Send + 'static> Call<'_, T> {
@@ -70,13 +80,13 @@ impl<T: Send + 'static> Call<'_, T> {
     #[inline]
     pub(crate) fn trace(&mut self, tag: &str, to: impl FnOnce() -> String) {
         if self.waiting.runtime.tracer().is_some() {
-            self.span = self.waiting.runtime.begin_call_span(tag, to);
+            self.span = CallSpan(self.waiting.runtime.begin_call_span(tag, to));
         }
     }
 
     /// What is sent for it belongs to this.
     pub(crate) fn context(&self) -> Option<TraceContext> {
-        self.span.as_ref().map(|span| span.context())
+        self.span.0.as_ref().map(|span| span.context())
     }
 
     /// Waits for what sending waits for, no longer than for the answer.
@@ -100,7 +110,7 @@ impl<T: Send + 'static> Call<'_, T> {
         // It has a number only if it has left this runtime.
         let is_local = self.slot().call().is_none();
         self.waiting.runtime.count_call(is_local, &outcome, || self.since.elapsed());
-        if let Some(mut span) = self.span.take()
+        if let Some(mut span) = self.span.0.take()
             && let Err(error) = &outcome
         {
             span.fail(error.to_string());
@@ -145,7 +155,7 @@ impl Runtime {
         let since = Instant::now();
         let timeout = self.patience(timeout, since);
         let slot = Slot::new(self.clock(), self.clock().deadline(since, timeout));
-        Call { waiting: Waiting::new(self, slot), since, until: since + timeout, span: None }
+        Call { waiting: Waiting::new(self, slot), since, until: since + timeout, span: CallSpan(None) }
     }
 
     /// How long a call may wait from `now`: no longer than whoever this process works for (A4).

@@ -1,5 +1,5 @@
 //! The identity that a node shows and trusts in new handshakes, dialled and accepted, and how another one takes its place while
-//! the node runs. Connections that stand are left alone: they go on with what they were made with.
+//! the node runs. Connections of nodes that stand are made anew (`renewing.rs`); those of clients go on with what they were made with.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,

@@ -111,6 +111,15 @@ fn hand_on(established: Established) -> Result<(), ConnectionError> {
     })
 }
 
+/// A renewal that this node has begun to dial for; it has failed when this is dropped.
+struct Begun<'a>(&'a Peer, By);
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.0.renewal.failed(self.1);
+    }
+}
+
 impl Mesh {
     fn hello(&self, replace: bool) -> Hello {
         Hello {
@@ -176,17 +185,19 @@ impl Mesh {
             // The other end does.
             return Ok(());
         }
+        // Also when this is dropped in the middle: it would never be renewed otherwise.
+        let begun = Begun(peer, By::Us(number));
         let limit = self.settings.handshake_timeout;
         let renewed = timeout(limit, self.renew_until_agreed(peer, address, By::Us(number))).await;
-        match renewed.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
-            Ok(()) => self.handshakes.count_done(With::DialledNode),
-            Err(error) => {
-                peer.renewal.failed(By::Us(number));
-                self.handshakes.count_failed(Failed::of(&error));
-                return Err(error);
+        let renewed = renewed.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit)));
+        match &renewed {
+            Ok(()) => {
+                std::mem::forget(begun);
+                self.handshakes.count_done(With::DialledNode);
             }
+            Err(error) => self.handshakes.count_failed(Failed::of(error)),
         }
-        Ok(())
+        renewed
     }
 
     async fn renew_until_agreed(&self, peer: &Arc<Peer>, address: SocketAddr, by: By) -> Result<(), ConnectionError> {
@@ -196,7 +207,9 @@ impl Mesh {
         let mut hello = self.hello(false);
         hello.extensions.push((RENEW.to_owned(), Vec::new()));
         let agreed = shake_hands(&mut control, true, hello, facts, |met| {
-            if met.node == peer.node && peer.renewal.agreed(by) {
+            // It may have been lost meanwhile, and made anew.
+            let stands = self.peers.of(&peer.node).is_some_and(|now| now.number == peer.number);
+            if met.node == peer.node && stands && peer.renewal.agreed(by) {
                 return Verdict::Admit(None);
             }
             let text = format!("the connection with {} is not renewed by this one", peer.node);

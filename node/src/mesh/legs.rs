@@ -244,6 +244,7 @@ impl Mesh {
         let mut new = self.leg(peer, next.control, &next.agreement, turned);
         // Whether the peer knows that this end has read all of the old one, and the other way round.
         let (mut said, mut heard) = (false, false);
+        let mut leaving = self.leaving.subscribe();
         loop {
             if old.has_read && !said {
                 old.sender.finish().await?;
@@ -280,6 +281,25 @@ impl Mesh {
                     return Err(end);
                 }
                 error = send_all(&mut new.sender, queue) => return Err(error),
+                reason = told(&mut leaving) => {
+                    // As from one connection: all that is to be said, then goodbye.
+                    new.peer.outbound.finish();
+                    let last = async {
+                        if !old.has_written {
+                            drop(old.writing.as_mut().await);
+                        }
+                        drop(new.writing.as_mut().await);
+                        new.sender.send(&ControlFrame::Goodbye(Goodbye { reason: reason.clone() })).await?;
+                        if !old.has_read {
+                            old.reading.as_mut().await?;
+                        }
+                        drop(new.reading.as_mut().await);
+                        new.peer.connection.closed().await;
+                        Ok::<(), ConnectionError>(())
+                    };
+                    drop(timeout(FAREWELL, last).await);
+                    return Err(ConnectionError::Leaving(reason));
+                }
             };
             match ended {
                 Err(error) if error.is_renewed() && old.has_read => (heard, old.has_written) = (true, true),

@@ -10,6 +10,7 @@ use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
+use std::time::{Duration, Instant};
 
 use quinn::Connection;
 use rookery_protocol::{
@@ -30,6 +31,7 @@ use rookery_runtime::{
 use super::{
     edges::{Edges, MAX_EDGES},
     policy::{Policy, policy_of},
+    silence::silent,
 };
 use crate::mesh::{
     driver::{Mesh, told},
@@ -98,8 +100,13 @@ async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreeme
     let (mut sender, mut receiver) = control.split();
     let mut leaving = mesh.leaving.subscribe();
     let policy = policy_of(&mesh.policies, &mesh.default_policy, &client.name).clone();
-    let inbox =
-        Arc::new(ClientInbox { mesh: mesh.clone(), client: client.clone(), policy, refused: AtomicU64::new(0) });
+    let inbox = Arc::new(ClientInbox {
+        mesh: mesh.clone(),
+        client: client.clone(),
+        policy,
+        refused: AtomicU64::new(0),
+        traced: Mutex::default(),
+    });
     let writing = write(&client.connection, &client.outbound);
     let incoming = Incoming {
         own: mesh.own().clone(),
@@ -110,6 +117,8 @@ async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreeme
         bulk: agreement.features.has(Features::BULK),
     };
     let reading = read(&client.connection, incoming, inbox);
+    let idle_timeout = agreement.peer.idle_timeout.unwrap_or(mesh.settings.idle_timeout);
+    let silence = silent(&client.connection, idle_timeout.min(mesh.settings.idle_timeout));
     tokio::pin!(writing, reading);
     tokio::select! {
         ended = &mut reading => match ended {
@@ -126,6 +135,7 @@ async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreeme
             Ok(_) => WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into(),
             Err(error) => error,
         },
+        silent = silence => ConnectionError::NoAnswer(silent),
         reason = told(&mut leaving) => {
             client.outbound.finish();
             let last = async {
@@ -161,6 +171,30 @@ struct ClientInbox {
     policy: Policy,
     /// How often this client was refused something.
     refused: AtomicU64,
+    /// When it was seen last to trace, and how many messages since a second before.
+    traced: Mutex<Option<(Instant, u32)>>,
+}
+
+/// Messages of a client in a second whose own traces are gone on with. What is recorded costs all who handle it, and the spans of all share
+/// one queue.
+const TRACED_PER_SECOND: u32 = 100;
+
+impl ClientInbox {
+    /// Whether one more message may belong to a trace that this client has begun.
+    fn may_trace(&self) -> bool {
+        let mut traced = self.traced.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match &mut *traced {
+            Some((since, count)) if now.saturating_duration_since(*since) < Duration::from_secs(1) => {
+                *count += 1;
+                *count <= TRACED_PER_SECOND
+            }
+            _ => {
+                *traced = Some((now, 1));
+                true
+            }
+        }
+    }
 }
 
 impl Inbox for ClientInbox {
@@ -209,8 +243,13 @@ impl Inbox for ClientInbox {
                 return Err(WireError::Unexpected { kind: "signal", detail });
             }
         }
-        if let SignalBody::Message { payload, trace: trace @ None, .. } = &mut signal.body {
-            *trace = runtime.begin_for_client(&self.client.name, payload.tag.as_str());
+        if let SignalBody::Message { payload, trace, .. } = &mut signal.body {
+            if trace.is_some() && !self.may_trace() {
+                *trace = None;
+            }
+            if trace.is_none() {
+                *trace = runtime.begin_for_client(&self.client.name, payload.tag.as_str());
+            }
         }
         match &signal.to.to {
             // What is for a group goes on from here to other nodes; see below.

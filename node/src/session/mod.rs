@@ -8,3 +8,4 @@ mod credits;
 pub(crate) mod driver;
 pub(crate) mod edges;
 pub mod policy;
+mod silence;

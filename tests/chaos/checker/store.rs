@@ -55,7 +55,7 @@ pub(super) fn check(history: &[Entry], found: &mut Vec<Violation>) {
             } else {
                 continue;
             };
-            found.push(Violation { row: "D6", at: get.begin, text });
+            found.push(Violation { row: "kv", at: get.begin, text });
         }
     }
 }

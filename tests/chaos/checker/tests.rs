@@ -149,15 +149,15 @@ fn get(at: u64, value: Option<u64>) -> (u64, What) {
 #[test]
 fn an_acknowledged_write_that_is_lost_is_found() {
     nothing([put(1, 1, Outcome::Ok), get(2, Some(1)), put(3, 2, info()), get(4, Some(1)), get(5, Some(2))]);
-    only("D6", "gave 0", [put(1, 1, Outcome::Ok), get(2, None)]);
-    only("D6", "gave 1", [put(1, 1, Outcome::Ok), put(2, 2, Outcome::Ok), get(3, Some(1))]);
-    only("D6", "gave 1", [put(1, 1, Outcome::Ok), put(2, 2, info()), get(3, Some(2)), get(4, Some(1))]);
+    only("kv", "gave 0", [put(1, 1, Outcome::Ok), get(2, None)]);
+    only("kv", "gave 1", [put(1, 1, Outcome::Ok), put(2, 2, Outcome::Ok), get(3, Some(1))]);
+    only("kv", "gave 1", [put(1, 1, Outcome::Ok), put(2, 2, info()), get(3, Some(2)), get(4, Some(1))]);
 }
 
 #[test]
 fn a_value_that_nobody_wrote_is_found() {
-    only("D6", "nobody had written", [put(1, 1, Outcome::Ok), get(2, Some(7))]);
-    only("D6", "nobody had written", [put(1, 1, Outcome::Fail(text("refused"))), get(2, Some(1))]);
+    only("kv", "nobody had written", [put(1, 1, Outcome::Ok), get(2, Some(7))]);
+    only("kv", "nobody had written", [put(1, 1, Outcome::Fail(text("refused"))), get(2, Some(1))]);
 }
 
 /// A process of the node with this index gets the name.

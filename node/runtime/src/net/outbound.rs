@@ -75,6 +75,8 @@ pub struct Outbound {
     trace: bool,
     /// Whether it knows of types by number.
     types: bool,
+    /// Whether several messages share a frame.
+    runs: bool,
     /// Told when a lane is given up.
     gave_up: Notify,
     /// Own processes with ties over this connection; `None` once it is closed.
@@ -257,6 +259,7 @@ impl Outbound {
             credit: false,
             trace: false,
             types: false,
+            runs: false,
             gave_up: Notify::new(),
             interested: Mutex::new(Some(HashSet::new())),
             closed: AtomicBool::new(false),
@@ -273,16 +276,23 @@ impl Outbound {
         self.credit = common.has(Features::CREDIT);
         self.trace = common.has(Features::TRACE);
         self.types = common.has(Features::TYPES);
-        if common.has(Features::TYPES) {
-            for lane in &self.lanes {
-                let encoder = &mut lock(&lane.state).encoder;
-                encoder.number_types();
-                if common.has(Features::RUNS) {
-                    encoder.share_frames(self.max_message_bytes);
-                }
-            }
+        self.runs = common.has(Features::RUNS);
+        for lane in &self.lanes {
+            lock(&lane.state).encoder = self.encoder();
         }
         self
+    }
+
+    /// What encodes a lane from its beginning.
+    fn encoder(&self) -> LaneEncoder {
+        let mut encoder = LaneEncoder::new(self.own.clone(), self.peer.clone());
+        if self.types {
+            encoder.number_types();
+            if self.runs {
+                encoder.share_frames(self.max_message_bytes);
+            }
+        }
+        encoder
     }
 
     /// Whether the peer knows of credit.
@@ -589,10 +599,7 @@ impl Outbound {
             if !last.is_empty() {
                 state.parting.push(Bytes::from(last));
             }
-            state.encoder = LaneEncoder::new(self.own.clone(), self.peer.clone());
-            if self.types {
-                state.encoder.number_types();
-            }
+            state.encoder = self.encoder();
             state.leg = leg;
             if let Some(writer) = state.writer.take() {
                 wake_io(writer);
