@@ -1,4 +1,5 @@
-"""The Helm chart, rendered by Helm's own library: with its values it is what kustomize makes of base and of overlays/production.
+"""The Helm chart, rendered by Helm's own library: with its values it is what kustomize makes of base and of overlays/production. And it, the
+Dockerfile and the workspace are of one version.
 
     chart.py WORK
 
@@ -7,6 +8,7 @@ WORK/base.yaml and WORK/production.yaml are kustomize's. Writes WORK/chart.known
 
 import copy
 import sys
+import tomllib
 
 import helm_python as helm
 import yaml
@@ -106,10 +108,15 @@ def main():
     # One that says nothing is wanted: an icon, for instance, is only recommended.
     bad = [m for m in report["messages"] if m["severity"] > 1]
     demand(not bad and not report["errors"], f"lint: {bad} {report['errors']}")
+    with open("../Cargo.toml", "rb") as file:
+        version = tomllib.load(file)["workspace"]["package"]["version"]
+    with open("Dockerfile") as file:
+        demand(f"\nARG VERSION={version}\n" in file.read(), f"the Dockerfile's VERSION is not {version}")
     with open(f"{CHART}/values-production.yaml") as file:
         production = yaml.safe_load(file)
     dev = {"image": {"tag": "dev"}}
     with helm.Chart.load(CHART) as chart:
+        demand(str(chart.metadata["appVersion"]) == version, f"the chart's appVersion is not {version}")
         same(rendered(chart, dev), work, "base")
         same(rendered(chart, production, namespace="rookery"), work, "production")
         # A release of another name is the same, and shares nothing with this one.
