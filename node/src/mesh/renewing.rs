@@ -1,19 +1,30 @@
 //! Renews connections that were made with another identity than the one that this node has now: each is dialled anew, at a time of its
 //! own, and goes over without a loss (`legs.rs`).
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use rookery_protocol::handshake::Features;
-use rookery_runtime::net::control::ConnectionError;
+use rookery_protocol::handshake::{Features, RENEW, RefusalCode};
+use rookery_runtime::{
+    net::control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
+    tls::PeerIdentity,
+};
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     arbiter::ConnectionNumber,
+    counts::{Failed, With},
     driver::{Mesh, told},
+    handshakes::{Established, farewell},
     peers::Peer,
+    renewal::By,
 };
 use crate::discovery::Jitter;
 
@@ -59,6 +70,18 @@ pub(crate) async fn run(mesh: Arc<Mesh>, spread: Duration, seed: u64) {
     }
 }
 
+/// Hands a connection to whoever serves the peer, if somebody still does.
+pub(super) fn hand_on(established: Established) -> Result<(), ConnectionError> {
+    let Some(peer) = established.renews.clone() else { return Ok(()) };
+    peer.next.try_send(established).map_err(|error| {
+        let error_of = |established: Established| {
+            established.connection.close(close_code::REFUSED, b"the connection that it renews is lost");
+            ConnectionError::StreamClosed("lane")
+        };
+        error_of(error.into_inner())
+    })
+}
+
 impl Mesh {
     async fn renew_at_any_address(self: &Arc<Self>, peer: &Arc<Peer>) {
         let mut last: Option<ConnectionError> = None;
@@ -73,5 +96,59 @@ impl Mesh {
             let node = &peer.node;
             tracing::debug!(%node, %reason, "the connection was not renewed with the new certificate; it goes on, and is tried again");
         }
+    }
+
+    /// Dials a peer for a connection that is to take the place of the one that stands.
+    async fn renew(self: &Arc<Self>, peer: &Arc<Peer>, address: SocketAddr) -> Result<(), ConnectionError> {
+        let number = ConnectionNumber(self.next_connection.fetch_add(1, Ordering::Relaxed));
+        if !peer.renewal.begin(number) {
+            // The other end does.
+            return Ok(());
+        }
+        let limit = self.settings.handshake_timeout;
+        let renewed = timeout(limit, self.renew_until_agreed(peer, address, By::Us(number))).await;
+        match renewed.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
+            Ok(()) => self.handshakes.count_done(With::DialledNode),
+            Err(error) => {
+                peer.renewal.failed(By::Us(number));
+                self.handshakes.count_failed(Failed::of(&error));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn renew_until_agreed(&self, peer: &Arc<Peer>, address: SocketAddr, by: By) -> Result<(), ConnectionError> {
+        let (connection, made_with) = self.connect(address).await?;
+        let facts = facts_of(&PeerIdentity::of_connection(&connection)?);
+        let mut control = Control::open(&connection).await?;
+        let mut hello = self.hello(false);
+        hello.extensions.push((RENEW.to_owned(), Vec::new()));
+        let agreed = shake_hands(&mut control, true, hello, facts, |met| {
+            if met.node == peer.node && peer.renewal.agreed(by) {
+                return Verdict::Admit(None);
+            }
+            let text = format!("the connection with {} is not renewed by this one", peer.node);
+            Verdict::Refuse(RefusalCode::Duplicate, text)
+        });
+        let agreement = match agreed.await {
+            Ok(agreement) => agreement,
+            Err(error) => {
+                farewell(&connection, &error).await;
+                return Err(error);
+            }
+        };
+        let (number, addresses, renews) = (peer.number, Vec::new(), Some(peer.clone()));
+        hand_on(Established {
+            number,
+            connection,
+            control,
+            agreement,
+            addresses,
+            replaces: None,
+            dialled: true,
+            made_with,
+            renews,
+        })
     }
 }
