@@ -10,7 +10,7 @@ use std::{
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming};
 use rookery_protocol::{
     NodeId, SessionId,
-    handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, RENEW, Refusal, RefusalCode, Role},
+    handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, RefusalCode, Role},
 };
 use rookery_runtime::{
     net::{
@@ -31,6 +31,7 @@ use super::{
     driver::{FAREWELL, Mesh},
     peers::Peer,
     renewal::By,
+    renewing::hand_on,
 };
 use crate::session;
 
@@ -99,29 +100,8 @@ impl Drop for Renewing {
     }
 }
 
-/// Hands a connection to whoever serves the peer, if somebody still does.
-fn hand_on(established: Established) -> Result<(), ConnectionError> {
-    let Some(peer) = established.renews.clone() else { return Ok(()) };
-    peer.next.try_send(established).map_err(|error| {
-        let error_of = |established: Established| {
-            established.connection.close(close_code::REFUSED, b"the connection that it renews is lost");
-            ConnectionError::StreamClosed("lane")
-        };
-        error_of(error.into_inner())
-    })
-}
-
-/// A renewal that this node has begun to dial for; it has failed when this is dropped.
-struct Begun<'a>(&'a Peer, By);
-
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        self.0.renewal.failed(self.1);
-    }
-}
-
 impl Mesh {
-    fn hello(&self, replace: bool) -> Hello {
+    pub(super) fn hello(&self, replace: bool) -> Hello {
         Hello {
             versions: (PROTOCOL_MIN, PROTOCOL_MAX),
             features: Features::OURS,
@@ -168,7 +148,7 @@ impl Mesh {
         }
     }
 
-    async fn connect(&self, address: SocketAddr) -> Result<(Connection, Version), ConnectionError> {
+    pub(super) async fn connect(&self, address: SocketAddr) -> Result<(Connection, Version), ConnectionError> {
         // A fresh port for each dial: an address translation that has gone stale for an old one does no harm.
         let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
         let any = SocketAddr::new(any, 0);
@@ -176,64 +156,6 @@ impl Mesh {
         let (config, made_with) = self.credentials.client_config();
         let connecting = endpoint.connect_with(config, address, SERVER_NAME);
         Ok((connecting.map_err(ConnectionError::Dial)?.await?, made_with))
-    }
-
-    /// Dials a peer for a connection that is to take the place of the one that stands.
-    pub(super) async fn renew(self: &Arc<Self>, peer: &Arc<Peer>, address: SocketAddr) -> Result<(), ConnectionError> {
-        let number = ConnectionNumber(self.next_connection.fetch_add(1, Ordering::Relaxed));
-        if !peer.renewal.begin(number) {
-            // The other end does.
-            return Ok(());
-        }
-        // Also when this is dropped in the middle: it would never be renewed otherwise.
-        let begun = Begun(peer, By::Us(number));
-        let limit = self.settings.handshake_timeout;
-        let renewed = timeout(limit, self.renew_until_agreed(peer, address, By::Us(number))).await;
-        let renewed = renewed.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit)));
-        match &renewed {
-            Ok(()) => {
-                std::mem::forget(begun);
-                self.handshakes.count_done(With::DialledNode);
-            }
-            Err(error) => self.handshakes.count_failed(Failed::of(error)),
-        }
-        renewed
-    }
-
-    async fn renew_until_agreed(&self, peer: &Arc<Peer>, address: SocketAddr, by: By) -> Result<(), ConnectionError> {
-        let (connection, made_with) = self.connect(address).await?;
-        let facts = facts_of(&PeerIdentity::of_connection(&connection)?);
-        let mut control = Control::open(&connection).await?;
-        let mut hello = self.hello(false);
-        hello.extensions.push((RENEW.to_owned(), Vec::new()));
-        let agreed = shake_hands(&mut control, true, hello, facts, |met| {
-            // It may have been lost meanwhile, and made anew.
-            let stands = self.peers.of(&peer.node).is_some_and(|now| now.number == peer.number);
-            if met.node == peer.node && stands && peer.renewal.agreed(by) {
-                return Verdict::Admit(None);
-            }
-            let text = format!("the connection with {} is not renewed by this one", peer.node);
-            Verdict::Refuse(RefusalCode::Duplicate, text)
-        });
-        let agreement = match agreed.await {
-            Ok(agreement) => agreement,
-            Err(error) => {
-                farewell(&connection, &error).await;
-                return Err(error);
-            }
-        };
-        let (number, addresses, renews) = (peer.number, Vec::new(), Some(peer.clone()));
-        hand_on(Established {
-            number,
-            connection,
-            control,
-            agreement,
-            addresses,
-            replaces: None,
-            dialled: true,
-            made_with,
-            renews,
-        })
     }
 
     /// The dialler's end of the handshake. `answered` is who welcomed us, whatever came of it.
@@ -475,7 +397,7 @@ impl Mesh {
 }
 
 /// Lets the other end hear why, and closes.
-async fn farewell(connection: &Connection, error: &ConnectionError) {
+pub(super) async fn farewell(connection: &Connection, error: &ConnectionError) {
     if matches!(error, ConnectionError::RefusedByUs(_)) {
         // The refusal is on the control stream; the other end closes when it has read it.
         drop(timeout(FAREWELL, connection.closed()).await);

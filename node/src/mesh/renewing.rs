@@ -1,19 +1,30 @@
 //! Renews connections that were made with another identity than the one that this node has now: each is dialled anew, at a time of its
 //! own, and goes over without a loss (`legs.rs`).
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use rookery_protocol::handshake::Features;
-use rookery_runtime::net::control::ConnectionError;
+use rookery_protocol::handshake::{Features, RENEW, RefusalCode};
+use rookery_runtime::{
+    net::control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
+    tls::PeerIdentity,
+};
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     arbiter::ConnectionNumber,
+    counts::{Failed, With},
     driver::{Mesh, told},
+    handshakes::{Established, farewell},
     peers::Peer,
+    renewal::By,
 };
 use crate::discovery::Jitter;
 
@@ -59,6 +70,27 @@ pub(crate) async fn run(mesh: Arc<Mesh>, spread: Duration, seed: u64) {
     }
 }
 
+/// Hands a connection to whoever serves the peer, if somebody still does.
+pub(super) fn hand_on(established: Established) -> Result<(), ConnectionError> {
+    let Some(peer) = established.renews.clone() else { return Ok(()) };
+    peer.next.try_send(established).map_err(|error| {
+        let error_of = |established: Established| {
+            established.connection.close(close_code::REFUSED, b"the connection that it renews is lost");
+            ConnectionError::StreamClosed("lane")
+        };
+        error_of(error.into_inner())
+    })
+}
+
+/// A renewal that this node has begun to dial for; it has failed when this is dropped.
+struct Begun<'a>(&'a Peer, By);
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.0.renewal.failed(self.1);
+    }
+}
+
 impl Mesh {
     async fn renew_at_any_address(self: &Arc<Self>, peer: &Arc<Peer>) {
         let mut last: Option<ConnectionError> = None;
@@ -76,5 +108,63 @@ impl Mesh {
             let node = &peer.node;
             tracing::debug!(%node, %reason, "the connection was not renewed with the new certificate; it goes on, and is tried again");
         }
+    }
+
+    /// Dials a peer for a connection that is to take the place of the one that stands.
+    async fn renew(self: &Arc<Self>, peer: &Arc<Peer>, address: SocketAddr) -> Result<(), ConnectionError> {
+        let number = ConnectionNumber(self.next_connection.fetch_add(1, Ordering::Relaxed));
+        if !peer.renewal.begin(number) {
+            // The other end does.
+            return Ok(());
+        }
+        // Also when this is dropped in the middle: it would never be renewed otherwise.
+        let begun = Begun(peer, By::Us(number));
+        let limit = self.settings.handshake_timeout;
+        let renewed = timeout(limit, self.renew_until_agreed(peer, address, By::Us(number))).await;
+        let renewed = renewed.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit)));
+        match &renewed {
+            Ok(()) => {
+                std::mem::forget(begun);
+                self.handshakes.count_done(With::DialledNode);
+            }
+            Err(error) => self.handshakes.count_failed(Failed::of(error)),
+        }
+        renewed
+    }
+
+    async fn renew_until_agreed(&self, peer: &Arc<Peer>, address: SocketAddr, by: By) -> Result<(), ConnectionError> {
+        let (connection, made_with) = self.connect(address).await?;
+        let facts = facts_of(&PeerIdentity::of_connection(&connection)?);
+        let mut control = Control::open(&connection).await?;
+        let mut hello = self.hello(false);
+        hello.extensions.push((RENEW.to_owned(), Vec::new()));
+        let agreed = shake_hands(&mut control, true, hello, facts, |met| {
+            // It may have been lost meanwhile, and made anew.
+            let stands = self.peers.of(&peer.node).is_some_and(|now| now.number == peer.number);
+            if met.node == peer.node && stands && peer.renewal.agreed(by) {
+                return Verdict::Admit(None);
+            }
+            let text = format!("the connection with {} is not renewed by this one", peer.node);
+            Verdict::Refuse(RefusalCode::Duplicate, text)
+        });
+        let agreement = match agreed.await {
+            Ok(agreement) => agreement,
+            Err(error) => {
+                farewell(&connection, &error).await;
+                return Err(error);
+            }
+        };
+        let (number, addresses, renews) = (peer.number, Vec::new(), Some(peer.clone()));
+        hand_on(Established {
+            number,
+            connection,
+            control,
+            agreement,
+            addresses,
+            replaces: None,
+            dialled: true,
+            made_with,
+            renews,
+        })
     }
 }

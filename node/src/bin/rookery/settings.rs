@@ -272,7 +272,7 @@ fn read_settings(reader: &mut Reader<'_>) -> Option<Settings> {
 
     let log = reader.log();
     let otlp_endpoint = reader.otlp_endpoint();
-    let trace_ratio = reader.trace_ratio();
+    let trace_ratio = reader.one("trace_ratio", value::part, ToString::to_string);
     let clients = reader.clients();
     let trees = reader.trees();
 

@@ -317,16 +317,7 @@ impl<'a> Reader<'a> {
 
     /// The collector of traces.
     pub(crate) fn otlp_endpoint(&mut self) -> Option<Option<Endpoint>> {
-        let parse = |value: &Value| {
-            let text = value::text(value)?;
-            text.parse::<Endpoint>().map_err(|error| format!("is no endpoint ({error})"))
-        };
-        self.optional("otlp_endpoint", parse, |endpoint| json!(endpoint.to_string()))
-    }
-
-    /// Which part of all calls begins a trace.
-    pub(crate) fn trace_ratio(&mut self) -> Option<f64> {
-        self.optional("trace_ratio", value::part, |part| json!(part))?
+        self.optional("otlp_endpoint", value::endpoint, |endpoint| json!(endpoint.to_string()))
     }
 
     /// The policies of clients.

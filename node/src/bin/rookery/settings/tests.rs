@@ -141,6 +141,8 @@ fn every_option_can_be_set_in_every_way() {
         "log" => "debug",
         "log_format" => "json",
         "log_color" => "never",
+        "otlp_endpoint" => "http://collector:4318",
+        "trace_ratio" => "0.25",
         _ => "/some/path",
     };
     // The three files go together, and without the directory.
@@ -172,6 +174,9 @@ fn wrong_value_names_option_value_origin_and_what_is_accepted() {
     one_problem(&[], &[], "lanes = 0", &["lanes:", "`0`", "from file /", "key lanes", "least, 1", accepted]);
     one_problem(&["--listen", "localhost:1"], &[], "", &["listen:", "`localhost:1`", "[::]:4370"]);
     one_problem(&["--max-message-bytes", "1 GiB"], &[], "", &["`1 GiB`", "most, 256 MiB", "16MiB"]);
+    one_problem(&["--otlp-endpoint", "https://collector"], &[], "", &["otlp_endpoint:", "https is not spoken"]);
+    one_problem(&[], &[], "trace_ratio = 1.5", &["trace_ratio:", "`1.5`", "not between 0 and 1", "such as 0.01"]);
+    one_problem(&["--trace-ratio", "some"], &[], "", &["`some`", "is no number"]);
     one_problem(&["--log-format", "xml"], &[], "", &["`xml`", "auto, text or json"]);
     one_problem(&["--log", "info,a=loud"], &[], "", &["log:", "`info,a=loud`", "no filter", "debug"]);
     one_problem(&["--boot", "echo,countr"], &[], "", &["`countr`", "did you mean counter?"]);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Value;
+use rookery_node::trace::config::{Endpoint, ParseEndpointError};
 
 /// What is wrong with a value, as the rest of a sentence that begins with the value.
 pub(crate) type Wrong = String;
@@ -48,6 +49,11 @@ pub(crate) fn text(value: &Value) -> Result<String, Wrong> {
 /// A path; it need not exist yet.
 pub(crate) fn path(value: &Value) -> Result<PathBuf, Wrong> {
     text(value).map(PathBuf::from)
+}
+
+/// A collector's address.
+pub(crate) fn endpoint(value: &Value) -> Result<Endpoint, Wrong> {
+    text(value)?.parse().map_err(|error: ParseEndpointError| format!("is no endpoint ({error})"))
 }
 
 /// A part of a whole.
