@@ -96,7 +96,7 @@ impl Mesh {
         let mut last: Option<ConnectionError> = None;
         // The last is where it was reached, or came from.
         for address in peer.addresses.iter().rev() {
-            if !self.peers.of(&peer.node).is_some_and(|now| now.number == peer.number) {
+            if self.peers.of(&peer.node).is_none_or(|now| now.number != peer.number) {
                 return;
             }
             match self.renew(peer, *address).await {
