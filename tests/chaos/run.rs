@@ -73,9 +73,10 @@ pub(crate) async fn run(args: &ChaosArgs, seed: u64) -> Result<bool, Box<dyn Err
     }
     run.cluster.keep_logs(&args.keep)?;
     let Run { load, recorder, .. } = run;
+    // First: what nobody has answered by now is entered as it is dropped, with the time that it has waited.
+    load.end().await;
     let history = recorder.history();
     recorder.flush()?;
-    load.end().await;
     let violations = checker::check(&history);
     let mut report = Report::new(seed, nodes, &history, &violations);
     report.skipped = skipped;
@@ -99,10 +100,10 @@ impl Run {
         let whole = Duration::from_secs_f64(args.minutes.clamp(0.0, 10_000.0) * 60.0);
         let lasts = Duration::from_secs_f64(args.seconds.clamp(1.0, 600.0));
         let mut kinds: Vec<Kind> = kinds.to_vec();
-        'all: loop {
+        while !kinds.is_empty() && since.elapsed() < whole {
             for kind in kinds.clone() {
-                if since.elapsed() >= whole || kinds.is_empty() {
-                    break 'all;
+                if since.elapsed() >= whole {
+                    break;
                 }
                 self.calm().await?;
                 let plan = Plan::new(kind, usize::from(args.nodes), lasts, &mut chance);
