@@ -79,7 +79,7 @@ pub async fn write(connection: &Connection, outbound: &Arc<Outbound>) -> Result<
     write_leg(connection, outbound, outbound.leg()).await
 }
 
-/// As [`write`], for the connection that is, or was, that one of those that took each other's place.
+/// As [`write()`], for the connection that is, or was, that one of those that took each other's place.
 ///
 /// # Errors
 /// As `write`.
