@@ -41,6 +41,8 @@ pub(super) fn check(history: &[Entry], windows: &[Window], found: &mut Vec<Viola
             _ => {}
         }
     }
+    // Whoever has a name to the end has it as long as anything is known.
+    let last = history.last().map_or(0, |entry| entry.begin);
     let mut holds: BTreeMap<&str, Vec<Hold>> = BTreeMap::new();
     for Entry { end, what, .. } in history {
         if let What::Register { by, at, name, outcome: Outcome::Ok } = what {
@@ -49,7 +51,7 @@ pub(super) fn check(history: &[Entry], windows: &[Window], found: &mut Vec<Viola
                 .into_iter()
                 .flatten()
                 .filter(|(at, of, _)| at >= end && of.is_none_or(|of| of == name));
-            let until = given_up.next().map_or(u64::MAX, |(at, ..)| *at);
+            let until = given_up.next().map_or(last, |(at, ..)| *at);
             holds.entry(name).or_default().push(Hold { by, at: *at, from: *end, until });
         }
     }
