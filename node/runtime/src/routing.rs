@@ -228,12 +228,12 @@ impl Runtime {
         })
     }
 
-    /// As [`receive_plain`](Self::receive_plain), of several, of `most` at most: takes those at the beginning that are understood, and tells how many.
+    /// As [`receive_plain`](Self::receive_plain), of several: takes those at the beginning that are understood, and tells how many.
     #[must_use]
-    pub fn receive_run(&self, run: &mut Run, most: u64) -> u64 {
+    pub fn receive_run(&self, run: &mut Run) -> u64 {
         arriving::with_receiver(self, run.to(), |process| {
             let refused = process.members_only() && run.from().session().is_some();
-            if refused { 0 } else { process.deliver_run(run, most) }
+            if refused { 0 } else { process.deliver_run(run) }
         })
     }
 

@@ -60,8 +60,8 @@ impl Inbox for PeerInbox {
         !self.peer.outbound.is_closed() && self.runtime.receive_plain(message)
     }
 
-    fn take_run(&self, run: &mut Run, most: u64) -> u64 {
-        if self.peer.outbound.is_closed() { 0 } else { self.runtime.receive_run(run, most) }
+    fn take_run(&self, run: &mut Run) -> u64 {
+        if self.peer.outbound.is_closed() { 0 } else { self.runtime.receive_run(run) }
     }
 
     fn arrived(&self, more: Traffic) {

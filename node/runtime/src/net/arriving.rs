@@ -9,7 +9,7 @@ use rookery_protocol::Serial;
 
 use crate::{message, process::AnyProcess, runtime::Runtime};
 
-/// Signals that are handed on before processes are woken. More would keep the first waiting for longer than the wake-up
+/// Signals that are handed on before processes are woken, and what is left of a run then, of 256 at most. More would keep the first waiting for longer than the wake-up
 /// takes.
 pub(crate) const BATCH: u64 = 64;
 

@@ -54,8 +54,8 @@ pub trait Inbox: Send + Sync + 'static {
     fn take_plain(&self, _message: &PlainMessage) -> bool {
         false
     }
-    /// As [`take_plain`](Self::take_plain), of several, of so many at most: takes those at the beginning that it can, and tells how many.
-    fn take_run(&self, _run: &mut Run, _most: u64) -> u64 {
+    /// As [`take_plain`](Self::take_plain), of several: takes those at the beginning that it can, and tells how many.
+    fn take_run(&self, _run: &mut Run) -> u64 {
         0
     }
     /// Takes one that was given back, once it has waited.
@@ -261,7 +261,7 @@ impl<I: Inbox> Reading<I> {
             let Some(arrival) = arrival else { return Ok(Step::Done) };
             if let Arrival::Run(mut run) = arrival {
                 if lane.reassembly.is_empty() {
-                    let taken = self.inbox.take_run(&mut run, until - *signals);
+                    let taken = self.inbox.take_run(&mut run);
                     self.inbox.runtime().count_many(Route::Received, Kind::Message, taken);
                     *signals += taken;
                 }

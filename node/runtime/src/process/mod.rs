@@ -70,8 +70,8 @@ pub(crate) trait AnyProcess: Send + Sync {
     ) -> bool;
     /// A message from where it lies. False, and nothing is done, if it is not understood or large.
     fn deliver_plain(&self, message: &PlainMessage) -> bool;
-    /// The same of several, of so many at most: those at the beginning that are understood. Tells how many.
-    fn deliver_run(&self, run: &mut Run, most: u64) -> u64;
+    /// The same of several: those at the beginning that are understood. Tells how many.
+    fn deliver_run(&self, run: &mut Run) -> u64;
     /// That asker sends no more under this number.
     fn forget_credit(&self, asker: &Pid, number: CreditNumber);
     /// An exit signal that was sent by `exit`.

@@ -87,15 +87,14 @@ impl<M: Message> Process<M> {
         is_understood
     }
 
-    pub(super) fn take_run(&self, run: &mut Run, most: u64) -> u64 {
+    pub(super) fn take_run(&self, run: &mut Run) -> u64 {
         if run.tag_bytes() != message::tag_of::<M>().as_bytes() {
             return 0;
         }
         let mut taken = 0;
         // On the heap: a message may be large, and this is the I/O's stack.
         let mut decoded = Vec::new();
-        while taken < most {
-            let Some(body) = run.peek() else { break };
+        while let Some(body) = run.peek() {
             // One that is not understood is told of as a message for itself.
             let Some(message) = message::decode_plain::<M>(run.codec(), body, &self.runtime) else { break };
             run.advance();

@@ -105,8 +105,8 @@ impl<M: Message> AnyProcess for Process<M> {
         self.take_plain(message)
     }
 
-    fn deliver_run(&self, run: &mut Run, most: u64) -> u64 {
-        self.take_run(run, most)
+    fn deliver_run(&self, run: &mut Run) -> u64 {
+        self.take_run(run)
     }
 
     fn forget_credit(&self, asker: &Pid, number: CreditNumber) {
