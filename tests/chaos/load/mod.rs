@@ -81,7 +81,8 @@ pub(crate) struct Known {
 impl Shared {
     pub(crate) fn new(recorder: Recorder, seed: u64) -> Self {
         let known = Mutex::default();
-        Self { recorder, phase: watch::Sender::new(Phase::Work), seed, dice: AtomicU64::new(0), known }
+        // Until all is whole for the first time: nodes that have not met yet may give one name to several.
+        Self { recorder, phase: watch::Sender::new(Phase::Still), seed, dice: AtomicU64::new(0), known }
     }
 
     pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
