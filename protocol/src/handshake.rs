@@ -13,18 +13,22 @@
 //! The connection carries signals only when both ends have agreed, so a connection that loses against another one of
 //! the same two nodes (D2) loses no signal. Every refusal has a code and a text, and both ends get it.
 
+mod features;
+mod refusal;
+
 use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::{
     control::ControlFrame,
     error::WireError,
     id::{ClusterName, NodeId, SessionId},
-    limits::{MAX_ADDRESSES_PER_PEER, MAX_LANES, MAX_MESSAGE_BYTES_CEILING, MAX_MESSAGE_BYTES_FLOOR, MAX_REASON_BYTES},
-    text,
+    limits::{MAX_ADDRESSES_PER_PEER, MAX_LANES, MAX_MESSAGE_BYTES_CEILING, MAX_MESSAGE_BYTES_FLOOR},
 };
+
+pub use features::Features;
+pub use refusal::{Refusal, RefusalCode};
 
 /// The oldest version of the protocol that this code speaks.
 pub const PROTOCOL_MIN: u16 = 1;
@@ -35,61 +39,6 @@ pub const PROTOCOL_MAX: u16 = 1;
 /// certificate was renewed. Once agreed, each end ends its lanes on the old one, and goes on with new lanes on the new one; it reads
 /// those only when all of the other's on the old one have ended. So nothing is lost, and order is kept.
 pub const RENEW: &str = "renew";
-
-/// Features beyond the protocol's version, one bit each; what both ends have is used (D5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Features(pub u64);
-
-impl Features {
-    /// The node takes part in the cluster's directory of names and groups: `Directory` frames, `Claim` requests.
-    pub const DIRECTORY: Self = Self(1);
-
-    /// Bodies above a size travel on streams of their own: `MessageTicket`, `ReplyTicket`, `BulkOpen`.
-    pub const BULK: Self = Self(2);
-
-    /// Credit for messages to bounded mailboxes: `Credit`, and the number of one in a message.
-    pub const CREDIT: Self = Self(4);
-
-    /// The node tells others whom it hears: `HaveYouHeard`, `Heard`.
-    pub const MEMBERSHIP: Self = Self(8);
-
-    /// The most frequent messages name their type by a number: `TypeDef`, `Brief`.
-    pub const TYPES: Self = Self(16);
-
-    /// A message says which trace it belongs to, if that is recorded.
-    pub const TRACE: Self = Self(32);
-
-    /// Messages with numbered types share a frame where one process sends several to another: `Run`. Not without
-    /// [`TYPES`](Self::TYPES).
-    pub const RUNS: Self = Self(64);
-
-    /// A connection of two nodes goes on as another one, without a loss; see [`RENEW`].
-    pub const RENEW: Self = Self(128);
-
-    /// What this code can do beyond what every speaker of version 1 can.
-    pub const OURS: Self = Self(
-        Self::DIRECTORY.0
-            | Self::BULK.0
-            | Self::CREDIT.0
-            | Self::MEMBERSHIP.0
-            | Self::TYPES.0
-            | Self::TRACE.0
-            | Self::RUNS.0
-            | Self::RENEW.0,
-    );
-
-    /// Whether all of `other` are among these.
-    #[must_use]
-    pub fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// What both have.
-    #[must_use]
-    pub fn common(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-}
 
 /// What a peer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -167,116 +116,6 @@ pub struct Welcome {
     pub session: Option<SessionId>,
     /// Settings of versions to come.
     pub extensions: Vec<(String, Vec<u8>)>,
-}
-
-/// Why a connection was not made. A retired number is never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "u8", into = "u8")]
-pub enum RefusalCode {
-    /// The other cluster's name is not ours.
-    WrongCluster,
-    /// No protocol version is common to both.
-    NoCommonVersion,
-    /// The role that is claimed is not the certificate's.
-    WrongRole,
-    /// The certificate does not allow the name that is claimed.
-    NameNotInCertificate,
-    /// A node dialled itself.
-    SelfDial,
-    /// The two are connected already; the tie-break keeps the other connection.
-    Duplicate,
-    /// A newer incarnation of that name is known.
-    OlderIncarnation,
-    /// The node is about to leave.
-    Draining,
-    /// The node has as many clients or peers as it may.
-    Busy,
-    /// A field makes no sense.
-    BadHello,
-    /// The handshake took too long.
-    TooSlow,
-    /// A code of a newer version: what it refuses is still told by its text.
-    Other(u8),
-}
-
-impl From<RefusalCode> for u8 {
-    fn from(code: RefusalCode) -> Self {
-        match code {
-            RefusalCode::WrongCluster => 0,
-            RefusalCode::NoCommonVersion => 1,
-            RefusalCode::WrongRole => 2,
-            RefusalCode::NameNotInCertificate => 3,
-            RefusalCode::SelfDial => 4,
-            RefusalCode::Duplicate => 5,
-            RefusalCode::OlderIncarnation => 6,
-            RefusalCode::Draining => 7,
-            RefusalCode::Busy => 8,
-            RefusalCode::BadHello => 9,
-            RefusalCode::TooSlow => 10,
-            RefusalCode::Other(number) => number,
-        }
-    }
-}
-
-impl From<u8> for RefusalCode {
-    fn from(number: u8) -> Self {
-        match number {
-            0 => Self::WrongCluster,
-            1 => Self::NoCommonVersion,
-            2 => Self::WrongRole,
-            3 => Self::NameNotInCertificate,
-            4 => Self::SelfDial,
-            5 => Self::Duplicate,
-            6 => Self::OlderIncarnation,
-            7 => Self::Draining,
-            8 => Self::Busy,
-            9 => Self::BadHello,
-            10 => Self::TooSlow,
-            number => Self::Other(number),
-        }
-    }
-}
-
-impl RefusalCode {
-    /// One word for a metric's label or a log's field.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::WrongCluster => "wrong_cluster",
-            Self::NoCommonVersion => "no_common_version",
-            Self::WrongRole => "wrong_role",
-            Self::NameNotInCertificate => "name_not_in_certificate",
-            Self::SelfDial => "self_dial",
-            Self::Duplicate => "duplicate",
-            Self::OlderIncarnation => "older_incarnation",
-            Self::Draining => "draining",
-            Self::Busy => "busy",
-            Self::BadHello => "bad_hello",
-            Self::TooSlow => "too_slow",
-            Self::Other(_) => "other",
-        }
-    }
-}
-
-/// A refusal: the code for programs, the text for people, and who refuses.
-#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
-#[error("{text}")]
-pub struct Refusal {
-    /// Why.
-    pub code: RefusalCode,
-    /// What happened, to what, and what to do.
-    pub text: String,
-    /// The one who refuses, where it may be told.
-    pub by: Option<NodeId>,
-}
-
-impl Refusal {
-    /// With its text cut at [`MAX_REASON_BYTES`].
-    #[must_use]
-    pub fn cut(mut self) -> Self {
-        text::cut_string(&mut self.text, MAX_REASON_BYTES);
-        self
-    }
 }
 
 /// What TLS has shown about the other end.

@@ -5,13 +5,17 @@
 //! signals make one write, without a timer. Messages wait for room within the budget (S6); other signals never wait:
 //! they are few, bounded by the ties and calls they come from.
 
+mod lane;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashSet,
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -22,11 +26,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::{
-    encoded::Encoded,
     net::bulk::{BULK_BYTES, BulkQueue},
     scheduler::wake_io,
     sync::lock,
 };
+
+pub use lane::Body;
+use lane::{BATCH_BYTES, FULL_BATCH_BYTES, Lane, LaneState, NEXT_BATCH_BYTES, first_batch};
 
 /// A body from this size on is handed to the writer as it is; smaller ones are copied behind their heads, so that many
 /// of them make one write.
@@ -35,18 +41,6 @@ const APART_BYTES: usize = 16 * 1024;
 /// How many budgets of bytes may wait. What goes beyond one is signals that do not wait, as the exits of many processes
 /// at once; a peer that lets this much pile up has stopped to read.
 const LIMIT_BUDGETS: usize = 32;
-
-/// What a lane's buffer starts with.
-const BATCH_BYTES: usize = 4 * 1024;
-
-/// A batch that has come to so many bytes makes room for the next, rather than grow and be copied over and over.
-const FULL_BATCH_BYTES: usize = 32 * 1024;
-
-/// What a full batch is followed by: with the message that goes over the mark, and is no larger than [`APART_BYTES`].
-const NEXT_BATCH_BYTES: usize = FULL_BATCH_BYTES + APART_BYTES + 1024;
-
-/// A batch of at most so many bytes is copied, so that the lane keeps its buffer.
-const SMALL_BATCH_BYTES: usize = 512;
 
 /// Which connection, of those that took each other's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,86 +105,6 @@ pub struct LaneInfo {
     pub sent: Traffic,
 }
 
-struct Lane {
-    state: Mutex<LaneState>,
-    /// Senders that wait for room.
-    room: Notify,
-}
-
-struct LaneState {
-    encoder: LaneEncoder,
-    /// Whole frames, but for a body that lies behind in `apart`.
-    batch: Vec<u8>,
-    /// Chunks that go before `batch`.
-    apart: Vec<Bytes>,
-    /// What the former connection still has to write.
-    parting: Vec<Bytes>,
-    /// Which connection it is that `batch` is for.
-    leg: Leg,
-    /// Bytes that are not handed to QUIC.
-    queued: usize,
-    /// Signals that were queued, and their bytes with all that the lane needs around them.
-    sent: Traffic,
-    /// The writer, while it has nothing to write.
-    writer: Option<Waker>,
-    closed: bool,
-    /// The lane cannot name one more node: the connection has to be made anew.
-    broken: Option<GiveUp>,
-}
-
-impl LaneState {
-    /// The frames that are queued, which are some.
-    fn take_batch(&mut self) -> Bytes {
-        if self.batch.len() <= SMALL_BATCH_BYTES {
-            let batch = Bytes::copy_from_slice(&self.batch);
-            self.batch.clear();
-            return batch;
-        }
-        let capacity = if self.batch.capacity() >= NEXT_BATCH_BYTES { NEXT_BATCH_BYTES } else { 2 * self.batch.len() };
-        let capacity = capacity.clamp(BATCH_BYTES, NEXT_BATCH_BYTES);
-        Bytes::from(std::mem::replace(&mut self.batch, Vec::with_capacity(capacity)))
-    }
-}
-
-/// The body of a message that is queued.
-#[derive(Debug)]
-pub enum Body<'a> {
-    /// Just encoded; a large one is taken.
-    Encoded(&'a mut Encoded),
-    /// Sent to others as well.
-    Shared(&'a Bytes),
-}
-
-impl Body<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Encoded(body) => body.len(),
-            Self::Shared(body) => body.len(),
-        }
-    }
-
-    fn append_to(&mut self, out: &mut Vec<u8>) {
-        match self {
-            Self::Encoded(body) => out.extend_from_slice(body.whole()),
-            Self::Shared(body) => out.extend_from_slice(body),
-        }
-    }
-
-    fn take(&mut self) -> Bytes {
-        match self {
-            Self::Encoded(body) => body.take_whole(),
-            Self::Shared(body) => body.clone(),
-        }
-    }
-
-    fn take_parts(&mut self) -> Vec<Bytes> {
-        match self {
-            Self::Encoded(body) => body.take_parts(),
-            Self::Shared(body) => vec![body.clone()],
-        }
-    }
-}
-
 /// Why a signal was not taken.
 #[derive(Debug)]
 pub enum NotTaken {
@@ -224,26 +138,20 @@ impl Outbound {
         let budget_of_all = budget;
         let budget = budget.div_ceil(lanes);
         let lanes = (0..lanes)
-            .map(|number| {
-                let mut batch = Vec::with_capacity(BATCH_BYTES);
-                // The number is below `MAX_LANES`, which a byte holds.
-                #[allow(clippy::cast_possible_truncation)]
-                LaneEncoder::open(number as u8, &mut batch);
-                Lane {
-                    state: Mutex::new(LaneState {
-                        encoder: LaneEncoder::new(own.clone(), peer.clone()),
-                        batch,
-                        apart: Vec::new(),
-                        parting: Vec::new(),
-                        leg: Leg::default(),
-                        queued: 0,
-                        sent: Traffic::default(),
-                        writer: None,
-                        closed: false,
-                        broken: None,
-                    }),
-                    room: Notify::new(),
-                }
+            .map(|number| Lane {
+                state: Mutex::new(LaneState {
+                    encoder: LaneEncoder::new(own.clone(), peer.clone()),
+                    batch: first_batch(number),
+                    apart: Vec::new(),
+                    parting: Vec::new(),
+                    leg: Leg::default(),
+                    queued: 0,
+                    sent: Traffic::default(),
+                    writer: None,
+                    closed: false,
+                    broken: None,
+                }),
+                room: Notify::new(),
             })
             .collect();
         Self {
@@ -590,17 +498,7 @@ impl Outbound {
         }
         let leg = Leg(lanes.first().map_or(0, |state| state.leg.0) + 1);
         for (number, state) in lanes.iter_mut().enumerate() {
-            let mut batch = Vec::with_capacity(BATCH_BYTES);
-            // The number is below `MAX_LANES`, which a byte holds.
-            #[allow(clippy::cast_possible_truncation)]
-            LaneEncoder::open(number as u8, &mut batch);
-            let last = std::mem::replace(&mut state.batch, batch);
-            state.parting = std::mem::take(&mut state.apart);
-            if !last.is_empty() {
-                state.parting.push(Bytes::from(last));
-            }
-            state.encoder = self.encoder();
-            state.leg = leg;
+            state.turn(number, leg, self.encoder());
             if let Some(writer) = state.writer.take() {
                 wake_io(writer);
             }
