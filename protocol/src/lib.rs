@@ -42,7 +42,9 @@ pub use id::{
     BehaviourName, CallId, ClusterName, Incarnation, NodeId, NodeName, Pid, ProcessName, Ref, Serial, SessionId,
     UnlinkId,
 };
-pub use lane::{Arrival, BulkOpening, LaneDecoder, LaneEncoder, PlainMessage, Reassembly, Run, Ticket, TicketNumber};
+pub use lane::{
+    Arrival, BulkOpening, LaneDecoder, LaneEncoder, PlainMessage, Reassembly, Run, RunBuffer, Ticket, TicketNumber,
+};
 pub use payload::{Codec, Payload, Tag};
 pub use signal::{CallFailure, Destination, Recipient, ReplyRoute, Signal, SignalBody};
 pub use trace::{SpanId, TraceContext, TraceId};

@@ -6,10 +6,12 @@
 mod strategies;
 
 use bytes::Bytes;
-use proptest::{collection::vec, prelude::*, sample::Index};
+use proptest::{collection::vec, option, prelude::*, sample::Index};
 use rookery_protocol::{
-    Arrival, ClusterName, ControlFrame, ExitReason, Frame, FrameDecoder, FrameKind, LaneDecoder, LaneEncoder, NodeId,
-    NodeName, Pid, ProcessName, Recipient, Serial, Signal, SignalBody, WireError, codec, frame,
+    Arrival, ClusterName, Codec, ControlFrame, Destination, ExitReason, Frame, FrameDecoder, FrameKind, LaneDecoder,
+    LaneEncoder, NodeId, NodeName, Pid, ProcessName, Recipient, RunBuffer, Serial, Signal, SignalBody, WireError,
+    codec, frame,
+    lane::MessageHead,
     limits::{FRAME_HEADER_BYTES, MAX_CONTROL_BODY_BYTES, MAX_EXIT_TEXT_BYTES},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -94,6 +96,58 @@ proptest! {
         for bytes in [encoded(&signals), encoded_by(numbering, &signals)] {
             prop_assert_eq!(decoded(cut(&bytes, &places)).unwrap(), signals.clone());
             prop_assert_eq!(decoded(bytes.chunks(1).map(Bytes::copy_from_slice)).unwrap(), signals.clone());
+        }
+    }
+
+    /// Whatever the peer knows of, and however little it takes in a frame.
+    #[test]
+    fn messages_put_together_are_what_they_were_one_by_one(
+        bodies in vec(prop_oneof![9 => vec(any::<u8>(), 0..20), 1 => vec(any::<u8>(), 0..1_024)], 1..300),
+        numbers in any::<bool>(),
+        largest in option::of(prop_oneof![Just(64 * 1024_usize), 1_024..6_000_usize]),
+        elsewhere in any::<bool>(),
+    ) {
+        let encoder = || {
+            let mut encoder = LaneEncoder::new(sender(), receiver());
+            if numbers {
+                encoder.number_types();
+            }
+            if let Some(largest) = largest {
+                encoder.share_frames(largest);
+            }
+            encoder
+        };
+        let from = Pid::new(sender(), Serial(7));
+        let node = if elsewhere { "other-0.1".parse().unwrap() } else { receiver() };
+        let to = Destination::from(Pid::new(node, Serial(9)));
+        let head = MessageHead {
+            from: &from, to: &to, tag: b"Note", codec: Codec::Bincode, reply: None, deadline_ms: None, credit: None, trace: None,
+        };
+        let (mut one_by_one, mut encoder_of_those) = (Vec::new(), encoder());
+        LaneEncoder::open(1, &mut one_by_one);
+        for body in &bodies {
+            encoder_of_those.message_head(&head, body.len(), &mut one_by_one).unwrap();
+            one_by_one.extend(body);
+        }
+        let (mut together, mut encoder, mut buffer) = (Vec::new(), encoder(), RunBuffer::default());
+        LaneEncoder::open(1, &mut together);
+        let (mut frames_made, mut counted) = (0, 0);
+        for body in &bodies {
+            prop_assert!(RunBuffer::takes(body.len()));
+            if !buffer.has_room(body.len()) {
+                encoder.messages(&head, &buffer, &mut together).unwrap();
+                (frames_made, counted) = (frames_made + 1, counted + buffer.messages());
+                buffer.clear();
+            }
+            buffer.push(body);
+        }
+        encoder.messages(&head, &buffer, &mut together).unwrap();
+        prop_assert_eq!(counted + buffer.messages(), bodies.len());
+        prop_assert_eq!(decoded([together.clone()].map(Bytes::from)).unwrap(), decoded([one_by_one.clone()].map(Bytes::from)).unwrap());
+        let runs = frames(&together).iter().filter(|frame| frame.kind == FrameKind::Run).count();
+        if numbers && !elsewhere && largest.is_some_and(|largest| largest > 4 * 1024) {
+            prop_assert_eq!(runs, frames_made + 1);
+            prop_assert_eq!(together, one_by_one);
         }
     }
 

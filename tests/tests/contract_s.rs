@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use rookery_runtime::{
-    Address, CallError, Codec, Context, Destination, Event, ExitReason, Payload, ProcessName, Received, ReplyTo,
-    RequestError, Runtime, SendError, Start, Tag, protocol::Recipient,
+    Address, CallError, Codec, Context, Destination, Event, ExitReason, MessageKind, MessageRoute, Payload,
+    ProcessName, Received, ReplyTo, RequestError, Runtime, SendError, Start, Tag, protocol::Recipient,
 };
 use rookery_tests::{
     Note, Puppet,
@@ -25,6 +25,7 @@ rookery_tests::contract! {
         s1_what_a_process_sent_comes_before_its_end,
         s1_a_link_that_is_made_before_a_message_is_there_before_it,
         s1_typed_and_typed_by_hand_messages_keep_their_order,
+        s1_bursts_and_all_else_of_one_step_keep_their_order,
         s2_many_senders_lose_and_double_nothing,
         s3_sending_to_the_dead_is_no_error_but_counted,
         s3_a_call_to_the_dead_or_to_nobody_answers_at_once,
@@ -181,6 +182,141 @@ async fn s1_typed_and_typed_by_hand_messages_keep_their_order(a: &Runtime, b: &R
         .await;
     for number in 0..300 {
         assert_eq!(receiver.number().await, number);
+    }
+}
+
+/// Many messages in a row share a frame, and wait for each other until something else is sent: of any kind, to anybody.
+async fn s1_bursts_and_all_else_of_one_step_keep_their_order(a: &Runtime, b: &Runtime) {
+    let sender = Puppet::new(a);
+    let (mut receiver, mut other) = (Puppet::trapping(b).await, Puppet::new(b));
+    let (to, aside) = (receiver.pid.clone(), other.pid.clone());
+    let bursts = [1, 2, 3, 255, 256, 257, 258, 600, 2];
+    sender
+        .run_async(move |context| {
+            Box::pin(async move {
+                let runtime = context.runtime().clone();
+                let (first, aside) = (runtime.address::<Note>(&to), runtime.address::<Note>(&aside));
+                // The same process by another address.
+                let second = runtime.address::<Note>(&to);
+                let mut number = 0;
+                for (round, burst) in bursts.into_iter().cycle().take(90).enumerate() {
+                    for _ in 0..burst {
+                        first.send(Note::Number(number)).await.unwrap();
+                        number += 1;
+                    }
+                    match round % 5 {
+                        0 => context.exit(&to, ExitReason::Error(number.to_string())),
+                        1 => aside.send(Note::Number(number)).await.unwrap(),
+                        2 => second.send(Note::Text("x".repeat(1_500))).await.unwrap(),
+                        3 => second.send(Note::Text("x".repeat(100_000))).await.unwrap(),
+                        _ => tokio::task::yield_now().await,
+                    }
+                }
+            })
+        })
+        .await;
+    let mut number = 0;
+    for (round, burst) in bursts.into_iter().cycle().take(90).enumerate() {
+        for _ in 0..burst {
+            assert_eq!(receiver.number().await, number, "in round {round}");
+            number += 1;
+        }
+        match round % 5 {
+            0 => assert_eq!(receiver.exit().await.1, ExitReason::Error(number.to_string())),
+            1 => assert_eq!(other.number().await, number),
+            2 | 3 => {
+                let length = if round % 5 == 2 { 1_500 } else { 100_000 };
+                let next = receiver.next().await;
+                assert!(
+                    matches!(&next, Received::Message(Note::Text(text)) if text.len() == length),
+                    "in round {round}"
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a process has sent goes its way while the process does not come to an `.await` that waits, nor its thread to the network.
+#[tokio::test(flavor = "multi_thread")]
+async fn s2_what_was_sent_arrives_while_its_sender_keeps_its_thread() {
+    let nodes = mesh(2, |_| {}).await;
+    let (a, b) = (nodes[0].runtime(), nodes[1].runtime());
+    let mut receiver = Puppet::new(b);
+    let to = a.address::<Note>(&receiver.pid);
+    let (all_there, go_on) = std::sync::mpsc::channel();
+    let (first, seen) = oneshot::channel::<()>();
+    let (tell, told) = oneshot::channel();
+    a.spawn(async move |_: Context<Note>| {
+        // So many that the receiver's mailbox is known to have no limit.
+        for number in 0..100 {
+            to.send(Note::Number(number)).await.unwrap();
+        }
+        seen.await.unwrap();
+        for number in 100..110 {
+            to.send(Note::Number(number)).await.unwrap();
+        }
+        tell.send(go_on.recv_timeout(Duration::from_secs(30))).unwrap();
+    })
+    .unwrap();
+    for number in 0..100 {
+        assert_eq!(receiver.number().await, number);
+    }
+    first.send(()).unwrap();
+    for number in 100..110 {
+        assert_eq!(receiver.number().await, number);
+    }
+    all_there.send(()).unwrap();
+    assert_eq!(within("the sender", told).await.unwrap(), Ok(()), "it was held up until its step ended");
+}
+
+/// Messages that `runtime` has sent to other nodes.
+fn sent(runtime: &Runtime) -> u64 {
+    let counts = runtime.tally().messages;
+    counts
+        .iter()
+        .filter(|(route, kind, _)| (*route, *kind) == (MessageRoute::Sent, MessageKind::Message))
+        .map(|(.., count)| count)
+        .sum()
+}
+
+/// A process that ends in the step in which it has sent: its messages come before its end, however it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn s2_nothing_is_lost_of_a_step_that_ends_its_process() {
+    let nodes = mesh(2, |_| {}).await;
+    let (a, b) = (nodes[0].runtime(), nodes[1].runtime());
+    for how in 0..4 {
+        let mut receiver = Puppet::new(b);
+        let to = receiver.pid.clone();
+        let before = sent(a);
+        let (go, gate) = oneshot::channel::<()>();
+        let sender = a
+            .spawn(async move |context: Context<Note>| {
+                let to = context.runtime().address::<Note>(&to);
+                gate.await.unwrap();
+                for number in 0..300 {
+                    to.send(Note::Number(number)).await.unwrap();
+                }
+                match how {
+                    0 => {}
+                    1 => panic!("after it has sent"),
+                    2 => context.exit(context.pid(), ExitReason::Kill),
+                    _ => std::future::pending().await,
+                }
+            })
+            .unwrap();
+        let pid = sender.pid().unwrap();
+        let watched = pid.clone();
+        receiver.run(move |context| context.monitor(&watched)).await;
+        fence(a, b).await;
+        go.send(()).unwrap();
+        for number in 0..300 {
+            assert_eq!(receiver.number().await, number);
+        }
+        a.exit(&pid, ExitReason::Shutdown);
+        let last = receiver.next().await;
+        assert!(matches!(last, Received::Event(Event::Down(_))), "{last:?}");
+        assert!(sent(a) >= before + 300, "each is counted");
     }
 }
 

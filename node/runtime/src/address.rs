@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use rookery_protocol::{CallFailure, Codec, Destination, Pid, Recipient};
+use rookery_protocol::{CallFailure, Codec, Destination, Pid, Recipient, RunBuffer, lane::MessageHead};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
@@ -62,7 +62,7 @@ enum Target<M: Message> {
 }
 
 /// What is looked up at each send, but for the way to another node.
-struct Elsewhere {
+pub(crate) struct Elsewhere {
     runtime: Runtime,
     to: Destination,
     way: OnceLock<Way>,
@@ -85,11 +85,31 @@ impl Elsewhere {
         }
     }
 
-    fn push<M: Message>(&self, message: M, deadline: Option<Deadline>) -> Result<(), Unsent<M>> {
-        let Self { runtime, to, way } = self;
+    /// What is addressed.
+    pub(crate) fn destination(&self) -> &Destination {
+        &self.to
+    }
+
+    /// Queues messages that were staged on the way that is known. True if there is room for more.
+    pub(crate) fn push_staged(&self, head: &MessageHead<'_>, messages: &RunBuffer) -> bool {
+        let count = messages.messages() as u64;
+        match self.way.get().map(|way| way.connection.push_messages(head, messages)) {
+            Some(Ok(has_room)) => {
+                self.runtime.count_many(Route::Sent, Kind::Message, count);
+                has_room
+            }
+            _ => {
+                self.runtime.undeliverable_messages(&self.to, count);
+                false
+            }
+        }
+    }
+
+    fn push<M: Message>(self: &Arc<Self>, message: M, deadline: Option<Deadline>) -> Result<(), Unsent<M>> {
+        let Self { runtime, to, way } = &**self;
         // Known since the first send, and good until it is closed.
         if let Some(way) = way.get().filter(|way| !way.connection.is_closed()) {
-            return runtime.send_over(way, to, message, Codec::Bincode);
+            return runtime.send_over(way, to, message, Codec::Bincode, Some(self));
         }
         let to = &*self.resolved();
         if runtime.is_own(to) {
@@ -109,7 +129,7 @@ impl Elsewhere {
         }
         match runtime.way(to) {
             Some(found) => {
-                let sent = runtime.send_over(&found, to, message, Codec::Bincode);
+                let sent = runtime.send_over(&found, to, message, Codec::Bincode, None);
                 // A name of the cluster may be held elsewhere next time.
                 if !matches!(self.to.to, Recipient::ClusterName(_)) && way.get().is_none() {
                     drop(way.set(found));

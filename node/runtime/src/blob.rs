@@ -1,6 +1,10 @@
 //! Bytes in a message that are copied neither when it goes nor when it arrives.
 
-use std::{fmt, ops::Deref};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    ops::Deref,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -10,43 +14,113 @@ use crate::{encoded::VIEWED_BYTES, message};
 /// Many bytes, as a file or a picture, in a message or an answer.
 ///
 /// A large one (64 KiB) goes to another node as it is, and in the message that arrives there it is a view of what was
-/// received: nothing is copied, and cloning it copies nothing either. A view keeps all of its message's bytes. A `Vec<u8>` instead would be decoded number by number. In JSON it is
+/// received: nothing is copied, and cloning it copies nothing either. A view keeps all of its message's bytes. One of up to 23
+/// bytes lies in the value itself, without memory of its own. A `Vec<u8>` instead would be decoded number by number. In JSON it is
 /// an array of numbers.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Blob(pub Bytes);
+#[derive(Clone)]
+pub struct Blob(Bits);
+
+/// How many bytes lie in the value itself: with their number as many as [`Bytes`] takes.
+const INLINE_BYTES: usize = 23;
+
+#[derive(Clone)]
+enum Bits {
+    Inline { length: u8, bytes: [u8; INLINE_BYTES] },
+    Shared(Bytes),
+}
+
+const _: () = assert!(size_of::<Blob>() == size_of::<Bytes>());
+
+impl Blob {
+    /// A copy of `bytes`.
+    #[must_use]
+    pub fn copied(bytes: &[u8]) -> Self {
+        Self::inline(bytes).unwrap_or_else(|| Self(Bits::Shared(Bytes::copy_from_slice(bytes))))
+    }
+
+    /// Its bytes, which others may hold as well; copied if they lie in the value itself.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self.0 {
+            Bits::Inline { length, bytes } => {
+                Bytes::copy_from_slice(bytes.get(..usize::from(length)).unwrap_or_default())
+            }
+            Bits::Shared(bytes) => bytes,
+        }
+    }
+
+    #[inline]
+    fn inline(of: &[u8]) -> Option<Self> {
+        let mut bytes = [0; INLINE_BYTES];
+        bytes.get_mut(..of.len())?.copy_from_slice(of);
+        Some(Self(Bits::Inline { length: u8::try_from(of.len()).ok()?, bytes }))
+    }
+}
 
 impl Deref for Blob {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Bits::Inline { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Bits::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Default for Blob {
+    fn default() -> Self {
+        Self(Bits::Inline { length: 0, bytes: [0; INLINE_BYTES] })
+    }
+}
+
+impl PartialEq for Blob {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Blob {}
+
+impl Hash for Blob {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
     }
 }
 
 impl From<Vec<u8>> for Blob {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Bytes::from(bytes))
+        Self::inline(&bytes).unwrap_or_else(|| Self(Bits::Shared(bytes.into())))
     }
 }
 
 impl From<Bytes> for Blob {
     fn from(bytes: Bytes) -> Self {
-        Self(bytes)
+        Self::inline(&bytes).unwrap_or(Self(Bits::Shared(bytes)))
+    }
+}
+
+impl From<Blob> for Bytes {
+    fn from(blob: Blob) -> Self {
+        blob.into_bytes()
     }
 }
 
 impl fmt::Debug for Blob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Blob({} bytes)", self.0.len())
+        write!(f, "Blob({} bytes)", self.len())
     }
 }
 
 impl Serialize for Blob {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0.len() >= VIEWED_BYTES {
-            message::while_encoding(|scope| scope.blobs.push(self.0.clone()));
+        if let Bits::Shared(bytes) = &self.0
+            && bytes.len() >= VIEWED_BYTES
+        {
+            message::while_encoding(|scope| scope.blobs.push(bytes.clone()));
         }
-        serializer.serialize_bytes(&self.0)
+        serializer.serialize_bytes(self)
     }
 }
 
@@ -66,15 +140,18 @@ impl<'de> de::Visitor<'de> for BlobVisitor {
     }
 
     fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Blob, E> {
-        Ok(Blob(message::view(bytes).unwrap_or_else(|| Bytes::copy_from_slice(bytes))))
+        if let Some(blob) = Blob::inline(bytes) {
+            return Ok(blob);
+        }
+        Ok(message::view(bytes).map_or_else(|| Blob::copied(bytes), Blob::from))
     }
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Blob, E> {
-        Ok(Blob(Bytes::copy_from_slice(bytes)))
+        Ok(Blob::copied(bytes))
     }
 
     fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Blob, E> {
-        Ok(Blob(Bytes::from(bytes)))
+        Ok(Blob::from(bytes))
     }
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut numbers: A) -> Result<Blob, A::Error> {
@@ -82,7 +159,7 @@ impl<'de> de::Visitor<'de> for BlobVisitor {
         while let Some(number) = numbers.next_element()? {
             bytes.push(number);
         }
-        Ok(Blob(Bytes::from(bytes)))
+        Ok(Blob::from(bytes))
     }
 }
 
@@ -96,6 +173,23 @@ mod tests {
 
     #[derive(Serialize, Deserialize)]
     struct Picture(u8, Blob, u8);
+
+    #[test]
+    fn a_small_blob_lies_in_the_value_itself() {
+        for length in [0, 1, INLINE_BYTES, INLINE_BYTES + 1, 300] {
+            let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let blobs = [Blob::from(bytes.clone()), Blob::from(Bytes::from(bytes.clone())), Blob::copied(&bytes)];
+            for blob in blobs {
+                let inside = std::ptr::from_ref(&blob) as usize..std::ptr::from_ref(&blob) as usize + size_of::<Blob>();
+                assert_eq!(inside.contains(&(blob.as_ptr() as usize)), length <= INLINE_BYTES, "{length}");
+                assert_eq!(
+                    (&*blob, &blob, blob.clone().into_bytes()),
+                    (&*bytes, &blob.clone(), Bytes::from(bytes.clone()))
+                );
+            }
+        }
+        assert_eq!(&*Blob::default(), b"");
+    }
 
     #[tokio::test]
     async fn a_large_blob_goes_out_as_it_is() {

@@ -19,6 +19,10 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    pub(crate) const fn new() -> Self {
+        Self { bytes: Vec::new(), views: Vec::new() }
+    }
+
     /// Its length with all pieces.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -46,19 +46,60 @@ pub fn tag_of<T: Message>() -> &'static str {
 pub(crate) type CodecError = String;
 
 thread_local! {
-    static ENCODING: RefCell<Option<Encoding>> = const { RefCell::new(None) };
+    static ENCODING: RefCell<Encoding> = const { RefCell::new(Encoding::new()) };
     static DECODING: RefCell<Decoding> =
         const { RefCell::new(Decoding { active: false, runtime: None, reply: None, body: None }) };
-    static SCRATCH: RefCell<Encoded> = RefCell::new(Encoded::default());
 }
 
 /// A message on its way out.
-#[derive(Default)]
 pub(crate) struct Encoding {
+    /// Whether one is being encoded.
+    active: bool,
+    /// Where to; it is used again and again.
+    scratch: Encoded,
     /// The reply that it carries.
     pub(crate) reply: Option<Carrying>,
     /// Large pieces of it that need not be copied.
     pub(crate) blobs: Vec<Bytes>,
+}
+
+impl Encoding {
+    const fn new() -> Self {
+        Self { active: false, scratch: Encoded::new(), reply: None, blobs: Vec::new() }
+    }
+}
+
+/// The scope of the message that is encoded on this thread. When it ends, also by a panic, that of the message within whose
+/// `Serialize` it is goes on.
+struct EncodingScope {
+    outer: Option<Box<(Option<Carrying>, Vec<Bytes>)>>,
+}
+
+impl EncodingScope {
+    /// Gives the scratch space as well.
+    fn begin() -> (Self, Encoded) {
+        ENCODING.with_borrow_mut(|scope| {
+            let outer = std::mem::replace(&mut scope.active, true)
+                .then(|| Box::new((scope.reply.take(), std::mem::take(&mut scope.blobs))));
+            (Self { outer }, std::mem::take(&mut scope.scratch))
+        })
+    }
+}
+
+impl Drop for EncodingScope {
+    fn drop(&mut self) {
+        let left = ENCODING.with_borrow_mut(|scope| {
+            let (active, outer) = (self.outer.is_some(), self.outer.take());
+            scope.active = active;
+            if outer.is_none() && scope.reply.is_none() && scope.blobs.is_empty() {
+                return None;
+            }
+            let (reply, blobs) = outer.map_or((None, Vec::new()), |outer| *outer);
+            Some((std::mem::replace(&mut scope.reply, reply), std::mem::replace(&mut scope.blobs, blobs)))
+        });
+        // Not within the borrow: it may be anything.
+        drop(left);
+    }
 }
 
 /// `piece`, if it is one that the message which is encoded on this thread lends.
@@ -140,21 +181,21 @@ pub(crate) fn encode<T: Message, R>(
     to: &Destination,
     then: impl FnOnce(&mut Encoded, Option<&Carried>) -> R,
 ) -> Result<R, CodecError> {
-    let mut scratch = SCRATCH.take();
+    let (scope, mut scratch) = EncodingScope::begin();
     scratch.clear();
-    let outer = ENCODING.replace(Some(Encoding::default()));
     let encoded = append(message, codec, &mut scratch);
-    let scope = ENCODING.replace(outer);
+    let reply = while_encoding(|scope| scope.reply.take()).flatten();
+    drop(scope);
     let result = encoded.map(|()| {
         // A call that the message carries is lost with the connection to where it goes.
-        let carried = scope.and_then(|scope| scope.reply).map(|reply| match reply {
+        let carried = reply.map(|reply| match reply {
             Carrying::Local(slot, deadline) => Carried { route: slot.await_reply(runtime, to), deadline },
             Carrying::Remote(route, deadline) => Carried { route, deadline },
         });
         then(&mut scratch, carried.as_ref())
     });
     if scratch.capacity() <= SCRATCH_KEPT_BYTES {
-        SCRATCH.set(scratch);
+        ENCODING.with_borrow_mut(|scope| scope.scratch = scratch);
     }
     result
 }
@@ -234,36 +275,44 @@ fn decode_here<T: Message>(
 
 fn decode_bytes<T: Message>(codec: Codec, body: &[u8]) -> std::thread::Result<Result<T, CodecError>> {
     // Deserialize is the user's code: should it panic, what it was decoding is at fault, not the thread's owner.
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match codec {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| decode_as(codec, body)))
+}
+
+/// Decodes a message in a scope that is set, outside of which a panic is caught.
+#[inline]
+pub(crate) fn decode_as<T: Message>(codec: Codec, body: &[u8]) -> Result<T, CodecError> {
+    match codec {
         Codec::Bincode => codec::decode_payload(body),
         Codec::Json => serde_json::from_slice(body).map_err(|error| error.to_string()),
         other => Err(format!("{other:?} payloads are not understood by this process")),
-    }))
+    }
 }
 
-/// Decodes a message that carries no reply, in the scope of a batch of its runtime. `None` if there is no such scope, or
-/// whenever it does not succeed: then [`decode`] says why.
-pub(crate) fn decode_plain<T: Message>(codec: Codec, body: &[u8], runtime: &Runtime) -> Option<T> {
-    let in_scope = DECODING.with_borrow(|scope| {
-        !scope.active && scope.reply.is_none() && scope.runtime.as_ref().is_some_and(|known| known.is(runtime))
+/// Runs `f`, which decodes messages that carry no reply by [`decode_as`], in the scope of a batch of their runtime; `None` if
+/// there is no such scope. A panic of the user's code ends `f`.
+pub(crate) fn decoding_plain<R>(runtime: &Runtime, f: impl FnOnce() -> R) -> Option<R> {
+    let begun = DECODING.with_borrow_mut(|scope| {
+        let known = scope.runtime.as_ref().is_some_and(|known| known.is(runtime));
+        let begins = known && !scope.active && scope.reply.is_none();
+        scope.active |= begins;
+        begins
     });
-    if !in_scope {
+    if !begun {
         return None;
     }
-    DECODING.with_borrow_mut(|scope| scope.active = true);
-    let decoded = decode_bytes(codec, body);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
     let dropped = DECODING.with_borrow_mut(|scope| {
         scope.active = false;
         scope.reply.take()
     });
     // Of somebody else's message, by the user's code, and not this one's to keep.
     drop(dropped);
-    decoded.ok()?.ok()
+    result.ok()
 }
 
 /// Runs `f` in the scope of the message that is being encoded on this thread, if one is.
 pub(crate) fn while_encoding<R>(f: impl FnOnce(&mut Encoding) -> R) -> Option<R> {
-    ENCODING.with_borrow_mut(|scope| scope.as_mut().map(f))
+    ENCODING.with_borrow_mut(|scope| scope.active.then(|| f(scope)))
 }
 
 /// Runs `f` in the scope of the message that is being decoded on this thread, if one is.

@@ -13,11 +13,11 @@ use rookery_protocol::{
 use tokio::time::Instant;
 
 use crate::{
-    address::{SendError, Unsent, Way},
+    address::{Elsewhere, SendError, Unsent, Way},
     message::{self, Message, tag_of},
     net::{
         arriving,
-        outbound::{Body, NotTaken, Outbound},
+        outbound::{Body, NotTaken, Outbound, staged},
     },
     process::{AnyProcess, bounded::Admission, current, event::Event},
     reply::{RemoteReply, dropping},
@@ -27,6 +27,14 @@ use crate::{
 
 /// What the sender of a message is told that its receiver's node does not take.
 const TOO_LARGE: &str = "the message is too large for the receiver's node";
+
+/// What became of a message that was encoded.
+enum Sent {
+    /// It waits for others of its sender's step.
+    Staged,
+    /// It was taken by its lane, or not; how large it is; and whether it asks for an answer.
+    Pushed(Result<(), NotTaken>, usize, bool),
+}
 
 /// Why a signal has no way to its receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -420,7 +428,7 @@ impl Runtime {
     /// A typed message to another node or client, if there is room.
     pub(crate) fn send_remote<M: Message>(&self, to: &Destination, message: M, codec: Codec) -> Result<(), Unsent<M>> {
         match self.way(to) {
-            Some(way) => self.send_over(&way, to, message, codec),
+            Some(way) => self.send_over(&way, to, message, codec, None),
             None => {
                 self.undeliverable(to, message);
                 Ok(())
@@ -435,13 +443,15 @@ impl Runtime {
         Some(Way { connection, credit })
     }
 
-    /// As [`send_remote`](Self::send_remote), by the way that leads there.
+    /// As [`send_remote`](Self::send_remote), by the way that leads there; by that of an address it may wait for others that go
+    /// there in the same step.
     pub(crate) fn send_over<M: Message>(
         &self,
         way: &Way,
         to: &Destination,
         message: M,
         codec: Codec,
+        by: Option<&Arc<Elsewhere>>,
     ) -> Result<(), Unsent<M>> {
         let Way { connection, credit } = way;
         let Some(taken) = credit.as_ref().map_or(Some(Taken::Nothing), |credit| self.credits().take(credit)) else {
@@ -453,21 +463,38 @@ impl Runtime {
             let deadline_ms = reply.and_then(|reply| reply.deadline).map(|at| self.clock().left_ms(at, Instant::now()));
             let route = reply.map(|reply| &reply.route);
             let trace = self.outgoing().filter(|_| connection.has_trace());
+            let is_plain = route.is_none() && trace.is_none() && taken == Taken::Nothing;
+            let stages = by.filter(|_| is_plain && connection.shares_frames());
+            if let Some(by) = stages
+                && body_bytes <= connection.max_message_bytes()
+                && staged::take(by, tag, body.whole())
+            {
+                return Sent::Staged;
+            }
             let mut push = |from: &Pid| {
                 let tag = tag.as_bytes();
                 let (credit, trace) = (taken.number(), trace.as_ref());
                 let head = MessageHead { from, to, tag, codec, reply: route, deadline_ms, credit, trace };
                 connection.push_message(&head, Body::Encoded(body))
             };
-            let pushed = current::with_pid(|own| match own {
-                Some(own) => push(own),
-                None => push(&self.own_pid()),
+            let (pushed, in_step) = current::with_pid(|own| match own {
+                Some(own) => (push(own), true),
+                None => (push(&self.own_pid()), false),
             });
-            (pushed, body_bytes, reply.is_some())
+            if let (Some(by), Ok(()), true) = (stages, &pushed, in_step) {
+                staged::after(by);
+            }
+            Sent::Pushed(pushed, body_bytes, reply.is_some())
         });
-        if let (Some(credit), Ok((Err(_), ..)) | Err(_)) = (credit, &pushed) {
+        if let (Some(credit), Ok(Sent::Pushed(Err(_), ..)) | Err(_)) = (credit, &pushed) {
             self.credits().give_back(credit, taken);
         }
+        let pushed = match pushed {
+            // Counted when it goes to its lane, with the others.
+            Ok(Sent::Staged) => return Ok(()),
+            Ok(Sent::Pushed(pushed, body_bytes, is_call)) => Ok((pushed, body_bytes, is_call)),
+            Err(detail) => Err(detail),
+        };
         match pushed {
             Ok((Ok(()), _, true)) => {
                 self.count(Route::Sent, Kind::Call);
@@ -542,6 +569,12 @@ impl Runtime {
         self.count_dead_letter();
         tracing::debug!(%to, reason, "dead letter");
         dropping::within(dropping::Mode::Fail(failure), message);
+    }
+
+    /// Messages that were for a connection which is closed end here.
+    pub(crate) fn undeliverable_messages(&self, to: &Destination, count: u64) {
+        self.count_dead_letters(count);
+        tracing::debug!(%to, count, reason = "there is no connection to its node", "dead letters");
     }
 
     pub(crate) fn dead_letter(&self, to: &Pid, reason: &str) {

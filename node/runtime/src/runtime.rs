@@ -398,7 +398,11 @@ impl Runtime {
     }
 
     pub(crate) fn count_dead_letter(&self) {
-        self.0.dead_letters.fetch_add(1, Ordering::Relaxed);
+        self.count_dead_letters(1);
+    }
+
+    pub(crate) fn count_dead_letters(&self, count: u64) {
+        self.0.dead_letters.fetch_add(count, Ordering::Relaxed);
     }
 
     /// The largest payload that `to`'s node takes.

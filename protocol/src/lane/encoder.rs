@@ -12,7 +12,9 @@ use crate::{
     id::{NodeId, Serial},
     lane::{
         BY_CLUSTER_NAME, BY_GROUP, BY_NAME, End, HAS_CREDIT, HAS_DEADLINE, HAS_REPLY, HAS_TRACE, LINKED, MessageHead,
-        Ticket, run::OpenRun, types::TypeNumbers,
+        Ticket,
+        run::{OpenRun, RunBuffer},
+        types::TypeNumbers,
     },
     limits::{FRAME_HEADER_BYTES, MAX_IN_RUN_BYTES, MAX_INTERNED_NODES, MAX_REASON_BYTES},
     payload::Payload,
@@ -85,13 +87,40 @@ impl LaneEncoder {
         Ok(())
     }
 
+    /// Appends messages that have one head, without a reply, deadline, credit or trace.
+    ///
+    /// # Errors
+    /// As [`LaneEncoder::message_head`].
+    pub fn messages(
+        &mut self,
+        head: &MessageHead<'_>,
+        messages: &RunBuffer,
+        out: &mut Vec<u8>,
+    ) -> Result<(), WireError> {
+        if let (Some(largest), Some((types, to))) = (self.runs.filter(|_| messages.messages() > 0), self.brief(head))
+            && let Some(number) = types.of(head.codec, head.tag, out)
+            && messages.frame((number, to, head.from.serial()), largest, out)
+        {
+            self.run = None;
+            return Ok(());
+        }
+        for body in messages.bodies() {
+            self.message_head(head, body.len(), out)?;
+            out.extend_from_slice(body);
+        }
+        Ok(())
+    }
+
+    /// The numbers of types, and the receiver, of a message that can do with that.
+    fn brief(&mut self, head: &MessageHead<'_>) -> Option<(&mut TypeNumbers, Serial)> {
+        let (Some(types), &Recipient::Serial(to)) = (&mut self.types, &head.to.to) else { return None };
+        let plain = head.reply.is_none() && head.deadline_ms.is_none() && head.credit.is_none() && head.trace.is_none();
+        (plain && head.to.node == self.peer && *head.from.node() == self.own).then_some((types, to))
+    }
+
     /// Appends the head of a message in its most frequent form, if it has that.
     fn brief_head(&mut self, head: &MessageHead<'_>, body_bytes: usize, out: &mut Vec<u8>) -> bool {
-        let (Some(types), &Recipient::Serial(to)) = (&mut self.types, &head.to.to) else { return false };
-        let plain = head.reply.is_none() && head.deadline_ms.is_none() && head.credit.is_none() && head.trace.is_none();
-        if !plain || head.to.node != self.peer || *head.from.node() != self.own {
-            return false;
-        }
+        let Some((types, to)) = self.brief(head) else { return false };
         let Some(number) = types.of(head.codec, head.tag, out) else { return false };
         if let Some(largest) = self.runs
             && body_bytes <= MAX_IN_RUN_BYTES

@@ -42,7 +42,7 @@ pub use decoder::{Arrival, LaneDecoder};
 pub use encoder::LaneEncoder;
 pub use plain::PlainMessage;
 pub use reassembly::Reassembly;
-pub use run::Run;
+pub use run::{Run, RunBuffer};
 
 /// The recipient is given by name.
 pub const BY_NAME: u8 = 0x01;

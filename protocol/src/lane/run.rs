@@ -58,13 +58,8 @@ impl OpenRun {
         let (start, messages) = match open.as_mut().filter(belongs) {
             Some(run) => (run.start, run.messages + 1),
             None => {
-                let mut bytes = [0; FRAME_HEADER_BYTES + BRIEF_PAYLOAD];
-                let (header, body) = bytes.split_at_mut(FRAME_HEADER_BYTES);
-                header[4] = FrameKind::Run as u8;
-                body[..2].copy_from_slice(&number.to_le_bytes());
-                body[2..10].copy_from_slice(&to.0.to_le_bytes());
-                body[10..].copy_from_slice(&from.0.to_le_bytes());
-                out.extend_from_slice(&bytes);
+                // Its length is written below.
+                out.extend_from_slice(&frame_head(number, to, from, BRIEF_PAYLOAD));
                 (before, 1)
             }
         };
@@ -75,6 +70,82 @@ impl OpenRun {
         out[start..start + 4].copy_from_slice(&((end - start - FRAME_HEADER_BYTES) as u32).to_le_bytes());
         *open = Some(Self { start, end, number, to, from, messages });
     }
+}
+
+/// Messages of one process to another, of one type, that are to go together: what stands in a run behind its addresses.
+#[derive(Debug, Default)]
+pub struct RunBuffer {
+    bytes: Vec<u8>,
+    messages: usize,
+}
+
+impl RunBuffer {
+    /// Whether a payload of that size goes into a run at all.
+    #[must_use]
+    pub fn takes(body_bytes: usize) -> bool {
+        body_bytes <= MAX_IN_RUN_BYTES
+    }
+
+    /// Whether there is room for one more payload of that size.
+    #[must_use]
+    pub fn has_room(&self, body_bytes: usize) -> bool {
+        self.messages < MAX_RUN_MESSAGES && BRIEF_PAYLOAD + self.bytes.len() + 2 + body_bytes <= MAX_RUN_BYTES
+    }
+
+    /// Adds a payload, for which there is room.
+    pub fn push(&mut self, body: &[u8]) {
+        put_length(body.len(), &mut self.bytes);
+        self.bytes.extend_from_slice(body);
+        self.messages += 1;
+    }
+
+    /// How many messages there are.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// Empties it. It keeps its memory, which is no more than a run's.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.messages = 0;
+    }
+
+    /// Appends all of it as one frame, if the peer takes one so large.
+    pub(super) fn frame(&self, (number, to, from): (u16, Serial, Serial), largest: usize, out: &mut Vec<u8>) -> bool {
+        let length = BRIEF_PAYLOAD + self.bytes.len();
+        if length > largest {
+            return false;
+        }
+        out.extend_from_slice(&frame_head(number, to, from, length));
+        out.extend_from_slice(&self.bytes);
+        true
+    }
+
+    /// The payloads, one after the other.
+    pub(super) fn bodies(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &*self.bytes;
+        std::iter::from_fn(move || {
+            let (length, bytes) = length_at(rest)?;
+            let body = rest.get(bytes..bytes + length)?;
+            rest = rest.get(bytes + length..)?;
+            Some(body)
+        })
+    }
+}
+
+/// What stands before the messages of a run whose body has so many bytes with that.
+fn frame_head(number: u16, to: Serial, from: Serial, length: usize) -> [u8; FRAME_HEADER_BYTES + BRIEF_PAYLOAD] {
+    let mut bytes = [0; FRAME_HEADER_BYTES + BRIEF_PAYLOAD];
+    let (header, body) = bytes.split_at_mut(FRAME_HEADER_BYTES);
+    // As in `frame::finish`.
+    #[allow(clippy::cast_possible_truncation)]
+    header[..4].copy_from_slice(&(length as u32).to_le_bytes());
+    header[4] = FrameKind::Run as u8;
+    body[..2].copy_from_slice(&number.to_le_bytes());
+    body[2..10].copy_from_slice(&to.0.to_le_bytes());
+    body[10..].copy_from_slice(&from.0.to_le_bytes());
+    bytes
 }
 
 fn put_length(length: usize, out: &mut Vec<u8>) {

@@ -98,7 +98,7 @@ impl Parting {
         let Some(state) = &self.state else { return Blob::default() };
         let body = state.body();
         let begin = offset.min(body.len());
-        Blob(body.slice(begin..begin.saturating_add(part_bytes).min(body.len())))
+        body.slice(begin..begin.saturating_add(part_bytes).min(body.len())).into()
     }
 }
 

@@ -6,6 +6,7 @@
 //! they are few, bounded by the ties and calls they come from.
 
 mod lane;
+pub(crate) mod staged;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,8 @@ use std::{
 
 use bytes::Bytes;
 use rookery_protocol::{
-    LaneEncoder, NodeId, Recipient, Serial, Signal, SignalBody, WireError, handshake::Features, lane::MessageHead,
+    LaneEncoder, NodeId, Recipient, RunBuffer, Serial, Signal, SignalBody, WireError, handshake::Features,
+    lane::MessageHead,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -283,6 +285,7 @@ impl Outbound {
         {
             *trace = None;
         }
+        staged::flush();
         let mut state = lock(&self.lane(signal.from.serial()).state);
         if state.closed {
             return Err((NotTaken::Closed, Box::new(signal)));
@@ -345,6 +348,7 @@ impl Outbound {
         if body_bytes > self.max_message_bytes {
             return Err(NotTaken::TooLarge);
         }
+        staged::flush();
         let mut state = lock(&self.lane(head.from.serial()).state);
         if state.closed {
             return Err(NotTaken::Closed);
@@ -383,6 +387,36 @@ impl Outbound {
             Err(error) => self.give_up(state, before, error.into()),
         }
         Ok(())
+    }
+
+    /// Whether messages with nothing beside them, of one process to another, share frames.
+    pub(crate) fn shares_frames(&self) -> bool {
+        self.types && self.runs
+    }
+
+    /// Queues messages that have one head, and nothing beside them. True if there is room for more.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub(crate) fn push_messages(&self, head: &MessageHead<'_>, messages: &RunBuffer) -> Result<bool, NotTaken> {
+        let mut state = lock(&self.lane(head.from.serial()).state);
+        if state.closed {
+            return Err(NotTaken::Closed);
+        }
+        let state = &mut *state;
+        let before = state.batch.len();
+        match state.encoder.messages(head, messages, &mut state.batch) {
+            Ok(()) => {
+                self.queued_more(state, before, None);
+                // The first is counted.
+                state.sent.signals += messages.messages().saturating_sub(1) as u64;
+                Ok(state.queued < self.budget)
+            }
+            Err(error) => {
+                self.give_up(state, before, error.into());
+                Err(NotTaken::Closed)
+            }
+        }
     }
 
     fn queued_more(&self, state: &mut LaneState, before: usize, apart: Option<Bytes>) {

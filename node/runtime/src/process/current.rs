@@ -10,7 +10,10 @@ use std::{
 use rookery_protocol::{CallFailure, ExitReason, Pid, TraceContext};
 use tokio::time::Instant;
 
-use crate::process::{AnyProcess, deadline::Deadline};
+use crate::{
+    net::outbound::staged,
+    process::{AnyProcess, deadline::Deadline},
+};
 
 /// A reply that was dropped unanswered: fails its caller.
 pub(crate) type Orphan = Box<dyn FnOnce(CallFailure) + Send>;
@@ -147,7 +150,10 @@ pub(crate) fn step<R>(
         let outer_inherited = current.inherited.replace(inherited);
         let outer_waker = current.waker.replace(waker.map(id_of));
         let (outer_alarm, outer_orphans) = (current.alarm.take(), current.orphans.take());
+        staged::end_step();
         let result = f();
+        // Before another thread may go on with it.
+        staged::end_step();
         let inherited = current.inherited.replace(outer_inherited);
         current.waker.set(outer_waker);
         let left = Left {

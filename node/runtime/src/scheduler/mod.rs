@@ -43,7 +43,7 @@ use tokio::runtime::{Handle, TryCurrentError};
 pub(crate) use shared::Shared;
 use thiserror::Error;
 use worker::Worker;
-pub(crate) use worker::wake_io;
+pub(crate) use worker::{wake_io, with_stage};
 
 /// How long the end waits for threads whose processes do not yield. They end when those do.
 const STOP_LIMIT: Duration = Duration::from_millis(500);

@@ -20,7 +20,7 @@ use crossbeam_deque::{Injector, Steal, Stealer, Worker as Queue};
 use crossbeam_utils::CachePadded;
 use tokio::runtime::{Handle, Runtime};
 
-use crate::sync::lock;
+use crate::{net::outbound::staged::Stage, sync::lock};
 
 /// The I/O, in the hands of who leads; none when the scheduler has stopped.
 pub(super) type Lead<'a> = MutexGuard<'a, Option<Runtime>>;
@@ -66,6 +66,8 @@ pub(super) struct Seat {
     pub(super) busy_us: AtomicU64,
     /// Tasks of the I/O that its processes have woken while nobody led, for its own next turn.
     deferred: Mutex<Vec<Waker>>,
+    /// What the process that it runs has sent in this step and its lane does not have yet.
+    pub(super) stage: Mutex<Stage>,
 }
 
 impl Shared {
@@ -78,6 +80,7 @@ impl Shared {
                 steps: AtomicU64::new(0),
                 busy_us: AtomicU64::new(0),
                 deferred: Mutex::default(),
+                stage: Mutex::default(),
             })
         };
         Self {

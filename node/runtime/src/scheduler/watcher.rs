@@ -15,6 +15,7 @@ use std::{
 use tokio::time::MissedTickBehavior;
 
 use super::shared::{Seat, Shared};
+use crate::net::outbound::staged;
 
 /// How often it looks. A process that runs for longer than that without a pause keeps others waiting for so long.
 const TICK: Duration = Duration::from_millis(1);
@@ -68,6 +69,7 @@ fn look(shared: &Shared, seen: &mut [u64]) -> Seen {
         let stuck = steps == *seen && steps % 2 == 1;
         all.stuck |= stuck;
         if stuck {
+            staged::flush_of_other(&seat.stage);
             seat.wake_deferred();
         }
         all.held_up |= steps == *seen && seat.has_queued();

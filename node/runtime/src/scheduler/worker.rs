@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{Ordering, fence},
     },
     task::{Poll, Waker},
@@ -17,7 +17,7 @@ use crossbeam_deque::Worker as Queue;
 use tokio::runtime::Runtime;
 
 use super::shared::{self, Seat, Shared};
-use crate::process::task::text_of;
+use crate::{net::outbound::staged::Stage, process::task::text_of};
 
 /// Steps of processes in a round, after which the network has its turn.
 const ROUND: u32 = 64;
@@ -77,6 +77,16 @@ pub(crate) fn wake_io(waker: Waker) {
     if let Some(waker) = waker {
         waker.wake();
     }
+}
+
+/// Runs `f` with what the process of this thread has sent in its step and its lane does not have yet; `None` if the thread is no
+/// worker's.
+pub(crate) fn with_stage<R>(f: impl FnOnce(&Mutex<Stage>) -> R) -> Option<R> {
+    let with = |worker: &OnceCell<Rc<Worker>>| {
+        let worker = worker.get().filter(|worker| !worker.ended.get())?;
+        worker.shared.seat(worker.index).map(|seat| f(&seat.stage))
+    };
+    WORKER.try_with(with).ok().flatten()
 }
 
 pub(super) struct Worker {

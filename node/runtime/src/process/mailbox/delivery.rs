@@ -20,7 +20,7 @@ use crate::{
 const DECODED_ON_ARRIVAL_BYTES: usize = 1024;
 
 /// Messages that are decoded, outside of the lock, before they are queued together.
-const DECODED_AT_ONCE: usize = 32;
+const DECODED_AT_ONCE: usize = 64;
 
 impl<M: Message> Process<M> {
     pub(super) fn take_payload(
@@ -81,7 +81,8 @@ impl<M: Message> Process<M> {
         if message.tag_bytes() != message::tag_of::<M>().as_bytes() || message.body().len() > DECODED_ON_ARRIVAL_BYTES {
             return false;
         }
-        let message = message::decode_plain::<M>(message.codec(), message.body(), &self.runtime);
+        let decode = || message::decode_as::<M>(message.codec(), message.body());
+        let message = message::decoding_plain(&self.runtime, decode).and_then(Result::ok);
         let is_understood = message.is_some();
         self.queue_all(message.into_iter());
         is_understood
@@ -94,28 +95,35 @@ impl<M: Message> Process<M> {
         let mut taken = 0;
         // On the heap: a message may be large, and this is the I/O's stack.
         let mut decoded = Vec::new();
-        while let Some(body) = run.peek() {
-            // One that is not understood is told of as a message for itself.
-            let Some(message) = message::decode_plain::<M>(run.codec(), body, &self.runtime) else { break };
-            run.advance();
-            taken += 1;
-            if decoded.is_empty() && run.peek().is_none() {
-                // The only one, or the last.
-                self.queue_all(std::iter::once(message));
-                break;
+        let mut last = None;
+        loop {
+            // What panics, or is not understood, stays in the run, and is told of as a message for itself.
+            let stopped = message::decoding_plain(&self.runtime, || {
+                while let Some(body) = run.peek() {
+                    let Ok(message) = message::decode_as::<M>(run.codec(), body) else { return true };
+                    run.advance();
+                    if decoded.is_empty() {
+                        if run.peek().is_none() {
+                            last = Some(message);
+                            return true;
+                        }
+                        decoded.reserve(DECODED_AT_ONCE);
+                    }
+                    decoded.push(message);
+                    if decoded.len() == DECODED_AT_ONCE {
+                        return false;
+                    }
+                }
+                true
+            });
+            taken += decoded.len() as u64 + u64::from(last.is_some());
+            if !decoded.is_empty() || last.is_some() {
+                self.queue_all(decoded.drain(..).chain(last.take()));
             }
-            if decoded.is_empty() {
-                decoded.reserve(DECODED_AT_ONCE);
-            }
-            decoded.push(message);
-            if decoded.len() == DECODED_AT_ONCE {
-                self.queue_all(decoded.drain(..));
+            if stopped != Some(false) {
+                return taken;
             }
         }
-        if !decoded.is_empty() {
-            self.queue_all(decoded.into_iter());
-        }
-        taken
     }
 
     /// Queues messages of others that ask for no answer, in order.

@@ -5,7 +5,12 @@ use std::time::{Duration, Instant};
 use rookery_node::{Context, Event, NodeId, Received};
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{BenchError, Plan, report::Samples, stage::Stage, workers::Stop};
+use super::{
+    BenchError, Plan,
+    report::Samples,
+    stage::{Stage, When},
+    workers::Stop,
+};
 
 /// Longer than any detector takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,7 +41,7 @@ pub(super) async fn nodedown(plan: &Plan, samples: &mut Samples) -> Result<(), B
             let victim = stage.children[0].id.clone();
             let since = Instant::now();
             match how {
-                "orderly" => stage.children[0].leave().await?,
+                "orderly" => stage.children[0].tell().await?,
                 "sigkill" => stage.children[0].signal("KILL").await?,
                 _ => stage.children[0].signal("STOP").await?,
             }
@@ -51,17 +56,22 @@ pub(super) async fn nodedown(plan: &Plan, samples: &mut Samples) -> Result<(), B
     Ok(())
 }
 
-/// From the start of the first process until all nodes know all.
+/// From the moment when processes that are there are told to start their nodes, until all nodes know all: as distributed Erlang
+/// is measured, whose emulators run before.
 pub(super) async fn mesh(plan: &Plan, samples: &mut Samples) -> Result<(), BenchError> {
     for nodes in plan.meshes() {
         plan.say(&format!("{nodes} nodes"));
         for _ in 0..plan.runs {
             let mut stage = Stage::start(0).await?;
             stage.issue(nodes - 1)?;
-            let (since, cpu) = (Instant::now(), stage.cpu_seconds());
             let peer = stage.node.listen_address().to_string();
             for number in 1..nodes {
-                stage.spawn(number, std::slice::from_ref(&peer), nodes)?;
+                stage.spawn(number, std::slice::from_ref(&peer), nodes, When::Told)?;
+            }
+            stage.waiting().await?;
+            let (since, cpu) = (Instant::now(), stage.cpu_seconds());
+            for child in &mut stage.children {
+                child.tell().await?;
             }
             stage.meshed().await?;
             samples.add(format!("ms.{nodes}nodes"), "ms", since.elapsed().as_secs_f64() * 1e3);

@@ -7,7 +7,7 @@ use super::{
     BenchError, Plan, host,
     host::Host,
     report::Samples,
-    stage::{ChildNode, Stage},
+    stage::{ChildNode, Stage, When},
 };
 
 /// Processes that idle.
@@ -42,7 +42,7 @@ pub(super) async fn idle(plan: &Plan, samples: &mut Samples) -> Result<(), Bench
     for _ in 0..plan.runs {
         let mut alone = Stage::start(0).await?;
         alone.issue(1)?;
-        alone.spawn(1, &[], 1)?;
+        alone.spawn(1, &[], 1, When::AtOnce)?;
         alone.children[0].ready().await?;
         samples.add("rss_mib.idle_node", "MiB", settled(&alone.children[0]).await / MIB);
         drop(alone);

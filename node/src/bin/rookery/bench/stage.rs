@@ -48,6 +48,14 @@ pub(super) struct ChildNode {
     lines: Lines<BufReader<ChildStdout>>,
 }
 
+/// When a child starts its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    AtOnce,
+    /// When it is told to, once it says that it waits.
+    Told,
+}
+
 /// The hidden command that a child is.
 #[derive(Debug, Args)]
 pub(crate) struct BenchNodeArgs {
@@ -62,6 +70,9 @@ pub(crate) struct BenchNodeArgs {
     /// Says so when it knows so many nodes.
     #[arg(long)]
     expect: usize,
+    /// Says that it is there, and starts its node when it is told to by a byte.
+    #[arg(long)]
+    wait: bool,
 }
 
 fn config(name: &str, identity: Identity, peers: &[String]) -> Result<NodeConfig, BenchError> {
@@ -82,6 +93,14 @@ fn behaviours() -> Result<Behaviours, BenchError> {
 pub(super) async fn run_child(args: BenchNodeArgs) -> Result<(), BenchError> {
     let mut config = config(&args.name, Identity::from_dir(&args.identity)?, &args.peer)?;
     config.listen = args.listen;
+    let mut stdin = tokio::io::stdin();
+    let mut byte = [0];
+    if args.wait {
+        super::super::out::line(&"waits")?;
+        if !matches!(stdin.read(&mut byte).await, Ok(1)) {
+            return Ok(());
+        }
+    }
     let node = Node::start(config).await?;
     super::super::out::line(&format!("ready {} {}", node.listen_address(), node.node()))?;
     let meshed = async {
@@ -91,8 +110,6 @@ pub(super) async fn run_child(args: BenchNodeArgs) -> Result<(), BenchError> {
         super::super::out::line(&"meshed")?;
         std::future::pending::<Result<(), BenchError>>().await
     };
-    let mut stdin = tokio::io::stdin();
-    let mut byte = [0];
     tokio::select! {
         told = meshed => told?,
         // A byte says to leave in good order, the end to end at once.
@@ -113,7 +130,7 @@ impl Stage {
         stage.issue(children)?;
         for number in 1..=children {
             let peer = stage.node.listen_address().to_string();
-            stage.spawn(number, &[peer], children + 1)?;
+            stage.spawn(number, &[peer], children + 1, When::AtOnce)?;
         }
         for child in &mut stage.children {
             child.ready().await?;
@@ -141,9 +158,23 @@ impl Stage {
     }
 
     /// Starts a child, and does not wait for it.
-    pub(super) fn spawn(&mut self, number: usize, peers: &[String], expect: usize) -> Result<(), BenchError> {
+    pub(super) fn spawn(
+        &mut self,
+        number: usize,
+        peers: &[String],
+        expect: usize,
+        when: When,
+    ) -> Result<(), BenchError> {
         let name = format!("bench-{number}");
-        self.children.push(ChildNode::spawn(&name, &self.dir.path().join(&name), peers, expect)?);
+        self.children.push(ChildNode::spawn(&name, &self.dir.path().join(&name), peers, expect, when)?);
+        Ok(())
+    }
+
+    /// Waits until the children are there that start their nodes when they are told to.
+    pub(super) async fn waiting(&mut self) -> Result<(), BenchError> {
+        for child in &mut self.children {
+            child.says("waits").await?;
+        }
         Ok(())
     }
 
@@ -176,13 +207,14 @@ impl Stage {
 }
 
 impl ChildNode {
-    fn spawn(name: &str, identity: &Path, peers: &[String], expect: usize) -> Result<Self, BenchError> {
+    fn spawn(name: &str, identity: &Path, peers: &[String], expect: usize, when: When) -> Result<Self, BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["bench-node", "--name", name, "--listen", "127.0.0.1:0", "--expect", &expect.to_string()])
             .arg("--identity")
             .arg(identity)
             .args(peers.iter().flat_map(|peer| ["--peer", peer.as_str()]))
+            .args((when == When::Told).then_some("--wait"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -230,8 +262,8 @@ impl ChildNode {
         pages.unwrap_or_default() * PAGE_BYTES
     }
 
-    /// Tells it to leave in good order.
-    pub(super) async fn leave(&mut self) -> Result<(), BenchError> {
+    /// Tells it to leave in good order; or to start its node, if it waits for that.
+    pub(super) async fn tell(&mut self) -> Result<(), BenchError> {
         use tokio::io::AsyncWriteExt;
         if let Some(stdin) = &mut self.process.stdin {
             stdin.write_all(b"x").await?;
