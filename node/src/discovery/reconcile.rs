@@ -132,14 +132,30 @@ impl DialBook {
 
     /// A peer told of this address. It is due at once if it is new; with a full book it is turned away.
     pub fn learned(&mut self, addr: SocketAddr, now: Duration) {
+        self.heard(addr, now, now);
+    }
+
+    /// A peer told of a newcomer at this address, which is told of this node as well, and dials: it is due if that does not
+    /// come. Both at once would cost two handshakes where one is enough.
+    pub fn newcomer(&mut self, addr: SocketAddr, now: Duration) {
+        let patience = self.jitter.between(limits::NEWCOMER_PATIENCE, 2 * limits::NEWCOMER_PATIENCE);
+        self.heard(addr, now.saturating_add(patience), now);
+    }
+
+    fn heard(&mut self, addr: SocketAddr, due: Duration, now: Duration) {
         let addr = canonical(addr);
         if !is_dialable(&addr) {
             return;
         }
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.learned = true;
+            // What waits for a newcomer's dial waits no longer, if it is this node that is to dial.
+            let waits = matches!(entry.state, State::Waiting { due: so_far } if so_far > due) && entry.failures == 0;
+            if waits && due == now {
+                self.put(addr, State::Waiting { due });
+            }
         } else if self.entries.len() < limits::BOOK_ADDRESSES {
-            self.insert(addr, 0, true, State::Waiting { due: now });
+            self.insert(addr, 0, true, State::Waiting { due });
         } else {
             self.turned_away += 1;
         }

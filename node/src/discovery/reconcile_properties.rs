@@ -50,6 +50,7 @@ fn book_with(addrs: &[usize]) -> DialBook {
 enum Step {
     Addresses(usize, BTreeSet<usize>),
     Learned(usize),
+    Newcomer(usize),
     Started(usize),
     Pass(u64),
     Failed(usize),
@@ -64,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0..3_usize, prop::collection::btree_set(0..60_usize, 0..50)).prop_map(|(s, a)| Step::Addresses(s, a)),
         2 => (0..60_usize).prop_map(Step::Learned),
+        2 => (0..60_usize).prop_map(Step::Newcomer),
         1 => (0..60_usize).prop_map(Step::Started),
         6 => (0..10_000_u64).prop_map(Step::Pass),
         6 => any::<usize>().prop_map(Step::Failed),
@@ -121,6 +123,7 @@ impl Model {
                 }
             }
             Step::Learned(index) => self.book.learned(addr(index), self.now),
+            Step::Newcomer(index) => self.book.newcomer(addr(index), self.now),
             Step::Started(index) => {
                 let addr = addr(index);
                 self.book.dial_started(addr);
@@ -407,6 +410,25 @@ fn one_node_in_two_notations_is_dialled_once_and_nowhere_is_never_dialled() {
     book.learned("0.0.0.0:1".parse().unwrap(), secs(0));
     assert_eq!(book.poll_dials(secs(0)), ["10.0.0.1:4370".parse().unwrap()]);
     assert_eq!(book.len(), 1);
+}
+
+#[test]
+fn a_newcomer_is_waited_for_and_then_dialled() {
+    let mut book = book_with(&[1]);
+    book.poll_dials(secs(0));
+    book.newcomer(addr(2), secs(0));
+    book.newcomer(addr(3), secs(0));
+    book.newcomer(addr(4), secs(0));
+    assert_eq!(book.poll_dials(limits::NEWCOMER_PATIENCE - Duration::from_millis(1)), []);
+    // One has dialled, of another this node is told as of who is there already, the third does not come.
+    book.already_connected(addr(2), peer(2));
+    book.learned(addr(3), limits::NEWCOMER_PATIENCE / 2);
+    assert_eq!(book.poll_dials(limits::NEWCOMER_PATIENCE / 2), [addr(3)]);
+    assert_eq!(book.poll_dials(2 * limits::NEWCOMER_PATIENCE), [addr(4)]);
+    // It is told of again while it is known not to answer.
+    book.dial_failed(addr(4), "nobody", secs(1));
+    book.learned(addr(4), secs(1));
+    assert_eq!(book.poll_dials(secs(1)), []);
 }
 
 #[test]

@@ -26,6 +26,8 @@ use crate::discovery::{DialBook, DialStatus, DiscoveryEvent, Jitter, NodeKey};
 pub(crate) enum Hint {
     /// A peer tells where another one is.
     Learned(SocketAddr),
+    /// A peer tells of one that has come up, and is told of this node as well.
+    Newcomer(SocketAddr),
     /// A node is connected, and can be dialled here.
     Connected(SocketAddr, NodeId),
     /// A node is not connected any more.
@@ -76,6 +78,7 @@ pub(crate) async fn run(
             },
             hint = hints.recv() => match hint {
                 Some(Hint::Learned(address)) => book.learned(address, start.elapsed()),
+                Some(Hint::Newcomer(address)) => book.newcomer(address, start.elapsed()),
                 Some(Hint::Connected(address, node)) => {
                     book.learned(address, start.elapsed());
                     book.already_connected(address, key(&node));

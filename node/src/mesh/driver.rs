@@ -111,7 +111,7 @@ impl Mesh {
     /// Tells the dialling loop. What a peer says of others may be lost, and is told again; what is known of connections not.
     pub(super) fn hint(&self, hint: Hint) {
         if let Err(refused) = self.hints.try_send(hint)
-            && !matches!(refused.into_inner(), Hint::Learned(_))
+            && !matches!(refused.into_inner(), Hint::Learned(_) | Hint::Newcomer(_))
         {
             self.missed_hint.store(true, Ordering::Relaxed);
         }

@@ -137,12 +137,15 @@ impl Mesh {
     }
 
     pub(super) async fn control_loop(&self, peer: &Peer, receiver: &mut ControlReceiver) -> ConnectionError {
+        // What the one who was dialled says first is where all others are; then, who comes after this node.
+        let mut is_newcomer = peer.connection.side().is_client();
         loop {
             match receiver.receive().await {
                 Ok(ControlFrame::Peers(peers)) => {
+                    let hint = if std::mem::take(&mut is_newcomer) { Hint::Learned } else { Hint::Newcomer };
                     for told in peers.iter().filter(|told| told.node != *self.own() && !self.knows(&told.node)) {
                         for &address in &told.addresses {
-                            self.hint(Hint::Learned(address));
+                            self.hint(hint(address));
                         }
                     }
                 }

@@ -73,6 +73,8 @@ pub(super) struct End {
     pub(super) flow: Option<Box<Flow>>,
     /// It has been told that the node leaves, and why it ends.
     pub(super) goodbye: bool,
+    /// It has been told where others are.
+    pub(super) told: bool,
 }
 
 /// What has come of one stream.
@@ -99,6 +101,7 @@ impl End {
             received: BTreeMap::new(),
             flow: None,
             goodbye: false,
+            told: false,
         }
     }
 

@@ -162,12 +162,18 @@ impl World {
     pub(super) fn control(&mut self, id: EndId, frame: ControlFrame) -> Checked {
         let Some(life) = self.end(id).map(|end| end.life) else { return Ok(()) };
         let (now, instant) = (self.since_start(life), self.instant(life.host));
+        let told_first = matches!(frame, ControlFrame::Peers(_))
+            && self.end_mut(id).is_some_and(|end| !std::mem::replace(&mut end.told, true));
+        let is_newcomer = told_first && self.dialled(id).is_some();
         let Some(own) = self.node(life) else { return Ok(()) };
         match frame {
             ControlFrame::Peers(peers) => {
                 for told in peers.iter().filter(|told| told.node != own.id && !own.arbiter.knows(&told.node)) {
                     for &address in &told.addresses {
-                        own.book.learned(address, now);
+                        match is_newcomer {
+                            true => own.book.learned(address, now),
+                            false => own.book.newcomer(address, now),
+                        }
                     }
                 }
                 self.look_again(life);
