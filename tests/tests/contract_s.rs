@@ -237,6 +237,34 @@ async fn s1_bursts_and_all_else_of_one_step_keep_their_order(a: &Runtime, b: &Ru
     }
 }
 
+/// What waits on a worker is one process's: another one that sends there next, by the same address, is not taken for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_senders_that_share_an_address_and_a_worker_keep_their_own_order() {
+    const SENDERS: u64 = 16;
+    const ROUNDS: u64 = 200;
+    let nodes = mesh(2, |_| {}).await;
+    let (a, b) = (nodes[0].runtime(), nodes[1].runtime());
+    let (collector, told) = collect(b, SENDERS as usize, 6 * ROUNDS).await;
+    let aside = Puppet::new(b);
+    let (to, aside) = (a.address::<Note>(&collector.pid().unwrap()), a.address::<Note>(&aside.pid));
+    for sender in 0..SENDERS {
+        let (to, aside) = (to.clone(), aside.clone());
+        a.spawn(async move |_: Context<Note>| {
+            for number in 0..6 * ROUNDS {
+                to.send(Note::Number(sender << 32 | number)).await.unwrap();
+                match number % 6 {
+                    // What waits goes to its lane; the step goes on, or ends, or begins anew.
+                    2 => aside.send(Note::Number(number)).await.unwrap(),
+                    3 => tokio::task::yield_now().await,
+                    _ => {}
+                }
+            }
+        })
+        .unwrap();
+    }
+    assert_eq!(within("all messages", told).await.unwrap(), vec![6 * ROUNDS; SENDERS as usize]);
+}
+
 /// What a process has sent goes its way while the process does not come to an `.await` that waits, nor its thread to the network.
 #[tokio::test(flavor = "multi_thread")]
 async fn s2_what_was_sent_arrives_while_its_sender_keeps_its_thread() {

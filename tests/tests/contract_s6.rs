@@ -117,6 +117,41 @@ async fn client(mut config: ClientConfig) -> Client {
     client
 }
 
+/// Small messages in a row wait for each other on their way to their lane: that is no way around its buffer.
+#[tokio::test(flavor = "multi_thread")]
+async fn s6_many_small_messages_of_one_step_find_the_buffer_full() {
+    const EACH_BYTES: usize = 500;
+    let (first, second, _relay) = nodes().await;
+    let (a, b) = (first.runtime(), second.runtime());
+    let (sender, mut receiver) = (Puppet::new(a), Puppet::new(b));
+    let to = a.address::<Note>(&receiver.pid);
+    // So many that the receiver's mailbox is known to have no limit.
+    let learning = to.clone();
+    sender
+        .run_async(move |_| {
+            Box::pin(async move {
+                for number in 0..200 {
+                    learning.send(Note::Number(number)).await.unwrap();
+                }
+            })
+        })
+        .await;
+    for number in 0..200 {
+        assert_eq!(receiver.number().await, number);
+    }
+    let sending = to.clone();
+    let taken = sender
+        .run(move |_| (0..100_000).filter(|_| sending.try_send(Note::Text("x".repeat(EACH_BYTES))).is_ok()).count())
+        .await;
+    assert!(taken * EACH_BYTES < 4 * 1024 * 1024, "{taken} messages are taken at once");
+    for _ in 0..taken {
+        let next = receiver.next().await;
+        assert!(matches!(&next, Received::Message(Note::Text(text)) if text.len() == EACH_BYTES), "{next:?}");
+    }
+    within("room", to.send(Note::Number(1))).await.unwrap();
+    assert_eq!(receiver.number().await, 1);
+}
+
 /// A node, and a client of it with a narrow path between.
 async fn node_and_client() -> (Node, Client, Relay) {
     let relay = Relay::along(NARROW).await;

@@ -90,19 +90,16 @@ impl Elsewhere {
         &self.to
     }
 
-    /// Queues messages that were staged on the way that is known. True if there is room for more.
-    pub(crate) fn push_staged(&self, head: &MessageHead<'_>, messages: &RunBuffer) -> bool {
-        let count = messages.messages() as u64;
-        match self.way.get().map(|way| way.connection.push_messages(head, messages)) {
-            Some(Ok(has_room)) => {
-                self.runtime.count_many(Route::Sent, Kind::Message, count);
-                has_room
-            }
-            _ => {
-                self.runtime.undeliverable_messages(&self.to, count);
-                false
-            }
-        }
+    /// Queues messages that were staged on the way that is known. Whether there is room for more; `None` if it is closed.
+    pub(crate) fn push_staged(&self, head: &MessageHead<'_>, messages: &RunBuffer) -> Option<bool> {
+        let has_room = self.way.get()?.connection.push_messages(head, messages).ok()?;
+        self.runtime.count_many(Route::Sent, Kind::Message, messages.messages() as u64);
+        Some(has_room)
+    }
+
+    /// So many messages were for a connection that is closed.
+    pub(crate) fn lost(&self, count: u64) {
+        self.runtime.undeliverable_messages(&self.to, count);
     }
 
     fn push<M: Message>(self: &Arc<Self>, message: M, deadline: Option<Deadline>) -> Result<(), Unsent<M>> {

@@ -278,6 +278,12 @@ fn decode_bytes<T: Message>(codec: Codec, body: &[u8]) -> std::thread::Result<Re
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| decode_as(codec, body)))
 }
 
+/// Whether user code has dropped somebody else's reply within the scope: the next message must not find it.
+#[inline]
+pub(crate) fn has_left_reply() -> bool {
+    DECODING.with_borrow(|scope| scope.reply.is_some())
+}
+
 /// Decodes a message in a scope that is set, outside of which a panic is caught.
 #[inline]
 pub(crate) fn decode_as<T: Message>(codec: Codec, body: &[u8]) -> Result<T, CodecError> {

@@ -464,8 +464,9 @@ impl Runtime {
             let route = reply.map(|reply| &reply.route);
             let trace = self.outgoing().filter(|_| connection.has_trace());
             let is_plain = route.is_none() && trace.is_none() && taken == Taken::Nothing;
-            let stages = by.filter(|_| is_plain && connection.shares_frames());
+            let stages = by.filter(|_| is_plain && matches!(to.to, Recipient::Serial(_)) && connection.shares_frames());
             if let Some(by) = stages
+                && staged::may_wait(by, body_bytes)
                 && body_bytes <= connection.max_message_bytes()
                 && staged::take(by, tag, body.whole())
             {
@@ -481,8 +482,8 @@ impl Runtime {
                 Some(own) => (push(own), true),
                 None => (push(&self.own_pid()), false),
             });
-            if let (Some(by), Ok(()), true) = (stages, &pushed, in_step) {
-                staged::after(by);
+            if let (Some(by), true) = (stages, in_step) {
+                staged::after(by, pushed.is_ok());
             }
             Sent::Pushed(pushed, body_bytes, reply.is_some())
         });

@@ -36,6 +36,8 @@ struct Entry {
     failures: u32,
     /// What the last failure was, at most [`limits::REASON_BYTES`].
     trouble: Option<String>,
+    /// It waits for the dial of a newcomer.
+    awaited: bool,
     /// It is being dialled since before a [`DialBook::retry`]: should that fail, it is dialled again soon.
     retried: bool,
 }
@@ -132,30 +134,31 @@ impl DialBook {
 
     /// A peer told of this address. It is due at once if it is new; with a full book it is turned away.
     pub fn learned(&mut self, addr: SocketAddr, now: Duration) {
-        self.heard(addr, now, now);
+        self.heard(addr, None, now);
     }
 
     /// A peer told of a newcomer at this address, which is told of this node as well, and dials: it is due if that does not
     /// come. Both at once would cost two handshakes where one is enough.
     pub fn newcomer(&mut self, addr: SocketAddr, now: Duration) {
         let patience = self.jitter.between(limits::NEWCOMER_PATIENCE, 2 * limits::NEWCOMER_PATIENCE);
-        self.heard(addr, now.saturating_add(patience), now);
+        self.heard(addr, Some(patience), now);
     }
 
-    fn heard(&mut self, addr: SocketAddr, due: Duration, now: Duration) {
+    fn heard(&mut self, addr: SocketAddr, patience: Option<Duration>, now: Duration) {
         let addr = canonical(addr);
         if !is_dialable(&addr) {
             return;
         }
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.learned = true;
-            // What waits for a newcomer's dial waits no longer, if it is this node that is to dial.
-            let waits = matches!(entry.state, State::Waiting { due: so_far } if so_far > due) && entry.failures == 0;
-            if waits && due == now {
-                self.put(addr, State::Waiting { due });
+            if patience.is_none() {
+                self.not_awaited(addr, now);
             }
         } else if self.entries.len() < limits::BOOK_ADDRESSES {
-            self.insert(addr, 0, true, State::Waiting { due });
+            self.insert(addr, 0, true, State::Waiting { due: now.saturating_add(patience.unwrap_or_default()) });
+            if let Some(entry) = self.entries.get_mut(&addr) {
+                entry.awaited = patience.is_some();
+            }
         } else {
             self.turned_away += 1;
         }
@@ -297,6 +300,7 @@ impl DialBook {
     fn name(&mut self, addr: SocketAddr, now: Duration) -> bool {
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.named += 1;
+            self.not_awaited(addr, now);
             return true;
         }
         if self.entries.len() >= limits::BOOK_ADDRESSES && !self.make_room() {
@@ -304,6 +308,13 @@ impl DialBook {
         }
         self.insert(addr, 1, false, State::Waiting { due: now });
         true
+    }
+
+    /// It is this node that is to dial an address where a newcomer's dial was waited for.
+    fn not_awaited(&mut self, addr: SocketAddr, now: Duration) {
+        if self.entries.get(&addr).is_some_and(|entry| entry.awaited) {
+            self.put(addr, State::Waiting { due: now });
+        }
     }
 
     /// One source less names this address.
@@ -384,13 +395,14 @@ impl DialBook {
             return;
         };
         let former = std::mem::replace(&mut entry.state, state.clone());
-        entry.retried = false;
+        (entry.retried, entry.awaited) = (false, false);
         self.account(addr, &former, &state);
     }
 
     fn insert(&mut self, addr: SocketAddr, named: usize, learned: bool, state: State) {
         self.account(addr, &State::Itself, &state);
-        self.entries.insert(addr, Entry { named, learned, state, failures: 0, trouble: None, retried: false });
+        self.entries
+            .insert(addr, Entry { named, learned, state, failures: 0, trouble: None, awaited: false, retried: false });
     }
 
     fn remove(&mut self, addr: SocketAddr) {

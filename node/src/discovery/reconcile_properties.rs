@@ -429,6 +429,16 @@ fn a_newcomer_is_waited_for_and_then_dialled() {
     book.dial_failed(addr(4), "nobody", secs(1));
     book.learned(addr(4), secs(1));
     assert_eq!(book.poll_dials(secs(1)), []);
+    // A source names it as well.
+    book.newcomer(addr(5), secs(2));
+    book.addresses(source(0), &[addr(1), addr(5)].into(), secs(2));
+    assert!(book.poll_dials(secs(2)).contains(&addr(5)));
+    // What was lost is dialled in its own time, whatever is told of it.
+    book.connected(addr(1), peer(1));
+    book.disconnected(&peer(1), secs(3));
+    let due = book.next_due();
+    book.learned(addr(1), secs(3));
+    assert_eq!(book.next_due(), due);
 }
 
 #[test]

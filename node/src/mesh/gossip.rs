@@ -1,7 +1,8 @@
 //! Who is told where others are, so that one good address is enough (D1). Pure.
 //!
 //! - A peer that comes up is told of others at once, and a few of them are told of it. It dials the others itself, who tell it
-//!   of more; that they dial it as well helps where it cannot reach them.
+//!   of more; that they dial it as well, if it has not done so after half a second or a second, helps where it cannot reach them. Where two
+//!   meshes meet, most pairs are told of each other by others, and wait for each other so long.
 //! - Now and then one peer in turn is told of all others again. Two that could not reach each other for long forget what
 //!   they had on hearsay, and others have to tell them.
 

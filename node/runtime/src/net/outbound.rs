@@ -405,6 +405,10 @@ impl Outbound {
         }
         let state = &mut *state;
         let before = state.batch.len();
+        if state.queued > self.limit {
+            self.give_up(state, before, GiveUp::TooSlow { bytes: self.limit });
+            return Err(NotTaken::Closed);
+        }
         match state.encoder.messages(head, messages, &mut state.batch) {
             Ok(()) => {
                 self.queued_more(state, before, None);

@@ -4,12 +4,15 @@
 //! ```text
 //! send, send, send, … ─▶ stage of this worker ─▶ lane        (all at once)
 //!                             └── at the end of the step; before whatever else this thread queues; when it is full;
-//!                                 by the watcher, when the step takes a millisecond
+//!                                 by the watcher, when the step takes some milliseconds
 //! ```
 //! **Invariant:** what is staged goes before all that its sender sends later (S1): the same thread sends that, or another one in a
-//! later step.
+//! later step. (A thread that a process lends its [`Context`](crate::Context) to within a step is no such thread.)
 //!
-//! **Invariant:** the stage's lock is held until its messages are on the lane, and nobody takes it while they hold a lane's.
+//! **Invariant:** whom it is for is there within one step alone, so nobody else's message is put to it.
+//!
+//! **Invariant:** the stage's lock is held until its messages are on the lane, and nobody takes it while they hold a lane's. No
+//! code of others runs under it.
 
 use std::{
     cell::Cell,
@@ -24,8 +27,10 @@ use crate::{address::Elsewhere, process::current, scheduler, sync::lock};
 thread_local! {
     /// Where the process of this thread's step has sent its last message, if the next one there may wait.
     static LAST: Cell<*const Elsewhere> = const { Cell::new(ptr::null()) };
-    /// Whether something may be on this thread's stage.
+    /// Whether there may be something on this thread's stage, if only whom it is for.
     static STAGED: Cell<bool> = const { Cell::new(false) };
+    /// What could not be put on a lane any more in this step.
+    static LOST: Cell<Option<Lost>> = const { Cell::new(None) };
 }
 
 /// What one worker's process has sent and its lane has not.
@@ -42,13 +47,33 @@ struct Staged {
     tag: &'static str,
 }
 
+/// What has come of what was staged.
+enum Flushed {
+    /// There is room for more, or not.
+    Queued { has_room: bool },
+    /// The connection is closed.
+    Lost(Lost),
+}
+
+/// Messages whose connection is closed, to be told of when no lock is held.
+struct Lost {
+    to: Arc<Elsewhere>,
+    count: u64,
+}
+
+impl Lost {
+    fn tell(self) {
+        self.to.lost(self.count);
+    }
+}
+
 impl Stage {
-    /// Puts what there is on its lane. True if there is room for more.
-    fn flush(&mut self) -> bool {
-        let Some(Staged { to, from, tag }) = &self.to else { return true };
-        if self.messages.messages() == 0 {
-            return true;
-        }
+    /// Puts what there is on its lane.
+    fn flush(&mut self) -> Flushed {
+        let count = self.messages.messages() as u64;
+        let Some(Staged { to, from, tag }) = self.to.as_ref().filter(|_| count > 0) else {
+            return Flushed::Queued { has_room: true };
+        };
         let head = MessageHead {
             from,
             to: to.destination(),
@@ -59,48 +84,72 @@ impl Stage {
             credit: None,
             trace: None,
         };
-        let has_room = to.push_staged(&head, &self.messages);
+        let pushed = to.push_staged(&head, &self.messages);
         self.messages.clear();
-        has_room
+        match pushed {
+            Some(has_room) => Flushed::Queued { has_room },
+            None => Flushed::Lost(Lost { to: to.clone(), count }),
+        }
     }
 }
 
-/// Takes a message of a type that has the tag, without anything beside it, if it may wait and there is room for it.
+/// Whether a message of so many bytes may wait, if it is for that one.
+#[inline]
+pub(crate) fn may_wait(to: &Arc<Elsewhere>, body_bytes: usize) -> bool {
+    LAST.get() == Arc::as_ptr(to) && RunBuffer::takes(body_bytes)
+}
+
+/// Takes a message of a type that has the tag, without anything beside it, that [may wait](may_wait), if there is room for it.
 pub(crate) fn take(to: &Arc<Elsewhere>, tag: &'static str, body: &[u8]) -> bool {
-    if LAST.get() != Arc::as_ptr(to) || !RunBuffer::takes(body.len()) {
-        return false;
-    }
-    // Dropped when the lock is not held any more.
-    let mut _former = None;
     let take = |stage: &Mutex<Stage>| {
         let mut stage = lock(stage);
-        let stage = &mut *stage;
+        let (mut former, mut lost) = (None, None);
         if !stage.to.as_ref().is_some_and(|staged| Arc::ptr_eq(&staged.to, to)) {
-            stage.flush();
+            lost = lost_of(stage.flush());
             let Some(from) = current::pid() else { return false };
-            _former = stage.to.replace(Staged { to: to.clone(), from, tag });
+            former = stage.to.replace(Staged { to: to.clone(), from, tag });
+            STAGED.set(true);
         }
-        if !stage.messages.has_room(body.len()) && !stage.flush() {
-            return false;
+        let mut has_room = true;
+        if !stage.messages.has_room(body.len()) {
+            match stage.flush() {
+                Flushed::Queued { has_room: more } => has_room = more,
+                Flushed::Lost(more) => (has_room, lost) = (false, Some(more)),
+            }
         }
-        stage.messages.push(body);
-        STAGED.set(true);
-        true
+        if has_room {
+            stage.messages.push(body);
+        }
+        drop(stage);
+        drop(former);
+        lost.into_iter().for_each(Lost::tell);
+        has_room
     };
-    scheduler::with_stage(take).unwrap_or(false)
+    let taken = scheduler::with_stage(take).unwrap_or(false);
+    if !taken {
+        // By its lane, which says whether there is room.
+        LAST.set(ptr::null());
+    }
+    taken
 }
 
-/// The process of this step has sent a message there by its lane: the next one there may wait.
-pub(crate) fn after(to: &Arc<Elsewhere>) {
-    LAST.set(Arc::as_ptr(to));
+fn lost_of(flushed: Flushed) -> Option<Lost> {
+    match flushed {
+        Flushed::Lost(lost) => Some(lost),
+        Flushed::Queued { .. } => None,
+    }
 }
 
-/// Puts what this thread's process has sent on its lane, before something else goes there.
+/// The process of this step has sent a message there by its lane, or could not: if so, the next one there may wait.
+pub(crate) fn after(to: &Arc<Elsewhere>, is_sent: bool) {
+    LAST.set(if is_sent { Arc::as_ptr(to) } else { ptr::null() });
+}
+
+/// Puts what this thread's process has sent on its lane, before something else goes there. Whoever queues that may hold locks.
 #[inline]
 pub(crate) fn flush() {
     if STAGED.get() {
-        STAGED.set(false);
-        scheduler::with_stage(|stage| lock(stage).flush());
+        LOST.set(end().or(LOST.take()));
     }
 }
 
@@ -109,18 +158,27 @@ pub(crate) fn flush() {
 pub(crate) fn end_step() {
     LAST.set(ptr::null());
     if STAGED.get() {
-        STAGED.set(false);
-        scheduler::with_stage(|stage| {
-            let mut stage = lock(stage);
-            stage.flush();
-            let ended = stage.to.take();
-            drop(stage);
-            drop(ended);
-        });
+        end().into_iter().for_each(Lost::tell);
     }
+    LOST.take().into_iter().for_each(Lost::tell);
+}
+
+#[cold]
+fn end() -> Option<Lost> {
+    STAGED.set(false);
+    let end = |stage: &Mutex<Stage>| {
+        let mut stage = lock(stage);
+        let lost = lost_of(stage.flush());
+        let ended = stage.to.take();
+        drop(stage);
+        drop(ended);
+        lost
+    };
+    scheduler::with_stage(end).flatten()
 }
 
 /// Another thread sees that the step takes long.
 pub(crate) fn flush_of_other(stage: &Mutex<Stage>) {
-    lock(stage).flush();
+    let flushed = lock(stage).flush();
+    lost_of(flushed).into_iter().for_each(Lost::tell);
 }

@@ -102,14 +102,18 @@ impl<M: Message> Process<M> {
                 while let Some(body) = run.peek() {
                     let Ok(message) = message::decode_as::<M>(run.codec(), body) else { return true };
                     run.advance();
+                    let is_last = run.peek().is_none() || message::has_left_reply();
                     if decoded.is_empty() {
-                        if run.peek().is_none() {
+                        if is_last {
                             last = Some(message);
                             return true;
                         }
                         decoded.reserve(DECODED_AT_ONCE);
                     }
                     decoded.push(message);
+                    if is_last {
+                        return true;
+                    }
                     if decoded.len() == DECODED_AT_ONCE {
                         return false;
                     }
