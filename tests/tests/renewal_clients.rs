@@ -11,7 +11,18 @@ use std::{
 
 use rookery_client::{Client, ClientState};
 use rookery_node::{AdminConfig, Node, NodeConfig};
-use rookery_runtime::{Context, Event, Received};
+use rookery_runtime::{
+    Context, Event, Received,
+    net::{
+        control::{ConnectionError, Control, Verdict, facts_of, session_proof, shake_hands},
+        settings::ConnectionSettings,
+    },
+    protocol::{
+        SessionId,
+        handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, RefusalCode, RenewedSession, Role},
+    },
+    tls::{PeerIdentity, SERVER_NAME},
+};
 use rookery_tests::{
     DEADLINE,
     cluster::{client_config, client_identity, mesh, node_identity},
@@ -137,6 +148,57 @@ async fn ties_names_and_groups_of_a_client_outlive_the_connection_that_they_were
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// A client that is played by hand, as far as the handshake.
+async fn shake(
+    node: &Node,
+    renewed: Option<RenewedSession>,
+) -> (quinn::Connection, Result<Agreement, ConnectionError>) {
+    let identity = client_identity("eve");
+    let config = identity.quinn_client_config(ConnectionSettings::default().transport()).unwrap();
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let connection = endpoint.connect_with(config, node.listen_address(), SERVER_NAME).unwrap().await.unwrap();
+    let mut control = Control::open(&connection).await.unwrap();
+    let hello = Hello {
+        versions: (PROTOCOL_MIN, PROTOCOL_MAX),
+        features: Features::OURS,
+        cluster: identity.own().cluster.clone(),
+        role: Role::Client,
+        node: "eve.1".parse().unwrap(),
+        listen_port: 0,
+        advertised: Vec::new(),
+        max_message_bytes: 1 << 20,
+        lanes: 1,
+        replace: false,
+        extensions: Vec::new(),
+    };
+    let hello = renewed.iter().fold(hello, Hello::with_session);
+    let facts = facts_of(&PeerIdentity::of_connection(&connection).unwrap());
+    let agreed = shake_hands(&mut control, true, hello, facts, |_| Verdict::Admit(None)).await;
+    // The stream would be closed with it.
+    std::mem::forget(control);
+    (connection, agreed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_over_a_session_that_is_not_his_whatever_certificate_he_has() {
+    let nodes = restless(1).await;
+    let (connection, agreed) = shake(&nodes[0], None).await;
+    let session = agreed.unwrap().session.unwrap();
+    let proof = session_proof(&connection).unwrap();
+    let mut wrong = proof;
+    wrong[31] ^= 1;
+    let other = SessionId::new(session.get() + 1).unwrap();
+    let (wrong, other) = (RenewedSession { session, proof: wrong }, RenewedSession { session: other, proof });
+    for renewed in [wrong, other] {
+        let (_, refused) = shake(&nodes[0], Some(renewed)).await;
+        let Err(ConnectionError::RefusedByPeer(refusal)) = refused else { panic!("{refused:?}") };
+        assert_eq!(refusal.code, RefusalCode::Duplicate, "{refusal}");
+    }
+    let (_, renewed) = shake(&nodes[0], Some(RenewedSession { session, proof })).await;
+    assert_eq!(renewed.unwrap().session, Some(session));
+    assert_eq!(nodes[0].clients(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

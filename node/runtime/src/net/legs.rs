@@ -14,6 +14,8 @@
 //! **Invariant:** once an end has gone over, either connection that goes before all of the old one was read is a loss, and both end with it.
 
 mod crossing;
+#[cfg(test)]
+mod tests;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -195,32 +197,14 @@ pub async fn serve<S: Served>(
     mut next: mpsc::Receiver<Made<S::Note>>,
     patience: Patience,
 ) -> (Connection, ConnectionError) {
-    let (mut leg, _) = Leg::new(served, first, served.outbound().leg());
-    let mut serving = Serving { served, queue, patience };
-    loop {
-        let renewed = match serving.until_renewed(&mut leg, &mut next).await {
-            Ok(renewed) => renewed,
-            Err(error) => return (leg.connection, error),
-        };
-        let connection = renewed.connection.clone();
-        let gone_over = match serving.turn(&mut leg, &renewed).await {
-            Ok(Turn::GoOver) => serving.go_over(&mut leg, renewed).await,
-            Ok(Turn::Stay) => Ok(None),
-            Err(error) => Err(error),
-        };
-        match gone_over {
-            Ok(Some(new)) => leg = new,
-            Ok(None) => {
-                // Nothing has changed, and it is tried again.
-                connection.close(close_code::REFUSED, b"the former connection stays");
-                served.stays();
-            }
-            Err(error) => {
-                connection.close(error.close_code(), error.to_string().as_bytes());
-                return (leg.connection, error);
-            }
-        }
+    let (leg, _) = Leg::new(served, first, served.outbound().leg());
+    let ended = Serving { served, queue, patience }.to_the_end(leg, &mut next).await;
+    // One that came too late.
+    next.close();
+    while let Ok(late) = next.try_recv() {
+        late.connection.close(close_code::REFUSED, b"the connection that it renews is lost");
     }
+    ended
 }
 
 /// Sends what is queued for the control stream; ends only with an error. What is cut off by its end goes first the next time.
@@ -257,6 +241,37 @@ async fn control<S: Served>(served: &S, receiver: &mut ControlReceiver) -> Conne
 }
 
 impl<S: Served> Serving<'_, S> {
+    async fn to_the_end(
+        mut self,
+        mut leg: Leg,
+        next: &mut mpsc::Receiver<Made<S::Note>>,
+    ) -> (Connection, ConnectionError) {
+        loop {
+            let renewed = match self.until_renewed(&mut leg, next).await {
+                Ok(renewed) => renewed,
+                Err(error) => return (leg.connection, error),
+            };
+            let connection = renewed.connection.clone();
+            let gone_over = match self.turn(&mut leg, &renewed).await {
+                Ok(Turn::GoOver) => self.go_over(&mut leg, renewed).await,
+                Ok(Turn::Stay) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match gone_over {
+                Ok(Some(new)) => leg = new,
+                Ok(None) => {
+                    // Nothing has changed, and it is tried again.
+                    connection.close(close_code::REFUSED, b"the former connection stays");
+                    self.served.stays();
+                }
+                Err(error) => {
+                    connection.close(error.close_code(), error.to_string().as_bytes());
+                    return (leg.connection, error);
+                }
+            }
+        }
+    }
+
     /// One connection serves until `happens`.
     async fn stand<T>(&mut self, leg: &mut Leg, happens: impl Future<Output = T>) -> Result<Stood<T>, ConnectionError> {
         let served = self.served;
