@@ -45,7 +45,11 @@ async fn restless(count: usize) -> Vec<Node> {
 async fn connect(name: &str, node: &Node) -> Client {
     let mut config = client_config(name, &[node]);
     config.renew_within = SPREAD;
-    Client::connect(config).await.unwrap()
+    let before = node.clients();
+    let client = Client::connect(config).await.unwrap();
+    // It is connected when it has said its last word; the node is when it has heard that.
+    eventually("the node knows it", || node.clients() > before).await;
+    client
 }
 
 /// How many handshakes with clients the node has come to an end with: each connection is one.
