@@ -72,7 +72,7 @@ fn renew_node(node: &Node) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c4_a_session_goes_over_to_a_renewed_connection_and_nothing_is_lost_or_out_of_order() {
+async fn a_session_goes_over_to_a_renewed_connection_and_nothing_is_lost_or_out_of_order() {
     let nodes = restless(2).await;
     let seen = Arc::new(Seen::default());
     let clients = [connect("eve", &nodes[0]).await, connect("eve", &nodes[0]).await];
@@ -157,8 +157,9 @@ async fn ties_names_and_groups_of_a_client_outlive_the_connection_that_they_were
 /// A client that is played by hand, as far as the handshake.
 async fn shake(
     node: &Node,
+    features: Features,
     renewed: Option<RenewedSession>,
-) -> (quinn::Connection, Result<Agreement, ConnectionError>) {
+) -> (quinn::Connection, Control, Result<Agreement, ConnectionError>) {
     let identity = client_identity("eve");
     let config = identity.quinn_client_config(ConnectionSettings::default().transport()).unwrap();
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -166,7 +167,7 @@ async fn shake(
     let mut control = Control::open(&connection).await.unwrap();
     let hello = Hello {
         versions: (PROTOCOL_MIN, PROTOCOL_MAX),
-        features: Features::OURS,
+        features,
         cluster: identity.own().cluster.clone(),
         role: Role::Client,
         node: "eve.1".parse().unwrap(),
@@ -180,15 +181,13 @@ async fn shake(
     let hello = renewed.iter().fold(hello, Hello::with_session);
     let facts = facts_of(&PeerIdentity::of_connection(&connection).unwrap());
     let agreed = shake_hands(&mut control, true, hello, facts, |_| Verdict::Admit(None)).await;
-    // The stream would be closed with it.
-    std::mem::forget(control);
-    (connection, agreed)
+    (connection, control, agreed)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_takes_over_a_session_that_is_not_his_whatever_certificate_he_has() {
     let nodes = restless(1).await;
-    let (connection, agreed) = shake(&nodes[0], None).await;
+    let (connection, _control, agreed) = shake(&nodes[0], Features::OURS, None).await;
     let session = agreed.unwrap().session.unwrap();
     let proof = session_proof(&connection).unwrap();
     let mut wrong = proof;
@@ -196,13 +195,56 @@ async fn nobody_takes_over_a_session_that_is_not_his_whatever_certificate_he_has
     let other = SessionId::new(session.get() + 1).unwrap();
     let (wrong, other) = (RenewedSession { session, proof: wrong }, RenewedSession { session: other, proof });
     for renewed in [wrong, other] {
-        let (_, refused) = shake(&nodes[0], Some(renewed)).await;
+        let (_, _, refused) = shake(&nodes[0], Features::OURS, Some(renewed)).await;
         let Err(ConnectionError::RefusedByPeer(refusal)) = refused else { panic!("{refused:?}") };
         assert_eq!(refusal.code, RefusalCode::Duplicate, "{refusal}");
     }
-    let (_, renewed) = shake(&nodes[0], Some(RenewedSession { session, proof })).await;
+    let renewed = Some(RenewedSession { session, proof });
+    let (_again, _too, renewed) = shake(&nodes[0], Features::OURS, renewed).await;
     assert_eq!(renewed.unwrap().session, Some(session));
     assert_eq!(nodes[0].clients(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d5_a_client_of_a_release_before_is_asked_for_nothing_and_keeps_its_connection() {
+    let nodes = restless(1).await;
+    let before = Features(Features::OURS.0 & !Features::RENEW_SESSION.0);
+    let (connection, mut control, agreed) = shake(&nodes[0], before, None).await;
+    agreed.unwrap();
+    let client = connect("eve", &nodes[0]).await;
+    for made in [3, 4] {
+        renew_node(&nodes[0]);
+        until_handshakes(&nodes[0], made).await;
+        eventually("the other one has gone over", || nodes[0].outdated() == 1).await;
+    }
+    let asked = tokio::time::timeout(SPREAD, control.receive()).await;
+    assert!(asked.is_err(), "{asked:?}");
+    assert!(connection.close_reason().is_none() && nodes[0].clients() == 2);
+    client.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_do_not_come_all_at_once() {
+    const CLIENTS: usize = 24;
+    let within_ms = 3_000;
+    let mut nodes = mesh(1, |config| config.renew_within = Duration::from_millis(within_ms)).await;
+    let node = nodes.pop().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(connect("eve", &node).await);
+    }
+    renew_node(&node);
+    let start = Instant::now();
+    eventually("some have come", || node.outdated() < CLIENTS).await;
+    let first = start.elapsed();
+    eventually("half of them have", || node.outdated() <= CLIENTS / 2).await;
+    let half = start.elapsed();
+    eventually("all have", || node.outdated() == 0).await;
+    let last = start.elapsed();
+    // By chance all could be asked in a third of the time: once in ten thousand million runs.
+    let spread = Duration::from_millis(within_ms / 3);
+    assert!(last - first > spread, "{first:?}, {half:?}, {last:?}");
+    assert_eq!(node.clients(), CLIENTS);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
 //! Renews connections that were made with another identity than the one that this node has now: each is dialled anew, at a time of its
-//! own, and goes over without a loss (`legs.rs`).
+//! own, and goes over without a loss (`served.rs`).
 
 use std::{
     collections::HashMap,
