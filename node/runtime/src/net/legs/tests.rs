@@ -153,7 +153,7 @@ impl Hand {
 
     /// What comes on the lane of the other end, to its end.
     async fn all(&self) -> Vec<u8> {
-        numbers(within(self.stream().await.read_to_end(1 << 20)).await.unwrap())
+        numbers(within(self.stream().await.read_to_end(64 << 20)).await.unwrap())
     }
 
     async fn next_frame(&mut self) -> Result<ControlFrame, ConnectionError> {
@@ -371,10 +371,14 @@ async fn who_leaves_halfway_says_all_that_is_to_be_said_and_then_goodbye() {
     stage.send(1);
     let mut new = stage.renew(false).await;
     assert_eq!(stage.old.all().await, [1], "this end has gone over");
-    stage.send(2);
+    // More than fits on its way: the goodbye waits until all of it is written.
+    let much = vec![2; 80];
+    for number in &much {
+        stage.played.outbound.push(message("a", "b", Bytes::from(vec![*number; 60_000]))).unwrap();
+    }
     stage.played.leaving.send_replace(true);
+    assert_eq!(new.all().await, much);
     assert!(matches!(new.next_frame().await, Ok(ControlFrame::Goodbye(_))));
-    assert_eq!(new.all().await, [2]);
     for connection in [&new.connection, &stage.old.connection] {
         connection.close(0_u32.into(), b"heard");
     }
