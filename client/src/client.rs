@@ -43,11 +43,14 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// nobody to ask about it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Within what time connections are renewed, unless told.
+const RENEW_WITHIN: Duration = Duration::from_secs(30);
+
 /// How a client is set up.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
     /// Its certificate, key and CA. The name in the certificate decides what it may (C3). One that was loaded from files is
-    /// loaded again when they change: the next session has what they hold then.
+    /// loaded again when they change, and the session goes over to a connection with what they hold then.
     pub identity: Identity,
     /// Where to look for nodes; any of them will do.
     pub servers: Vec<Server>,
@@ -57,6 +60,9 @@ pub struct ClientConfig {
     pub behaviours: Behaviours,
     /// What records traces of its calls; see [`Tracer::start`]. None: none are recorded.
     pub tracer: Option<Tracer>,
+    /// Within what time after its identity has changed its session goes over to a new connection, at a time by chance: many clients may
+    /// have the same files. When its node's identity has changed the node says when.
+    pub renew_within: Duration,
     /// How long [`Client::connect`] looks for a node before it gives up.
     pub connect_timeout: Duration,
 }
@@ -70,6 +76,7 @@ impl ClientConfig {
             connections: ConnectionSettings { lanes: 1, idle_timeout: IDLE_TIMEOUT, ..ConnectionSettings::default() },
             behaviours: Behaviours::new(),
             tracer: None,
+            renew_within: RENEW_WITHIN,
             connect_timeout: Duration::from_secs(10),
         }
     }
@@ -170,8 +177,17 @@ impl Client {
         };
         let hello = hello.with_idle_timeout(config.connections.idle_timeout);
         let credentials = Arc::new(Credentials::new(config.identity.clone(), config.connections.transport())?);
-        let keeper = Keeper { credentials: credentials.clone(), hello, processes: Handle::try_current()?, config };
-        let (timeout, identity) = (keeper.config.connect_timeout, keeper.config.identity.clone());
+        let (timeout, identity) = (config.connect_timeout, config.identity);
+        let settings = session::Settings {
+            credentials: credentials.clone(),
+            hello,
+            connections: config.connections,
+            behaviours: config.behaviours,
+            tracer: config.tracer,
+            renew_within: config.renew_within,
+            processes: Handle::try_current()?,
+        };
+        let keeper = Keeper { servers: config.servers, settings };
         let io = IoThread::start("rookery-client").map_err(ConnectError::Thread)?;
         let (state, watched) = watch::channel(ClientState::Connecting { last: None });
         let (closing, close) = watch::channel(false);
@@ -212,8 +228,8 @@ impl Client {
         latest.clone()
     }
 
-    /// From now on new sessions use this identity; the present one is left alone. For programs that have their identity from
-    /// elsewhere: files are read again by the client itself.
+    /// From now on new connections use this identity, and the session goes over to one within [`ClientConfig::renew_within`]. For
+    /// programs that have their identity from elsewhere: files are read again by the client itself.
     ///
     /// # Errors
     /// It is of another cluster, or of another client; the text says what to do. The one before stays.
@@ -260,10 +276,8 @@ impl fmt::Debug for Client {
 
 /// Keeps a client connected.
 struct Keeper {
-    config: ClientConfig,
-    credentials: Arc<Credentials>,
-    hello: Hello,
-    processes: Handle,
+    servers: Vec<Server>,
+    settings: session::Settings,
 }
 
 impl Keeper {
@@ -280,7 +294,7 @@ impl Keeper {
                     wait = RETRY_MIN;
                     tracing::info!(node = %session.node, address = %session.address, "connected");
                     state.send_replace(ClientState::Connected(session.runtime.clone()));
-                    let end = session.run(closing.clone()).await;
+                    let end = session.run(self.settings.clone(), closing.clone()).await;
                     if *closing.borrow() {
                         break;
                     }
@@ -311,7 +325,7 @@ impl Keeper {
     async fn dial_round(&self, first: usize) -> Result<Session, String> {
         let mut tried = Vec::new();
         let mut addresses = Vec::new();
-        for server in &self.config.servers {
+        for server in &self.servers {
             match addresses_of(server).await {
                 Ok(found) => addresses.extend(found),
                 Err(error) => tried.push(error),
@@ -348,20 +362,17 @@ impl Keeper {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = (SocketAddr, Result<Session, ConnectionError>)> + Send + use<> {
-        let (client_config, hello) = (self.credentials.client_config(), self.hello.clone());
-        let (connections, behaviours) = (self.config.connections.clone(), self.config.behaviours.clone());
-        let (processes, tracer) = (self.processes.clone(), self.config.tracer.clone());
+        let settings = self.settings.clone();
         async move {
-            let limit = connections.handshake_timeout;
-            let dial = session::connect(address, client_config, hello, &connections, behaviours, tracer, &processes);
-            let dialled = tokio::time::timeout(limit, dial).await;
+            let limit = settings.connections.handshake_timeout;
+            let dialled = tokio::time::timeout(limit, session::connect(address, &settings)).await;
             (address, dialled.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))))
         }
     }
 }
 
 /// A number between 0 and 1 that differs from client to client; nothing depends on its quality.
-fn fraction() -> f64 {
+pub(crate) fn fraction() -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     f64::from(now.subsec_nanos() % 1_000_000) / 1_000_000.0
 }

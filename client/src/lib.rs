@@ -22,7 +22,9 @@
 mod client;
 mod credentials;
 mod endpoint;
+mod renewing;
 mod resolve;
+mod served;
 mod session;
 
 pub use client::{Client, ClientConfig, ClientState, ConnectError};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! dial ─▶ handshake ─▶ Session { runtime } ─▶ run: lane out, lane in, control stream ─▶ why it ended
+//!                                             └ another connection, in place of the first (`renewing.rs`)
 //! ```
 //! What the node sends is for processes of this session, or news of nodes; anything else ends the session. When `run`
 //! returns, the session's processes have been told to end with `NoConnection`.
@@ -18,23 +19,26 @@ use rookery_runtime::{
     Behaviours, Destination, NodeId, Runtime, RuntimeConfig, Uplink,
     net::{
         control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
-        lanes::{Inbox, Incoming, read, write},
+        lanes::Inbox,
+        legs::{Made, Patience, serve},
         outbound::Outbound,
         settings::ConnectionSettings,
         socket,
     },
-    protocol::{
-        ControlFrame, Signal, SignalBody, WireError,
-        control::Goodbye,
-        handshake::{Agreement, Features, Hello},
-    },
+    protocol::{Signal, SignalBody, WireError, handshake::Hello},
     tls::{PeerIdentity, SERVER_NAME},
     trace::Tracer,
 };
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+};
 
-/// How long a client that leaves waits for its node to hear it.
-const FAREWELL: Duration = Duration::from_secs(1);
+use crate::{
+    credentials::{Credentials, Version},
+    renewing::Renewer,
+    served::{ServedNode, Standing},
+};
 
 /// What leads out of a session: its node.
 pub(crate) struct SessionUplink {
@@ -43,6 +47,10 @@ pub(crate) struct SessionUplink {
 }
 
 impl SessionUplink {
+    pub(crate) fn outbound(&self) -> &Arc<Outbound> {
+        &self.outbound
+    }
+
     fn nodes_mut(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,33 +75,45 @@ pub(crate) struct Session {
     pub(crate) runtime: Runtime,
     pub(crate) node: NodeId,
     pub(crate) address: SocketAddr,
-    connection: Connection,
-    control: Control,
-    agreement: Agreement,
+    made: Made<Version>,
     uplink: Arc<SessionUplink>,
-    max_message_bytes: usize,
 }
 
-/// Connects to the node at `address`. Processes of the session will run on `processes`.
-pub(crate) async fn connect(
+/// What sessions of a client have in common.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) hello: Hello,
+    pub(crate) connections: ConnectionSettings,
+    pub(crate) behaviours: Behaviours,
+    pub(crate) tracer: Option<Tracer>,
+    /// Within what time after the identity has changed a session goes over to a new connection.
+    pub(crate) renew_within: Duration,
+    /// Processes run on it.
+    pub(crate) processes: Handle,
+}
+
+/// Connects to `address`, as far as TLS goes.
+pub(crate) async fn connect_to(
     address: SocketAddr,
-    client_config: quinn::ClientConfig,
-    hello: Hello,
-    settings: &ConnectionSettings,
-    behaviours: Behaviours,
-    tracer: Option<Tracer>,
-    processes: &Handle,
-) -> Result<Session, ConnectionError> {
+    config: quinn::ClientConfig,
+) -> Result<Connection, ConnectionError> {
     // A fresh port for each dial: an address translation that has gone stale for an old one does no harm.
     let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
     let any = SocketAddr::new(any, 0);
     let endpoint = socket::endpoint(any, EndpointConfig::default(), None).map_err(ConnectionError::Socket)?;
-    let connecting = endpoint.connect_with(client_config, address, SERVER_NAME).map_err(ConnectionError::Dial)?;
-    let connection = connecting.await?;
+    let connecting = endpoint.connect_with(config, address, SERVER_NAME).map_err(ConnectionError::Dial)?;
+    Ok(connecting.await?)
+}
+
+/// Connects to the node at `address`.
+pub(crate) async fn connect(address: SocketAddr, settings: &Settings) -> Result<Session, ConnectionError> {
+    let (client_config, note) = settings.credentials.client_config();
+    let connection = connect_to(address, client_config).await?;
     let identity = PeerIdentity::of_connection(&connection)?;
     let facts = facts_of(&identity);
     let mut control = Control::open(&connection).await?;
-    let agreed = shake_hands(&mut control, true, hello, facts, |_| Verdict::Admit(None)).await;
+    let agreed = shake_hands(&mut control, true, settings.hello.clone(), facts, |_| Verdict::Admit(None)).await;
     let agreement = match agreed {
         Ok(agreement) => agreement,
         Err(error) => {
@@ -102,69 +122,60 @@ pub(crate) async fn connect(
         }
     };
     let node = agreement.peer.node.clone();
-    let budget = settings.outbound_budget_bytes;
+    let budget = settings.connections.outbound_budget_bytes;
     let outbound = Outbound::new(&node, &node, 1, budget, agreement.peer.max_message_bytes);
     let outbound = Arc::new(outbound.with_features(agreement.features));
     let config = RuntimeConfig {
         session: agreement.session,
-        max_message_bytes: settings.max_message_bytes,
-        behaviours,
-        tracer,
+        max_message_bytes: settings.connections.max_message_bytes,
+        behaviours: settings.behaviours.clone(),
+        tracer: settings.tracer.clone(),
         ..RuntimeConfig::new(node.clone())
     };
     let runtime = {
-        let _entered = processes.enter();
+        let _entered = settings.processes.enter();
         Runtime::new(config).map_err(|_| ConnectionError::StreamClosed("control"))?
     };
     let uplink = Arc::new(SessionUplink { outbound, nodes: Mutex::new(BTreeSet::from([node.clone()])) });
     runtime.set_uplink(uplink.clone());
-    let max_message_bytes = settings.max_message_bytes;
-    Ok(Session { runtime, node, address, connection, control, agreement, uplink, max_message_bytes })
+    let made = Made { connection, control, agreement, dialled: true, note };
+    Ok(Session { runtime, node, address, made, uplink })
 }
 
 impl Session {
     /// Runs the session to its end: lost, or closed by us. Its processes have ended when this returns.
-    pub(crate) async fn run(self, mut closing: watch::Receiver<bool>) -> ConnectionError {
-        let Self { runtime, node, connection, control, agreement, uplink, max_message_bytes, .. } = self;
-        let (mut sender, mut receiver) = control.split();
+    pub(crate) async fn run(self, settings: Settings, closing: watch::Receiver<bool>) -> ConnectionError {
+        let Self { runtime, node, address, made, uplink } = self;
+        let standing = Arc::new(Standing::new(made.connection.clone(), made.note));
         let outbound = uplink.outbound.clone();
-        let _ends = Ends { runtime: runtime.clone(), outbound: outbound.clone(), connection: connection.clone() };
-        let inbox = Arc::new(SessionInbox { runtime: runtime.clone(), uplink: uplink.clone() });
-        let writing = write(&connection, &outbound);
-        let incoming = Incoming {
-            own: node.clone(),
-            peer: node,
-            lanes: agreement.peer.lanes.min(1),
-            max_message_bytes,
-            bulk: agreement.features.has(Features::BULK),
+        let _ends = Ends { runtime: runtime.clone(), outbound: outbound.clone(), standing: standing.clone() };
+        let mut addresses = vec![address];
+        addresses.extend(made.agreement.peer.advertised.iter().filter(|other| **other != address));
+        let (next, renewed) = mpsc::channel(1);
+        let renewer = Renewer {
+            credentials: settings.credentials,
+            hello: settings.hello,
+            session: made.agreement.session,
+            node: node.clone(),
+            addresses,
+            features: made.agreement.features,
+            handshake_timeout: settings.connections.handshake_timeout,
+            spread: settings.renew_within,
+            standing: standing.clone(),
+            outbound,
+            next,
         };
-        let reading = read(&connection, incoming, inbox);
-        tokio::pin!(writing, reading);
+        let max_message_bytes = settings.connections.max_message_bytes;
+        let handshake_timeout = settings.connections.handshake_timeout;
+        let served = ServedNode { runtime, node, uplink, max_message_bytes, handshake_timeout, standing, closing };
+        // This end asks its node for nothing.
+        let (_, queue) = mpsc::channel(1);
         tokio::select! {
-            ended = &mut reading => match ended {
-                Ok(()) => ConnectionError::Goodbye("the node leaves".to_owned()),
-                Err(error) => error,
-            },
-            ended = &mut writing => ended.err().unwrap_or(ConnectionError::StreamClosed("lane")),
-            frame = receiver.receive() => match frame {
-                Ok(ControlFrame::Goodbye(goodbye)) => {
-                    drop(tokio::time::timeout(FAREWELL, &mut reading).await);
-                    ConnectionError::Goodbye(goodbye.reason)
-                }
-                Ok(_) => WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into(),
-                Err(error) => error,
-            },
-            () = closed(&mut closing) => {
-                outbound.finish();
-                let last = async {
-                    drop(writing.await);
-                    let goodbye = Goodbye { reason: "the client is done".to_owned() };
-                    drop(sender.send(&ControlFrame::Goodbye(goodbye)).await);
-                    connection.closed().await;
-                };
-                drop(tokio::time::timeout(FAREWELL, last).await);
-                ConnectionError::Goodbye("closed here".to_owned())
+            (connection, end) = serve(&served, made, queue, renewed, Patience::default()) => {
+                connection.close(end.close_code(), end.to_string().as_bytes());
+                end
             }
+            never = renewer.run() => match never {},
         }
     }
 }
@@ -174,14 +185,14 @@ impl Session {
 struct Ends {
     runtime: Runtime,
     outbound: Arc<Outbound>,
-    connection: Connection,
+    standing: Arc<Standing>,
 }
 
 impl Drop for Ends {
     fn drop(&mut self) {
         drop(self.outbound.close());
         self.runtime.session_lost();
-        self.connection.close(close_code::GOODBYE, b"goodbye");
+        self.standing.connection().close(close_code::GOODBYE, b"goodbye");
     }
 }
 
@@ -191,9 +202,9 @@ pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
 }
 
 /// Takes what the node sends.
-struct SessionInbox {
-    runtime: Runtime,
-    uplink: Arc<SessionUplink>,
+pub(crate) struct SessionInbox {
+    pub(crate) runtime: Runtime,
+    pub(crate) uplink: Arc<SessionUplink>,
 }
 
 impl Inbox for SessionInbox {

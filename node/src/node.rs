@@ -38,7 +38,7 @@ use crate::{
         peers::Peers,
         renewing,
     },
-    session::policy::Policy,
+    session::{self, policy::Policy},
     status::Labels,
 };
 
@@ -281,6 +281,7 @@ impl Node {
         io.spawn(mesh.clone().accept_all(endpoint.clone()));
         io.spawn(keep_renewed(credentials.clone(), identity));
         io.spawn(renewing::run(mesh.clone(), config.renew_within, seed.rotate_left(32)));
+        io.spawn(session::renewing::run(mesh.clone(), config.renew_within, seed.rotate_left(16)));
         io.spawn(membership::driver::run(mesh.clone(), config.detector, seed, told));
         let dialling = mesh.clone();
         io.spawn(async move {
@@ -350,14 +351,22 @@ impl Node {
         self.mesh.credentials.identity()
     }
 
-    /// From now on new connections use this identity, and those with other nodes go over to new ones within a minute. For programs that have their identity
-    /// from elsewhere: files are read again by the node itself.
+    /// From now on new connections use this identity, and those that stand, with other nodes and with clients, go over to new ones within a minute.
+    /// For programs that have their identity from elsewhere: files are read again by the node itself.
     ///
     /// # Errors
     /// It is of another cluster, or not this node's; the text says what to do. The one before stays.
     pub fn renew_identity(&self, identity: Identity) -> Result<(), String> {
         self.mesh.credentials.check(&identity)?;
         self.mesh.credentials.take(identity).map_err(|error| error.to_string())
+    }
+
+    /// How many connections, with nodes and clients, were made with an identity before the present one and have not been renewed yet.
+    #[must_use]
+    pub fn outdated(&self) -> usize {
+        let (peers, current) = (&self.mesh.peers, self.mesh.credentials.version());
+        let nodes = peers.all().iter().filter(|peer| peer.made_with != current).count();
+        nodes + peers.clients().iter().filter(|client| client.made_with != current).count()
     }
 
     /// How many clients are connected.

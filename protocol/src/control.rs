@@ -70,6 +70,9 @@ pub enum ControlFrame {
     HaveYouHeard(NodeId),
     /// Tells it.
     Heard(Heard),
+    /// Asks a client to dial this node for a connection that takes this one's place, as after the node's certificate was renewed. To
+    /// one that has the feature.
+    Renew,
 }
 
 impl ControlFrame {
@@ -89,13 +92,14 @@ impl ControlFrame {
             Self::Peers(_) => (FrameKind::Peers, FLAG_SKIPPABLE),
             Self::HaveYouHeard(_) => (FrameKind::HaveYouHeard, FLAG_SKIPPABLE),
             Self::Heard(_) => (FrameKind::Heard, FLAG_SKIPPABLE),
+            Self::Renew => (FrameKind::Renew, FLAG_SKIPPABLE),
         };
         let start = frame::begin(out, kind, flags);
         let encoded = match self {
             Self::Hello(body) => codec::append(body, out),
             Self::Welcome(body) => codec::append(body, out),
             Self::Refuse(body) | Self::Abort(body) => codec::append(&body.clone().cut(), out),
-            Self::Confirm => Ok(()),
+            Self::Confirm | Self::Renew => Ok(()),
             Self::Goodbye(body) => codec::append(&body.clone().cut(), out),
             Self::Peers(body) => codec::append(body, out),
             Self::HaveYouHeard(body) => codec::append(body, out),
@@ -133,7 +137,8 @@ impl ControlFrame {
             FrameKind::Abort => Self::Abort(codec::decode_control::<Refusal>(&frame.body).map_err(body)?.cut()),
             FrameKind::Goodbye => Self::Goodbye(codec::decode_control::<Goodbye>(&frame.body).map_err(body)?.cut()),
             FrameKind::Confirm if frame.body.is_empty() => Self::Confirm,
-            FrameKind::Confirm => return Err(WireError::Trailing { kind, extra: frame.body.len() }),
+            FrameKind::Renew if frame.body.is_empty() => Self::Renew,
+            FrameKind::Confirm | FrameKind::Renew => return Err(WireError::Trailing { kind, extra: frame.body.len() }),
             FrameKind::Peers => {
                 let peers: Vec<PeerAddresses> = codec::decode_control(&frame.body).map_err(body)?;
                 check_peers(&peers)?;

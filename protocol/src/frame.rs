@@ -109,6 +109,8 @@ kinds! {
     HaveYouHeard = 39,
     /// Tells it. Control stream.
     Heard = 40,
+    /// A client is to dial its node for a connection that takes this one's place. Control stream.
+    Renew = 41,
 }
 
 /// A frame as it came.

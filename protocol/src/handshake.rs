@@ -13,6 +13,7 @@
 //! The connection carries signals only when both ends have agreed, so a connection that loses against another one of
 //! the same two nodes (D2) loses no signal. Every refusal has a code and a text, and both ends get it.
 
+mod extensions;
 mod features;
 mod refusal;
 
@@ -27,6 +28,7 @@ use crate::{
     limits::{MAX_ADDRESSES_PER_PEER, MAX_LANES, MAX_MESSAGE_BYTES_CEILING, MAX_MESSAGE_BYTES_FLOOR},
 };
 
+pub use extensions::{RENEW, RENEW_SESSION, RenewedSession, SESSION_PROOF_LABEL};
 pub use features::Features;
 pub use refusal::{Refusal, RefusalCode};
 
@@ -34,11 +36,6 @@ pub use refusal::{Refusal, RefusalCode};
 pub const PROTOCOL_MIN: u16 = 1;
 /// The newest.
 pub const PROTOCOL_MAX: u16 = 1;
-
-/// The extension in a [`Hello`] of a node that wants the connection to take the place of the one that both have, as after a
-/// certificate was renewed. Once agreed, each end ends its lanes on the old one, and goes on with new lanes on the new one; it reads
-/// those only when all of the other's on the old one have ended. So nothing is lost, and order is kept.
-pub const RENEW: &str = "renew";
 
 /// What a peer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,26 +72,6 @@ pub struct Hello {
     pub replace: bool,
     /// Settings of versions to come: unknown ones are ignored.
     pub extensions: Vec<(String, Vec<u8>)>,
-}
-
-/// The extension by which a dialler says after how much silence it takes the connection for lost: milliseconds, 4 bytes, little
-/// endian. QUIC agrees on the smaller of both ends', but tells nobody.
-const IDLE_TIMEOUT_MS: &str = "idle-timeout-ms";
-
-impl Hello {
-    /// Says after how much silence the connection is taken for lost.
-    #[must_use]
-    pub fn with_idle_timeout(mut self, idle_timeout: Duration) -> Self {
-        let milliseconds = u32::try_from(idle_timeout.as_millis()).unwrap_or(u32::MAX);
-        self.extensions.push((IDLE_TIMEOUT_MS.to_owned(), milliseconds.to_le_bytes().to_vec()));
-        self
-    }
-
-    fn idle_timeout(&self) -> Option<Duration> {
-        let (_, value) = self.extensions.iter().find(|(name, _)| name == IDLE_TIMEOUT_MS)?;
-        let milliseconds = u32::from_le_bytes(value.as_slice().try_into().ok()?);
-        Some(Duration::from_millis(milliseconds.into()))
-    }
 }
 
 /// The acceptor's answer.
@@ -150,6 +127,8 @@ pub struct PeerInfo {
     pub replace: bool,
     /// It asks to go on with what both have on this connection; see [`RENEW`].
     pub renew: bool,
+    /// It asks, as a client, to go on with this session.
+    pub renewed_session: Option<RenewedSession>,
     /// After how much silence it takes the connection for lost, if it says so.
     pub idle_timeout: Option<Duration>,
 }
@@ -355,7 +334,8 @@ impl Handshake {
             max_message_bytes: self.check_sizes(hello.max_message_bytes, hello.lanes, &hello.advertised)?,
             lanes: hello.lanes,
             replace: hello.replace,
-            renew: hello.extensions.iter().any(|(key, _)| key == RENEW),
+            renew: hello.renews(),
+            renewed_session: hello.renewed_session(),
             idle_timeout: hello.idle_timeout(),
         };
         self.check_certificate(&peer)?;
@@ -383,6 +363,7 @@ impl Handshake {
             lanes: welcome.lanes,
             replace: false,
             renew: false,
+            renewed_session: None,
             idle_timeout: None,
         };
         self.check_certificate(&peer)?;
@@ -444,5 +425,6 @@ fn frame_name(frame: &ControlFrame) -> &'static str {
         ControlFrame::Peers(_) => "Peers",
         ControlFrame::HaveYouHeard(_) => "HaveYouHeard",
         ControlFrame::Heard(_) => "Heard",
+        ControlFrame::Renew => "Renew",
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use rookery_protocol::{
     ControlFrame, FrameDecoder, SessionId,
-    handshake::{Action, Agreement, CertificateFacts, Features, Handshake, Hello, RefusalCode, Role},
+    handshake::{Action, Agreement, CertificateFacts, Features, Handshake, Hello, RefusalCode, RenewedSession, Role},
     limits::{
         MAX_ADDRESSES_PER_PEER, MAX_CONTROL_BODY_BYTES, MAX_LANES, MAX_MESSAGE_BYTES_CEILING, MAX_MESSAGE_BYTES_FLOOR,
     },
@@ -325,6 +325,29 @@ fn a_dialler_may_say_after_how_much_silence_it_is_gone() {
     let mut short = silent.says.clone().with_idle_timeout(five);
     short.extensions[0].1.pop();
     assert_eq!(heard(short), None, "what cannot be read is as if it had not been said");
+}
+
+#[test]
+fn a_client_may_say_which_session_goes_on() {
+    let (dialler, ours) = (usual("dialler"), usual("acceptor"));
+    let heard = |says: Hello| {
+        let (Verdict::Agreed(_), Verdict::Agreed(accepted)) = shake_hands(&Party { says, ..dialler.clone() }, &ours)
+        else {
+            panic!("it is refused")
+        };
+        accepted.peer.renewed_session
+    };
+    let renewed = RenewedSession { session: SessionId::new(70_000).unwrap(), proof: [7; 32] };
+    assert_eq!(heard(dialler.says.clone()), None);
+    let says = dialler.says.clone().with_session(&renewed);
+    assert_eq!(heard(says.clone()), Some(renewed));
+    let spoils: [fn(&mut Vec<u8>); 4] =
+        [|value| value.truncate(35), |value| value.push(0), |value| value.truncate(3), Vec::clear];
+    for spoil in spoils {
+        let mut says = says.clone();
+        spoil(&mut says.extensions[0].1);
+        assert_eq!(heard(says), None, "what cannot be read is as if it had not been said");
+    }
 }
 
 #[test]

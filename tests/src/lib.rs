@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod collector;
 pub mod fence;
 pub mod fleet;
+pub mod flow;
 pub mod http;
 pub mod isolation;
 pub mod machine;

@@ -46,6 +46,7 @@ fn node_of(authority: &Authority, name: &str, valid: Duration) -> IssuedPem {
 fn config(name: &str, identity: Identity, peers: &[SocketAddr]) -> NodeConfig {
     let mut config = NodeConfig { identity, ..node_config(name, peers) };
     config.admin = Some(AdminConfig::new(ANY.parse().unwrap()));
+    config.renew_within = Duration::from_secs(1);
     config
 }
 
@@ -239,6 +240,8 @@ async fn renewed_certificates_serve_new_connections_and_nothing_that_stands_noti
     eventually("the node shows it to whom it dials", || ear.serial() == Some(own.clone())).await;
     eventually("the client does", || client_ear.serial() == Some(clients.clone())).await;
     dialling.abort();
+    // What stands has gone over, too.
+    eventually("nothing is old", || nodes.iter().all(|node| node.outdated() == 0)).await;
 
     // Who comes later meets all of them.
     let late =

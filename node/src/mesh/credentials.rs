@@ -1,5 +1,5 @@
 //! The identity that a node shows and trusts in new handshakes, dialled and accepted, and how another one takes its place while
-//! the node runs. Connections of nodes that stand are made anew (`renewing.rs`); those of clients go on with what they were made with.
+//! the node runs. Connections that stand are made anew (`renewing.rs`, and of clients `session/renewing.rs`).
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -82,12 +82,12 @@ impl Credentials {
     }
 
     /// Which identity is used.
-    pub(super) fn version(&self) -> Version {
+    pub(crate) fn version(&self) -> Version {
         self.used().version
     }
 
     /// Tells when another one is.
-    pub(super) fn changes(&self) -> watch::Receiver<Version> {
+    pub(crate) fn changes(&self) -> watch::Receiver<Version> {
         self.version.subscribe()
     }
 

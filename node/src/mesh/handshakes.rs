@@ -10,17 +10,18 @@ use std::{
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming};
 use rookery_protocol::{
     NodeId, SessionId,
-    handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, RefusalCode, Role},
+    handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, RefusalCode, RenewedSession, Role},
 };
 use rookery_runtime::{
     net::{
-        control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
+        control::{ConnectionError, Control, Verdict, close_code, facts_of, session_proof, shake_hands},
+        legs::Made,
         socket,
     },
     tls::{CertificateRole, PeerIdentity, SERVER_NAME},
 };
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
     time::{timeout, timeout_at},
 };
 
@@ -29,8 +30,8 @@ use super::{
     counts::{Failed, With},
     credentials::Version,
     driver::{FAREWELL, Mesh},
-    peers::Peer,
-    renewal::By,
+    peers::Client,
+    renewal::{By, Renewal},
     renewing::hand_on,
 };
 use crate::session;
@@ -55,8 +56,8 @@ pub(crate) struct Established {
     pub(super) dialled: bool,
     /// The identity that this node showed.
     pub(super) made_with: Version,
-    /// The peer whose connection this one is to take the place of, without a loss.
-    pub(super) renews: Option<Arc<Peer>>,
+    /// Where it goes, if it is to take another connection's place without a loss.
+    pub(super) renews: Option<mpsc::Sender<Made<Version>>>,
 }
 
 /// A handshake that the arbiter may have been told of. Unless the connection comes to stand, the arbiter is told of its end,
@@ -88,15 +89,16 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// A peer that is welcome to renew its connection, until it has confirmed that, or has not.
+/// Somebody who is welcome to renew the connection, until that is confirmed, or is not.
 struct Renewing {
-    peer: Arc<Peer>,
+    renewal: Arc<Renewal>,
+    next: mpsc::Sender<Made<Version>>,
     number: ConnectionNumber,
 }
 
 impl Drop for Renewing {
     fn drop(&mut self) {
-        self.peer.renewal.failed(By::Peer(self.number));
+        self.renewal.failed(By::Peer(self.number));
     }
 }
 
@@ -272,18 +274,11 @@ impl Mesh {
         let with = if established.agreement.session.is_some() { With::Client } else { With::Node };
         self.handshakes.count_done(with);
         match established.agreement.session {
+            _ if established.renews.is_some() => return hand_on(established),
             Some(session) => {
-                let name = established.agreement.peer.node.name().as_str().to_owned();
-                let client = session::driver::NewClient {
-                    session,
-                    name,
-                    connection: established.connection,
-                    control: established.control,
-                    agreement: established.agreement,
-                };
-                session::driver::open(self, client);
+                let Established { connection, control, agreement, dialled, made_with: note, .. } = established;
+                session::driver::open(self, session, Made { connection, control, agreement, dialled, note });
             }
-            None if established.renews.is_some() => return hand_on(established),
             None => self.establish(established),
         }
         Ok(())
@@ -303,7 +298,14 @@ impl Mesh {
         let mut renewing: Option<Renewing> = None;
         let agreement = shake_hands(&mut control, false, self.hello(false), facts, |peer| {
             if is_client {
-                return self.admit_client();
+                let Some(renewed) = &peer.renewed_session else { return self.admit_client() };
+                return match self.admit_again(&peer.node, renewed, number) {
+                    Ok(standing) => {
+                        renewing = Some(standing);
+                        Verdict::Admit(Some(renewed.session))
+                    }
+                    Err((code, text)) => Verdict::Refuse(code, text),
+                };
             }
             if let Some(reason) = &*self.leaving.borrow() {
                 return Verdict::Refuse(RefusalCode::Draining, format!("{} is leaving: {reason}", self.own()));
@@ -311,7 +313,8 @@ impl Mesh {
             if peer.renew {
                 let ours_wins = self.own().name() < peer.node.name();
                 let standing = self.peers.of(&peer.node).filter(|peer| peer.renewal.asked(number, ours_wins));
-                renewing = standing.map(|peer| Renewing { peer, number });
+                renewing =
+                    standing.map(|peer| Renewing { renewal: peer.renewal.clone(), next: peer.next.clone(), number });
                 let text = || format!("the connection with {} is not renewed by this one", peer.node);
                 return match renewing {
                     Some(_) => Verdict::Admit(None),
@@ -325,11 +328,11 @@ impl Mesh {
             }
         })
         .await?;
-        let renews = renewing.as_ref().map(|renewing| renewing.peer.clone());
-        if let Some(Renewing { peer, number }) = &renewing
-            && !peer.renewal.agreed(By::Peer(*number))
+        let renews = renewing.as_ref().map(|renewing| renewing.next.clone());
+        if let Some(Renewing { renewal, number, .. }) = &renewing
+            && !renewal.agreed(By::Peer(*number))
         {
-            let text = format!("the connection with {} was not waited for any more", peer.node);
+            let text = format!("the connection with {} was not waited for any more", agreement.peer.node);
             connection.close(close_code::REFUSED, text.as_bytes());
             let by = Some(self.own().clone());
             return Err(ConnectionError::RefusedByUs(Refusal { code: RefusalCode::Duplicate, text, by }));
@@ -373,6 +376,30 @@ impl Mesh {
         }
     }
 
+    /// A client's session is to go on over another connection, if it shows that it is its own.
+    fn admit_again(
+        &self,
+        client: &NodeId,
+        renewed: &RenewedSession,
+        number: ConnectionNumber,
+    ) -> Result<Renewing, (RefusalCode, String)> {
+        if let Some(reason) = &*self.leaving.borrow() {
+            return Err((RefusalCode::Draining, format!("{} is leaving: {reason}", self.own())));
+        }
+        let standing = self.peers.client(renewed.session);
+        let own = |standing: &Arc<Client>| {
+            let proof = session_proof(&standing.connection);
+            standing.node == *client && proof.is_some_and(|proof| is_same(&proof, &renewed.proof))
+        };
+        match standing.filter(own) {
+            Some(standing) if standing.renewal.asked(number, false) => {
+                Ok(Renewing { renewal: standing.renewal.clone(), next: standing.next.clone(), number })
+            }
+            Some(_) => Err((RefusalCode::Duplicate, format!("{client} renews its session already"))),
+            None => Err((RefusalCode::Duplicate, format!("{} has no such session of {client}", self.own()))),
+        }
+    }
+
     fn admit_client(&self) -> Verdict {
         if let Some(reason) = &*self.leaving.borrow() {
             return Verdict::Refuse(RefusalCode::Draining, format!("{} is leaving: {reason}", self.own()));
@@ -394,6 +421,11 @@ impl Mesh {
             None => Verdict::Refuse(RefusalCode::Busy, format!("{} has no session numbers left", self.own())),
         }
     }
+}
+
+/// Compares in a time that tells nothing of where they differ.
+fn is_same(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    one.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
 /// Lets the other end hear why, and closes.

@@ -2,23 +2,22 @@
 //! told of others, and who is told that it is up and down (M5).
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use rookery_protocol::{
-    ControlFrame, Signal, SignalBody, WireError,
+    ControlFrame, Signal, SignalBody,
     control::PeerAddresses,
     handshake::Features,
     limits::{MAX_ADDRESSES_PER_PEER, MAX_PEERS_PER_FRAME},
 };
 use rookery_runtime::net::{
-    control::{ConnectionError, ControlReceiver, ControlSender, close_code},
+    control::close_code,
+    legs::{Made, Patience, serve},
     outbound::Outbound,
 };
 use tokio::sync::mpsc;
-
-use crate::membership::driver::News;
 
 use super::{
     dialler::Hint,
@@ -26,7 +25,7 @@ use super::{
     gossip::{Rounds, newcomer_is_told_of, told_of_newcomer},
     handshakes::Established,
     peers::{Peer, Silence},
-    settling::Standing,
+    served::ServedPeer,
 };
 
 /// Frames that wait for one peer's control stream. What finds no room is asked, or told, again.
@@ -76,7 +75,7 @@ impl Mesh {
             since: Instant::now(),
             received: Arc::default(),
             silence: Silence::default(),
-            control: understands.then_some(control_out),
+            control: understands.then_some(control_out.clone()),
             features: agreement.features,
             made_with,
             renewal: Arc::default(),
@@ -100,19 +99,21 @@ impl Mesh {
                 drop(control.try_send(ControlFrame::Peers(newcomer.clone())));
             }
         }
+        // It is told where others are.
+        let others = self.others(&peer);
+        let some: Vec<PeerAddresses> = newcomer_is_told_of(&others, number).cloned().collect();
+        if !some.is_empty() {
+            drop(control_out.try_send(ControlFrame::Peers(some)));
+        }
         let mesh = self.clone();
         tokio::spawn(async move {
-            let (peer, end) = mesh.serve(peer, control, agreement, control_queue, renewed).await;
+            let first = Made { connection, control, agreement, dialled, note: made_with };
+            let served = ServedPeer { mesh, peer, has_told: AtomicBool::new(false) };
+            let (connection, end) = serve(&served, first, control_queue, renewed, Patience::default()).await;
+            let ServedPeer { mesh, peer, .. } = served;
             mesh.lost(&peer, &end.to_string());
-            peer.connection.close(end.close_code(), end.to_string().as_bytes());
+            connection.close(end.close_code(), end.to_string().as_bytes());
         });
-    }
-
-    /// Tells a new peer where others are.
-    pub(super) async fn gossip(&self, peer: &Peer, sender: &mut ControlSender) -> Result<(), ConnectionError> {
-        let others = self.others(peer);
-        let some: Vec<PeerAddresses> = newcomer_is_told_of(&others, peer.number).cloned().collect();
-        if some.is_empty() { Ok(()) } else { sender.send(&ControlFrame::Peers(some)).await }
     }
 
     /// Tells the peer whose turn it is where the others are. What finds no room is told in another round.
@@ -134,31 +135,6 @@ impl Mesh {
         let peers = self.peers.all();
         let others = peers.iter().filter(|other| other.node != peer.node);
         others.map(|other| PeerAddresses { node: other.node.clone(), addresses: other.addresses.clone() }).collect()
-    }
-
-    pub(super) async fn control_loop(&self, peer: &Peer, receiver: &mut ControlReceiver) -> ConnectionError {
-        // What the one who was dialled says first is where all others are; then, who comes after this node.
-        let mut is_newcomer = peer.connection.side().is_client();
-        loop {
-            match receiver.receive().await {
-                Ok(ControlFrame::Peers(peers)) => {
-                    let hint = if std::mem::take(&mut is_newcomer) { Hint::Learned } else { Hint::Newcomer };
-                    for told in peers.iter().filter(|told| told.node != *self.own() && !self.knows(&told.node)) {
-                        for &address in &told.addresses {
-                            self.hint(hint(address));
-                        }
-                    }
-                }
-                Ok(ControlFrame::HaveYouHeard(suspect)) => self.news(News::Asked(peer.number, suspect)),
-                Ok(ControlFrame::Heard(heard)) => self.news(News::Answered(peer.number, heard)),
-                Ok(ControlFrame::Goodbye(goodbye)) => return ConnectionError::Goodbye(goodbye.reason),
-                Ok(_) => {
-                    let detail = "the handshake is over";
-                    return WireError::Unexpected { kind: "handshake", detail }.into();
-                }
-                Err(error) => return error,
-            }
-        }
     }
 
     /// A peer's connection is gone: tells everybody who must know, in the contract's order. Once.

@@ -18,11 +18,11 @@ pub(crate) mod driver;
 pub(crate) mod gossip;
 pub(crate) mod handshakes;
 mod inbox;
-mod legs;
 mod life;
 pub(crate) mod peers;
 pub(crate) mod renewal;
 pub(crate) mod renewing;
+mod served;
 pub(crate) mod settling;
 mod troubles;
 

@@ -14,12 +14,15 @@ use std::{
 use rookery_protocol::{ControlFrame, Destination, NodeId, NodeName, Recipient, SessionId, handshake::Features};
 use rookery_runtime::{
     Uplink,
-    net::outbound::{LaneInfo, Outbound, Traffic},
+    net::{
+        legs::Made,
+        outbound::{LaneInfo, Outbound, Traffic},
+    },
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{arbiter::ConnectionNumber, credentials::Version, handshakes::Established, renewal::Renewal};
+use super::{arbiter::ConnectionNumber, credentials::Version, renewal::Renewal};
 use crate::session::{driver::locked, edges::Edges};
 
 /// A node that is connected.
@@ -42,7 +45,7 @@ pub(crate) struct Peer {
     /// How another connection comes to take this one's place.
     pub(crate) renewal: Arc<Renewal>,
     /// Where that goes.
-    pub(crate) next: mpsc::Sender<Established>,
+    pub(crate) next: mpsc::Sender<Made<Version>>,
 }
 
 /// Counts what arrives, on all lanes.
@@ -169,12 +172,41 @@ pub(crate) struct Client {
     pub(crate) session: SessionId,
     /// The name in its certificate.
     pub(crate) name: String,
+    /// With the incarnation, that tells its program's runs apart.
+    pub(crate) node: NodeId,
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) connection: quinn::Connection,
     pub(crate) edges: Arc<Mutex<Edges>>,
+    /// What both ends can do.
+    pub(crate) features: Features,
+    /// What goes out on its control stream.
+    pub(crate) control: mpsc::Sender<ControlFrame>,
+    /// The identity that this node showed.
+    pub(crate) made_with: Version,
+    /// How another connection comes to take this one's place.
+    pub(crate) renewal: Arc<Renewal>,
+    /// Where that goes.
+    pub(crate) next: mpsc::Sender<Made<Version>>,
 }
 
 impl Client {
+    /// The same client by another connection.
+    pub(crate) fn renewed(&self, connection: quinn::Connection, made_with: Version) -> Self {
+        Self {
+            session: self.session,
+            name: self.name.clone(),
+            node: self.node.clone(),
+            outbound: self.outbound.clone(),
+            connection,
+            edges: self.edges.clone(),
+            features: self.features,
+            control: self.control.clone(),
+            made_with,
+            renewal: self.renewal.clone(),
+            next: self.next.clone(),
+        }
+    }
+
     /// What ties its processes to others.
     pub(crate) fn edges(&self) -> MutexGuard<'_, Edges> {
         locked(&self.edges)
@@ -251,6 +283,13 @@ impl Peers {
 
     pub(crate) fn insert_client(&self, client: Arc<Client>) {
         write(&self.clients).insert(client.session, client);
+    }
+
+    /// The client's connection has been renewed; false if it was lost meanwhile.
+    pub(crate) fn renew_client(&self, client: Arc<Client>) -> bool {
+        let mut clients = write(&self.clients);
+        let known = clients.get_mut(&client.session);
+        known.map(|known| *known = client).is_some()
     }
 
     pub(crate) fn remove_client(&self, session: SessionId) -> Option<Arc<Client>> {

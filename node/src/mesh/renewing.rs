@@ -1,5 +1,5 @@
 //! Renews connections that were made with another identity than the one that this node has now: each is dialled anew, at a time of its
-//! own, and goes over without a loss (`legs.rs`).
+//! own, and goes over without a loss (`served.rs`).
 
 use std::{
     collections::HashMap,
@@ -10,10 +10,14 @@ use std::{
 
 use rookery_protocol::handshake::{Features, RENEW, RefusalCode};
 use rookery_runtime::{
-    net::control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
+    net::{
+        control::{ConnectionError, Control, Verdict, close_code, facts_of, shake_hands},
+        legs::{BODIES, Made, until_no_bodies},
+    },
     tls::PeerIdentity,
 };
 use tokio::{
+    sync::mpsc::error::TrySendError,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
@@ -72,13 +76,14 @@ pub(crate) async fn run(mesh: Arc<Mesh>, spread: Duration, seed: u64) {
 
 /// Hands a connection to whoever serves the peer, if somebody still does.
 pub(super) fn hand_on(established: Established) -> Result<(), ConnectionError> {
-    let Some(peer) = established.renews.clone() else { return Ok(()) };
-    peer.next.try_send(established).map_err(|error| {
-        let error_of = |established: Established| {
-            established.connection.close(close_code::REFUSED, b"the connection that it renews is lost");
-            ConnectionError::StreamClosed("lane")
+    let Established { connection, control, agreement, dialled, made_with: note, renews, .. } = established;
+    let Some(next) = renews else { return Ok(()) };
+    next.try_send(Made { connection, control, agreement, dialled, note }).map_err(|error| {
+        let made = match error {
+            TrySendError::Full(made) | TrySendError::Closed(made) => made,
         };
-        error_of(error.into_inner())
+        made.connection.close(close_code::REFUSED, b"the connection that it renews is lost");
+        ConnectionError::StreamClosed("lane")
     })
 }
 
@@ -113,6 +118,7 @@ impl Mesh {
     /// Dials a peer for a connection that is to take the place of the one that stands.
     async fn renew(self: &Arc<Self>, peer: &Arc<Peer>, address: SocketAddr) -> Result<(), ConnectionError> {
         let number = ConnectionNumber(self.next_connection.fetch_add(1, Ordering::Relaxed));
+        until_no_bodies(&peer.outbound, BODIES).await;
         if !peer.renewal.begin(number) {
             // The other end does.
             return Ok(());
@@ -154,7 +160,7 @@ impl Mesh {
                 return Err(error);
             }
         };
-        let (number, addresses, renews) = (peer.number, Vec::new(), Some(peer.clone()));
+        let (number, addresses, renews) = (peer.number, Vec::new(), Some(peer.next.clone()));
         hand_on(Established {
             number,
             connection,

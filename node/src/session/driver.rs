@@ -12,40 +12,26 @@ use std::sync::{
 };
 use std::time::{Duration, Instant};
 
-use quinn::Connection;
 use rookery_protocol::{
-    ControlFrame, CreditChange, NodeId, Pid, Recipient, Serial, SessionId, Signal, SignalBody, WireError,
-    control::Goodbye,
-    handshake::{Agreement, Features},
-    lane::MessageHead,
+    CreditChange, NodeId, Pid, Recipient, Serial, SessionId, Signal, SignalBody, WireError, lane::MessageHead,
 };
 use rookery_runtime::{
     Runtime, Unreachable,
     net::{
-        control::{ConnectionError, Control},
-        lanes::{Inbox, Incoming, read, write},
+        control::ConnectionError,
+        lanes::Inbox,
+        legs::{Made, Patience, serve},
         outbound::{Outbound, Tap},
     },
 };
+use tokio::sync::mpsc;
 
 use super::{
     edges::{Edges, MAX_EDGES},
     policy::{Policy, policy_of},
-    silence::silent,
+    served::ServedClient,
 };
-use crate::mesh::{
-    driver::{Mesh, told},
-    peers::Client,
-};
-
-/// A client whose handshake is done.
-pub(crate) struct NewClient {
-    pub(crate) session: SessionId,
-    pub(crate) name: String,
-    pub(crate) connection: Connection,
-    pub(crate) control: Control,
-    pub(crate) agreement: Agreement,
-}
+use crate::mesh::{credentials::Version, driver::Mesh, peers::Client};
 
 /// Sees what goes to the client.
 struct EdgeTap(Arc<Mutex<Edges>>);
@@ -67,16 +53,33 @@ pub(crate) fn locked(edges: &Mutex<Edges>) -> MutexGuard<'_, Edges> {
 /// What may wait for one client before its senders do: there are many clients, and the node's budget is for a peer.
 const CLIENT_BUDGET_BYTES: usize = 1024 * 1024;
 
+/// Frames that wait for one client's control stream: the node asks it for little.
+const MAX_CONTROL_QUEUE: usize = 4;
+
 /// Starts the client's session. Among the node's I/O.
-pub(crate) fn open(mesh: &Arc<Mesh>, new: NewClient) {
-    let NewClient { session, name, connection, control, agreement } = new;
+pub(crate) fn open(mesh: &Arc<Mesh>, session: SessionId, made: Made<Version>) {
+    let agreement = &made.agreement;
     let edges = Arc::new(Mutex::new(Edges::default()));
     let budget = mesh.settings.outbound_budget_bytes.min(CLIENT_BUDGET_BYTES);
     // One lane: the client's signals, and the news of nodes, keep one order.
     let outbound = Outbound::new(mesh.own(), mesh.own(), 1, budget, agreement.peer.max_message_bytes);
     let outbound = outbound.with_features(agreement.features);
     let outbound = Arc::new(outbound.tapped(EdgeTap(edges.clone())));
-    let client = Arc::new(Client { session, name, outbound, connection, edges });
+    let (control, queue) = mpsc::channel(MAX_CONTROL_QUEUE);
+    let (next, renewed) = mpsc::channel(1);
+    let client = Arc::new(Client {
+        session,
+        name: agreement.peer.node.name().as_str().to_owned(),
+        node: agreement.peer.node.clone(),
+        outbound,
+        connection: made.connection.clone(),
+        edges,
+        features: agreement.features,
+        control,
+        made_with: made.note,
+        renewal: Arc::default(),
+        next,
+    });
     mesh.peers.insert_client(client.clone());
     tracing::info!(
         client = client.name,
@@ -89,67 +92,13 @@ pub(crate) fn open(mesh: &Arc<Mesh>, new: NewClient) {
         let to = Pid::new(mesh.own().clone(), Serial::of_client(session, 0));
         mesh.runtime.signal(Signal { from: own.clone(), to: to.into(), body: SignalBody::NodeUp(node) });
     }
-    let mesh = mesh.clone();
+    let served = ServedClient::new(mesh, client);
     tokio::spawn(async move {
-        let end = serve(&mesh, &client, control, agreement).await;
-        lost(&mesh, &client, &end);
+        let (connection, end) = serve(&served, made, queue, renewed, Patience::default()).await;
+        lost(served.mesh(), served.client(), &end);
+        connection.close(end.close_code(), end.to_string().as_bytes());
     });
 }
-
-async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreement: Agreement) -> ConnectionError {
-    let (mut sender, mut receiver) = control.split();
-    let mut leaving = mesh.leaving.subscribe();
-    let policy = policy_of(&mesh.policies, &mesh.default_policy, &client.name).clone();
-    let inbox = Arc::new(ClientInbox {
-        mesh: mesh.clone(),
-        client: client.clone(),
-        policy,
-        refused: AtomicU64::new(0),
-        traced: Mutex::default(),
-    });
-    let writing = write(&client.connection, &client.outbound);
-    let incoming = Incoming {
-        own: mesh.own().clone(),
-        peer: mesh.own().clone(),
-        // Whatever it says: each lane has tables and a message under way, and its signals have one order.
-        lanes: agreement.peer.lanes.min(1),
-        max_message_bytes: mesh.settings.max_message_bytes,
-        bulk: agreement.features.has(Features::BULK),
-    };
-    let reading = read(&client.connection, incoming, inbox);
-    let idle_timeout = agreement.peer.idle_timeout.unwrap_or(mesh.settings.idle_timeout);
-    let silence = silent(&client.connection, idle_timeout.min(mesh.settings.idle_timeout));
-    tokio::pin!(writing, reading);
-    tokio::select! {
-        ended = &mut reading => match ended {
-            Ok(()) => ConnectionError::Goodbye("disconnected".to_owned()),
-            Err(error) => error,
-        },
-        ended = &mut writing => ended.err().unwrap_or(ConnectionError::StreamClosed("lane")),
-        frame = receiver.receive() => match frame {
-            Ok(ControlFrame::Goodbye(goodbye)) => {
-                // What it sent before it left comes before the end.
-                drop(tokio::time::timeout(FAREWELL, reading).await);
-                ConnectionError::Goodbye(goodbye.reason)
-            }
-            Ok(_) => WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into(),
-            Err(error) => error,
-        },
-        silent = silence => ConnectionError::NoAnswer(silent),
-        reason = told(&mut leaving) => {
-            client.outbound.finish();
-            let last = async {
-                drop(writing.await);
-                drop(sender.send(&ControlFrame::Goodbye(Goodbye { reason: reason.clone() })).await);
-                client.connection.closed().await;
-            };
-            drop(tokio::time::timeout(FAREWELL, last).await);
-            ConnectionError::Leaving(reason)
-        }
-    }
-}
-
-const FAREWELL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The client is gone: in the name of its processes, tells everybody who must know (L5, M4).
 fn lost(mesh: &Mesh, client: &Client, end: &ConnectionError) {
@@ -161,11 +110,10 @@ fn lost(mesh: &Mesh, client: &Client, end: &ConnectionError) {
     for signal in signals {
         mesh.runtime.signal(signal);
     }
-    client.connection.close(end.close_code(), end.to_string().as_bytes());
 }
 
-/// Takes what a client sends.
-struct ClientInbox {
+/// Takes what a client sends, by whatever connection it has.
+pub(super) struct ClientInbox {
     mesh: Arc<Mesh>,
     client: Arc<Client>,
     policy: Policy,
@@ -173,6 +121,14 @@ struct ClientInbox {
     refused: AtomicU64,
     /// When it was seen last to trace, and how many messages since a second before.
     traced: Mutex<Option<(Instant, u32)>>,
+}
+
+impl ClientInbox {
+    pub(super) fn new(mesh: &Arc<Mesh>, client: &Arc<Client>) -> Self {
+        let policy = policy_of(&mesh.policies, &mesh.default_policy, &client.name).clone();
+        let (mesh, client) = (mesh.clone(), client.clone());
+        Self { mesh, client, policy, refused: AtomicU64::new(0), traced: Mutex::default() }
+    }
 }
 
 /// Messages of a client in a second whose own traces are gone on with. What is recorded costs all who handle it, and the spans of all share

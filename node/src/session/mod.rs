@@ -8,4 +8,6 @@ mod credits;
 pub(crate) mod driver;
 pub(crate) mod edges;
 pub mod policy;
+pub(crate) mod renewing;
+mod served;
 mod silence;

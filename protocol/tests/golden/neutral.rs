@@ -56,6 +56,7 @@ pub fn control(frame: &ControlFrame) -> Value {
                 .collect();
             json!({ "frame": "peers", "peers": peers })
         }
+        ControlFrame::Renew => json!({ "frame": "renew" }),
         ControlFrame::HaveYouHeard(node) => json!({ "frame": "have_you_heard", "node": node.to_string() }),
         ControlFrame::Heard(heard) => {
             json!({ "frame": "heard", "node": heard.node.to_string(), "ms_ago": heard.ms_ago })

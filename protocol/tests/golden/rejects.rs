@@ -44,6 +44,7 @@ pub fn all() -> Vec<Reject> {
         control("bad_length", "A length of 2^32 - 1.", vec![255, 255, 255, 255, 37, 0]),
         control("bad_unknown_kind", "Kind 200, not marked as skippable.", vec![0, 0, 0, 0, 200, 0]),
         control("bad_confirm_with_body", "Confirm has no body.", of(FrameKind::Confirm, 0, &[1])),
+        control("bad_renew_with_body", "Renew has no body.", of(FrameKind::Renew, 0x80, &[1])),
         control("bad_misplaced_link", "A signal on the control stream.", signal(FrameKind::Link, 0, &[])),
         control("bad_hello_empty", "A Hello without a body.", of(FrameKind::Hello, 0, &[])),
         control("bad_goodbye_trailing", "A byte after the text.", of(FrameKind::Goodbye, 0, &[1, b'x', 0])),

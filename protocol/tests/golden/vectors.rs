@@ -6,7 +6,7 @@ use rookery_protocol::{
     Group, GroupChange, NodeId, Payload, Pid, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Stamp,
     Tag, Ticket, TicketNumber, UnlinkId,
     control::{Goodbye, Heard, PeerAddresses},
-    handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
+    handshake::{Features, Hello, Refusal, RefusalCode, RenewedSession, Role, Welcome},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
 };
 
@@ -58,6 +58,7 @@ pub fn all() -> Vec<Vector> {
     list.credit();
     list.types();
     list.traces();
+    list.renewal();
     list.0
 }
 
@@ -391,6 +392,27 @@ impl List {
         self.signal("node_down", "A node is down. May be skipped.", down);
         let refused = SignalBody::Refused { detail: "send to `admin`: not in the policy".into() };
         self.signal("refused", "What was sent is not allowed. May be skipped.", refused);
+    }
+
+    fn renewal(&mut self) {
+        self.control("renew", "A client is to dial its node anew. No body. May be skipped.", ControlFrame::Renew);
+        let hello = Hello {
+            versions: (1, 1),
+            features: Features::RENEW_SESSION,
+            cluster: "shop".parse().unwrap(),
+            role: Role::Client,
+            node: node("web.1"),
+            listen_port: 0,
+            advertised: Vec::new(),
+            max_message_bytes: 16 * 1024 * 1024,
+            lanes: 1,
+            replace: false,
+            extensions: Vec::new(),
+        };
+        let proof = std::array::from_fn(|at| u8::try_from(at).unwrap() + 0x40);
+        let renewed = RenewedSession { session: SessionId::new(70_000).unwrap(), proof };
+        let text = "A client's session is to go on over this connection.";
+        self.control("hello_client_renews", text, ControlFrame::Hello(hello.with_session(&renewed)));
     }
 
     fn membership(&mut self) {

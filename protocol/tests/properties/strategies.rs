@@ -311,6 +311,7 @@ pub fn control() -> impl Strategy<Value = ControlFrame> {
         welcome().prop_map(ControlFrame::Welcome),
         refusal().prop_map(ControlFrame::Refuse),
         Just(ControlFrame::Confirm),
+        Just(ControlFrame::Renew),
         refusal().prop_map(ControlFrame::Abort),
         text().prop_map(|reason| ControlFrame::Goodbye(Goodbye { reason })),
         vec(peer, 0..8).prop_map(ControlFrame::Peers),

@@ -10,7 +10,10 @@ use bytes::{Buf, BytesMut};
 use quinn::{Connection, RecvStream, SendStream};
 use rookery_protocol::{
     ControlFrame, FrameDecoder, SessionId, WireError,
-    handshake::{Action, Agreement, CertificateFacts, Handshake, Hello, PeerInfo, Refusal, RefusalCode, Role},
+    handshake::{
+        Action, Agreement, CertificateFacts, Handshake, Hello, PeerInfo, Refusal, RefusalCode, Role,
+        SESSION_PROOF_LABEL,
+    },
     limits::MAX_CONTROL_BODY_BYTES,
 };
 use thiserror::Error;
@@ -68,6 +71,9 @@ pub enum ConnectionError {
     /// The handshake took too long.
     #[error("the handshake did not come to an end within {0:?}")]
     HandshakeTimeout(Duration),
+    /// The peer does not go over to the connection that it has agreed to go on with.
+    #[error("it did not go over to the renewed connection: nothing has moved on the old one for {0:?}")]
+    NotGoneOver(Duration),
     /// A stream broke.
     #[error("the {0} stream was closed by the peer")]
     StreamClosed(&'static str),
@@ -95,7 +101,9 @@ impl ConnectionError {
         match self {
             Self::Goodbye(_) | Self::Leaving(_) => close_code::GOODBYE,
             Self::RefusedByUs(_) | Self::RefusedByPeer(_) | Self::Identity(_) => close_code::REFUSED,
-            Self::NoAnswer(_) | Self::HandshakeTimeout(_) | Self::GiveUp(_) => close_code::TOO_SLOW,
+            Self::NoAnswer(_) | Self::HandshakeTimeout(_) | Self::NotGoneOver(_) | Self::GiveUp(_) => {
+                close_code::TOO_SLOW
+            }
             Self::Socket(_) | Self::Dial(_) | Self::Quic(_) | Self::Wire(_) | Self::StreamClosed(_) => {
                 close_code::PROTOCOL
             }
@@ -305,6 +313,13 @@ pub fn facts_of(identity: &PeerIdentity) -> CertificateFacts {
         Role::Client => |names: &[String], name: &str| names.iter().any(|own| own == name),
     };
     CertificateFacts { cluster, role, allows_name, names }
+}
+
+/// What proves that a client has the session of this connection; see [`SESSION_PROOF_LABEL`].
+#[must_use]
+pub fn session_proof(connection: &Connection) -> Option<[u8; 32]> {
+    let mut proof = [0; 32];
+    connection.export_keying_material(&mut proof, SESSION_PROOF_LABEL, b"").ok().map(|()| proof)
 }
 
 /// Runs the handshake over `control` to its end. `decide` is asked once about the peer.

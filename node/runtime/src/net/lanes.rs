@@ -26,7 +26,7 @@ use crate::{
     net::{
         arriving,
         bulk::{Bodies, LaneBodies, MAX_BULK_STREAMS, next_chunk, write_bulk},
-        control::ConnectionError,
+        control::{ConnectionError, close_code},
         outbound::{Leg, Outbound, Traffic},
     },
     runtime::Runtime,
@@ -99,7 +99,23 @@ pub async fn write_leg(connection: &Connection, outbound: &Arc<Outbound>, leg: L
     Ok(())
 }
 
-async fn write_lane(mut stream: SendStream, outbound: &Outbound, lane: usize, leg: Leg) -> Result<(), ConnectionError> {
+/// A lane that is written. Unless it is ended, it is broken off: QUIC would end it in good order, and the peer take what came for all.
+struct Written {
+    stream: SendStream,
+    has_ended: bool,
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            drop(self.stream.reset(close_code::PROTOCOL));
+        }
+    }
+}
+
+async fn write_lane(stream: SendStream, outbound: &Outbound, lane: usize, leg: Leg) -> Result<(), ConnectionError> {
+    let mut lane_stream = Written { stream, has_ended: false };
+    let stream = &mut lane_stream.stream;
     while let Some(mut chunks) = poll_fn(|cx| outbound.poll_take(lane, leg, cx)).await? {
         let bytes = chunks.iter().map(Bytes::len).sum();
         let written = tokio::select! {
@@ -114,6 +130,7 @@ async fn write_lane(mut stream: SendStream, outbound: &Outbound, lane: usize, le
         })?;
     }
     drop(stream.finish());
+    lane_stream.has_ended = true;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ pub mod control;
 pub(crate) mod credit;
 pub mod io_thread;
 pub mod lanes;
+pub mod legs;
 pub mod outbound;
 pub mod settings;
 pub mod socket;

@@ -130,6 +130,9 @@ pub enum GiveUp {
     /// The lane can name no more nodes.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// What was queued is let go, since the connection is lost.
+    #[error("the connection is closed, and what was queued is let go")]
+    LetGo,
 }
 
 impl Outbound {
@@ -147,6 +150,7 @@ impl Outbound {
                     apart: Vec::new(),
                     parting: Vec::new(),
                     leg: Leg::default(),
+                    let_go: false,
                     queued: 0,
                     sent: Traffic::default(),
                     writer: None,
@@ -260,6 +264,12 @@ impl Outbound {
 
     fn bulk_queued_bytes(&self) -> usize {
         self.bulk.as_ref().map_or(0, BulkQueue::queued_bytes)
+    }
+
+    /// Whether bodies that go apart wait to be written, or are being written.
+    #[must_use]
+    pub fn has_bodies(&self) -> bool {
+        self.bulk_queued_bytes() > 0
     }
 
     /// What can be told about each lane.
@@ -496,6 +506,10 @@ impl Outbound {
     /// The lane cannot go on: the connection is to be closed with this.
     pub fn poll_take(&self, lane: usize, leg: Leg, cx: &Context<'_>) -> Poll<Result<Option<Vec<Bytes>>, GiveUp>> {
         let mut state = lock(&self.lanes[lane].state);
+        if state.let_go {
+            // Not as if it had ended in good order: what follows elsewhere must not be taken for what comes next.
+            return Poll::Ready(Err(GiveUp::LetGo));
+        }
         if leg != state.leg {
             let parting = std::mem::take(&mut state.parting);
             return Poll::Ready(Ok((!parting.is_empty()).then_some(parting)));
@@ -598,6 +612,7 @@ impl Outbound {
         for lane in &self.lanes {
             // Addresses may hold this for long; what waits in it can go nowhere any more.
             let mut state = lock(&lane.state);
+            state.let_go |= !state.batch.is_empty() || !state.apart.is_empty() || !state.parting.is_empty();
             (state.batch, state.apart, state.parting, state.queued) = (Vec::new(), Vec::new(), Vec::new(), 0);
             drop(state);
             lane.room.notify_waiters();

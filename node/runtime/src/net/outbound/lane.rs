@@ -37,6 +37,8 @@ pub(super) struct LaneState {
     pub(super) parting: Vec<Bytes>,
     /// Which connection it is that `batch` is for.
     pub(super) leg: Leg,
+    /// Something of it was let go as the connection was lost: it cannot end in good order.
+    pub(super) let_go: bool,
     /// Bytes that are not handed to QUIC.
     pub(super) queued: usize,
     /// Signals that were queued, and their bytes with all that the lane needs around them.

@@ -38,3 +38,24 @@ fn another_connection_begins_as_the_first_with_what_both_ends_have() {
     (0..3).for_each(|_| send());
     assert_eq!(frames(&outbound), as_one, "and its types are told anew");
 }
+
+#[test]
+fn what_is_let_go_with_a_connection_does_not_look_like_its_end() {
+    let (own, peer): (NodeId, NodeId) = ("a.1".parse().unwrap(), "b.1".parse().unwrap());
+    for turned in [false, true] {
+        let outbound = Outbound::new(&own, &peer, 1, 1 << 20, 1 << 20);
+        let first = outbound.leg();
+        let link = Signal {
+            from: Pid::new(own.clone(), Serial(7)),
+            to: (&Pid::new(peer.clone(), Serial(9))).into(),
+            body: SignalBody::Link,
+        };
+        outbound.push(link).unwrap();
+        if turned {
+            outbound.turn().unwrap();
+        }
+        let _ = outbound.close();
+        let taken = outbound.poll_take(0, first, &Context::from_waker(Waker::noop()));
+        assert!(matches!(taken, Poll::Ready(Err(GiveUp::LetGo))), "{taken:?}");
+    }
+}
