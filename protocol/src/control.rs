@@ -70,6 +70,9 @@ pub enum ControlFrame {
     HaveYouHeard(NodeId),
     /// Tells it.
     Heard(Heard),
+    /// A node tells its client that it is about to leave, and why: the client looks for another one meanwhile. A client tells its
+    /// node that it has found one, and stays for what it waits for. Between ends that both have the feature.
+    Leaving(Goodbye),
 }
 
 impl ControlFrame {
@@ -89,6 +92,7 @@ impl ControlFrame {
             Self::Peers(_) => (FrameKind::Peers, FLAG_SKIPPABLE),
             Self::HaveYouHeard(_) => (FrameKind::HaveYouHeard, FLAG_SKIPPABLE),
             Self::Heard(_) => (FrameKind::Heard, FLAG_SKIPPABLE),
+            Self::Leaving(_) => (FrameKind::Leaving, FLAG_SKIPPABLE),
         };
         let start = frame::begin(out, kind, flags);
         let encoded = match self {
@@ -96,7 +100,7 @@ impl ControlFrame {
             Self::Welcome(body) => codec::append(body, out),
             Self::Refuse(body) | Self::Abort(body) => codec::append(&body.clone().cut(), out),
             Self::Confirm => Ok(()),
-            Self::Goodbye(body) => codec::append(&body.clone().cut(), out),
+            Self::Goodbye(body) | Self::Leaving(body) => codec::append(&body.clone().cut(), out),
             Self::Peers(body) => codec::append(body, out),
             Self::HaveYouHeard(body) => codec::append(body, out),
             Self::Heard(body) => codec::append(body, out),
@@ -141,6 +145,7 @@ impl ControlFrame {
             }
             FrameKind::HaveYouHeard => Self::HaveYouHeard(codec::decode_control(&frame.body).map_err(body)?),
             FrameKind::Heard => Self::Heard(codec::decode_control(&frame.body).map_err(body)?),
+            FrameKind::Leaving => Self::Leaving(codec::decode_control::<Goodbye>(&frame.body).map_err(body)?.cut()),
             _ => return Err(WireError::Misplaced { kind, stream: "control" }),
         })
     }

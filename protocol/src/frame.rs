@@ -109,6 +109,8 @@ kinds! {
     HaveYouHeard = 39,
     /// Tells it. Control stream.
     Heard = 40,
+    /// The sender is about to leave, and says goodbye later. Control stream.
+    Leaving = 41,
 }
 
 /// A frame as it came.

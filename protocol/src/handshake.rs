@@ -444,5 +444,6 @@ fn frame_name(frame: &ControlFrame) -> &'static str {
         ControlFrame::Peers(_) => "Peers",
         ControlFrame::HaveYouHeard(_) => "HaveYouHeard",
         ControlFrame::Heard(_) => "Heard",
+        ControlFrame::Leaving(_) => "Leaving",
     }
 }

@@ -32,6 +32,9 @@ impl Features {
     /// A connection of two nodes goes on as another one, without a loss; see [`RENEW`](super::RENEW).
     pub const RENEW: Self = Self(128);
 
+    /// Who leaves says so before it goes: `Leaving`.
+    pub const LEAVING: Self = Self(256);
+
     /// What this code can do beyond what every speaker of version 1 can.
     pub const OURS: Self = Self(
         Self::DIRECTORY.0
@@ -41,7 +44,8 @@ impl Features {
             | Self::TYPES.0
             | Self::TRACE.0
             | Self::RUNS.0
-            | Self::RENEW.0,
+            | Self::RENEW.0
+            | Self::LEAVING.0,
     );
 
     /// Whether all of `other` are among these.
