@@ -25,6 +25,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 use crate::{
     credentials::Credentials,
     endpoint::Server,
+    moving::Running,
     resolve::addresses_of,
     session::{self, Session},
 };
@@ -270,17 +271,39 @@ impl Keeper {
     async fn run(self, state: watch::Sender<ClientState>, mut closing: watch::Receiver<bool>) {
         let mut wait = RETRY_MIN;
         let mut first = 0;
+        // One that was found while the former one stood.
+        let (mut next, mut former) = (None, None::<Running>);
+        let mut resting = JoinSet::new();
         loop {
-            let round = tokio::select! {
-                round = self.dial_round(first) => round,
-                () = session::closed(&mut closing) => break,
+            let round = match next.take() {
+                Some(session) => Ok(session),
+                None => tokio::select! {
+                    round = self.dial_round(first) => round,
+                    () = session::closed(&mut closing) => break,
+                },
             };
             match round {
                 Ok(session) => {
                     wait = RETRY_MIN;
                     tracing::info!(node = %session.node, address = %session.address, "connected");
                     state.send_replace(ClientState::Connected(session.runtime.clone()));
-                    let end = session.run(closing.clone()).await;
+                    // Now: nobody is given that one's runtime any more.
+                    if let Some(former) = former.take() {
+                        former.rest(&mut resting);
+                    }
+                    let mut running = Running::start(session, closing.clone());
+                    let found = match running.node_leaves().await {
+                        Ok(()) => self.find_another(&mut running, first + 1).await,
+                        Err(end) => Err(end),
+                    };
+                    let end = match found {
+                        Ok(session) => {
+                            (next, first) = (Some(session), first + 1);
+                            former = Some(running);
+                            continue;
+                        }
+                        Err(end) => end,
+                    };
                     if *closing.borrow() {
                         break;
                     }
@@ -304,7 +327,26 @@ impl Keeper {
                 }
             }
         }
+        drop(tokio::time::timeout(session::FAREWELL, async { while resting.join_next().await.is_some() {} }).await);
         state.send_replace(ClientState::Closed { reason: "the client was closed".to_owned() });
+    }
+
+    /// Finds another node while the session stands whose node is about to leave; or tells why that has ended first.
+    async fn find_another(&self, running: &mut Running, first: usize) -> Result<Session, ConnectionError> {
+        // It has other clients as well.
+        let (mut pause, mut wait) = (RETRY_MIN.mul_f64(fraction()), RETRY_MIN);
+        loop {
+            let found = async {
+                tokio::time::sleep(pause).await;
+                self.dial_round(first).await
+            };
+            match tokio::select! { end = running.ended() => return Err(end), round = found => round } {
+                Ok(session) => return Ok(session),
+                Err(tried) => tracing::debug!(reason = tried, "no other node takes this client yet"),
+            }
+            pause = wait.mul_f64(0.75 + 0.5 * fraction());
+            wait = (wait * 2).min(RETRY_MAX);
+        }
     }
 
     /// Tries every address once, beginning with the `first`; the first that takes this client wins.

@@ -22,6 +22,7 @@
 mod client;
 mod credentials;
 mod endpoint;
+mod moving;
 mod resolve;
 mod session;
 

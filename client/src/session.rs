@@ -33,8 +33,10 @@ use rookery_runtime::{
 };
 use tokio::{runtime::Handle, sync::watch};
 
+use crate::moving::{Wanted, wanted};
+
 /// How long a client that leaves waits for its node to hear it.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What leads out of a session: its node.
 pub(crate) struct SessionUplink {
@@ -123,8 +125,9 @@ pub(crate) async fn connect(
 }
 
 impl Session {
-    /// Runs the session to its end: lost, or closed by us. Its processes have ended when this returns.
-    pub(crate) async fn run(self, mut closing: watch::Receiver<bool>) -> ConnectionError {
+    /// Runs the session to its end: lost, or closed by us. Its processes have ended when this returns. `leaves` is told when the node
+    /// is about to leave.
+    pub(crate) async fn run(self, mut wants: watch::Receiver<Wanted>, leaves: watch::Sender<bool>) -> ConnectionError {
         let Self { runtime, node, connection, control, agreement, uplink, max_message_bytes, .. } = self;
         let (mut sender, mut receiver) = control.split();
         let outbound = uplink.outbound.clone();
@@ -139,32 +142,47 @@ impl Session {
             bulk: agreement.features.has(Features::BULK),
         };
         let reading = read(&connection, incoming, inbox);
+        let mut rests = wants.clone();
+        let mut tells = agreement.features.has(Features::LEAVING);
         tokio::pin!(writing, reading);
-        tokio::select! {
-            ended = &mut reading => match ended {
-                Ok(()) => ConnectionError::Goodbye("the node leaves".to_owned()),
-                Err(error) => error,
-            },
-            ended = &mut writing => ended.err().unwrap_or(ConnectionError::StreamClosed("lane")),
-            frame = receiver.receive() => match frame {
-                Ok(ControlFrame::Goodbye(goodbye)) => {
-                    drop(tokio::time::timeout(FAREWELL, &mut reading).await);
-                    ConnectionError::Goodbye(goodbye.reason)
+        loop {
+            return tokio::select! {
+                ended = &mut reading => match ended {
+                    Ok(()) => ConnectionError::Goodbye("the node leaves".to_owned()),
+                    Err(error) => error,
+                },
+                ended = &mut writing => ended.err().unwrap_or(ConnectionError::StreamClosed("lane")),
+                frame = receiver.receive() => match frame {
+                    Ok(ControlFrame::Goodbye(goodbye)) => {
+                        drop(tokio::time::timeout(FAREWELL, &mut reading).await);
+                        ConnectionError::Goodbye(goodbye.reason)
+                    }
+                    Ok(ControlFrame::Leaving(leaving)) => {
+                        tracing::info!(reason = leaving.reason, "the node is about to leave; another one is looked for");
+                        leaves.send_replace(true);
+                        continue;
+                    }
+                    Ok(_) => WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into(),
+                    Err(error) => error,
+                },
+                () = wanted(&mut rests, Wanted::Resting), if tells => {
+                    tells = false;
+                    let leaving = Goodbye { reason: "the client has found another node".to_owned() };
+                    drop(tokio::time::timeout(FAREWELL, sender.send(&ControlFrame::Leaving(leaving))).await);
+                    continue;
                 }
-                Ok(_) => WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into(),
-                Err(error) => error,
-            },
-            () = closed(&mut closing) => {
-                outbound.finish();
-                let last = async {
-                    drop(writing.await);
-                    let goodbye = Goodbye { reason: "the client is done".to_owned() };
-                    drop(sender.send(&ControlFrame::Goodbye(goodbye)).await);
-                    connection.closed().await;
-                };
-                drop(tokio::time::timeout(FAREWELL, last).await);
-                ConnectionError::Goodbye("closed here".to_owned())
-            }
+                () = wanted(&mut wants, Wanted::Closed) => {
+                    outbound.finish();
+                    let last = async {
+                        drop(writing.await);
+                        let goodbye = Goodbye { reason: "the client is done".to_owned() };
+                        drop(sender.send(&ControlFrame::Goodbye(goodbye)).await);
+                        connection.closed().await;
+                    };
+                    drop(tokio::time::timeout(FAREWELL, last).await);
+                    ConnectionError::Goodbye("closed here".to_owned())
+                }
+            };
         }
     }
 }

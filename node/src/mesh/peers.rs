@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{arbiter::ConnectionNumber, credentials::Version, handshakes::Established, renewal::Renewal};
-use crate::session::{driver::locked, edges::Edges};
+use crate::session::{departure::Departure, driver::locked, edges::Edges};
 
 /// A node that is connected.
 pub(crate) struct Peer {
@@ -172,6 +172,7 @@ pub(crate) struct Client {
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) connection: quinn::Connection,
     pub(crate) edges: Arc<Mutex<Edges>>,
+    pub(crate) departure: Departure,
 }
 
 impl Client {

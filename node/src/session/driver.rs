@@ -29,6 +29,7 @@ use rookery_runtime::{
 };
 
 use super::{
+    departure::Departure,
     edges::{Edges, MAX_EDGES},
     policy::{Policy, policy_of},
     silence::silent,
@@ -76,7 +77,8 @@ pub(crate) fn open(mesh: &Arc<Mesh>, new: NewClient) {
     let outbound = Outbound::new(mesh.own(), mesh.own(), 1, budget, agreement.peer.max_message_bytes);
     let outbound = outbound.with_features(agreement.features);
     let outbound = Arc::new(outbound.tapped(EdgeTap(edges.clone())));
-    let client = Arc::new(Client { session, name, outbound, connection, edges });
+    let departure = Departure::new(agreement.features.has(Features::LEAVING));
+    let client = Arc::new(Client { session, name, outbound, connection, edges, departure });
     mesh.peers.insert_client(client.clone());
     tracing::info!(
         client = client.name,
@@ -119,33 +121,47 @@ async fn serve(mesh: &Arc<Mesh>, client: &Arc<Client>, control: Control, agreeme
     let reading = read(&client.connection, incoming, inbox);
     let idle_timeout = agreement.peer.idle_timeout.unwrap_or(mesh.settings.idle_timeout);
     let silence = silent(&client.connection, idle_timeout.min(mesh.settings.idle_timeout));
-    tokio::pin!(writing, reading);
-    tokio::select! {
-        ended = &mut reading => match ended {
-            Ok(()) => ConnectionError::Goodbye("disconnected".to_owned()),
-            Err(error) => error,
-        },
-        ended = &mut writing => ended.err().unwrap_or(ConnectionError::StreamClosed("lane")),
-        frame = receiver.receive() => match frame {
-            Ok(ControlFrame::Goodbye(goodbye)) => {
-                // What it sent before it left comes before the end.
-                drop(tokio::time::timeout(FAREWELL, reading).await);
-                ConnectionError::Goodbye(goodbye.reason)
+    let mut draining = mesh.draining.subscribe();
+    let mut tells = client.departure.is_understood();
+    tokio::pin!(writing, reading, silence);
+    loop {
+        return tokio::select! {
+            ended = &mut reading => match ended {
+                Ok(()) => ConnectionError::Goodbye("disconnected".to_owned()),
+                Err(error) => error,
+            },
+            ended = &mut writing => ended.err().unwrap_or(ConnectionError::StreamClosed("lane")),
+            frame = receiver.receive() => match frame {
+                Ok(ControlFrame::Goodbye(goodbye)) => {
+                    // What it sent before it left comes before the end.
+                    drop(tokio::time::timeout(FAREWELL, reading).await);
+                    ConnectionError::Goodbye(goodbye.reason)
+                }
+                Ok(ControlFrame::Leaving(_)) => {
+                    client.departure.found_another();
+                    continue;
+                }
+                Ok(_) => WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into(),
+                Err(error) => error,
+            },
+            silent = &mut silence => ConnectionError::NoAnswer(silent),
+            reason = told(&mut draining), if tells => {
+                tells = false;
+                let leaving = ControlFrame::Leaving(Goodbye { reason });
+                drop(tokio::time::timeout(FAREWELL, sender.send(&leaving)).await);
+                continue;
             }
-            Ok(_) => WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into(),
-            Err(error) => error,
-        },
-        silent = silence => ConnectionError::NoAnswer(silent),
-        reason = told(&mut leaving) => {
-            client.outbound.finish();
-            let last = async {
-                drop(writing.await);
-                drop(sender.send(&ControlFrame::Goodbye(Goodbye { reason: reason.clone() })).await);
-                client.connection.closed().await;
-            };
-            drop(tokio::time::timeout(FAREWELL, last).await);
-            ConnectionError::Leaving(reason)
-        }
+            reason = told(&mut leaving) => {
+                client.outbound.finish();
+                let last = async {
+                    drop(writing.await);
+                    drop(sender.send(&ControlFrame::Goodbye(Goodbye { reason: reason.clone() })).await);
+                    client.connection.closed().await;
+                };
+                drop(tokio::time::timeout(FAREWELL, last).await);
+                ConnectionError::Leaving(reason)
+            }
+        };
     }
 }
 
