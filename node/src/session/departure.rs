@@ -8,9 +8,9 @@ use std::{
 
 use rookery_runtime::DEFAULT_CALL_TIMEOUT;
 
-/// How long a client may take to find another node, from when this one drains: two rounds of dials. One that knows no other node finds
+/// How long a client may take to find another node, from when this one drains: some rounds of dials. One that knows no other node finds
 /// none, and stays to the end.
-const FINDS_WITHIN: Duration = Duration::from_secs(1);
+const FINDS_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long one that has found another may stay for answers: as long as a call waits unless told otherwise, and what a client waits
 /// before it looks.

@@ -23,6 +23,7 @@ pub(crate) mod limits;
 pub(crate) mod parting;
 pub(crate) mod porter;
 mod state;
+mod succeeding;
 mod wire;
 
 pub use state::Handover;
