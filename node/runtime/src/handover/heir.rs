@@ -46,7 +46,8 @@ impl Heir {
         let runtime = context.runtime().clone();
         let porter = runtime.address::<Asked>(porter_of(succession.of.node())?);
         let own = context.pid().clone();
-        let mut heir = Self { succession, own, runtime, porter, stands: true, until: Instant::now() + PARTING_PATIENCE };
+        let mut heir =
+            Self { succession, own, runtime, porter, stands: true, until: Instant::now() + PARTING_PATIENCE };
         let (of, new) = (heir.succession.of.clone(), heir.own.clone());
         let offer = match heir.porter.call_within(OFFER_PATIENCE, |reply| Asked::Offer(of, new, reply)).await {
             Ok(offer) => offer,

@@ -22,6 +22,8 @@ pub(crate) mod heir;
 pub(crate) mod limits;
 pub(crate) mod parting;
 pub(crate) mod porter;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod succeeding;
 mod wire;
