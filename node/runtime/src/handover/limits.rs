@@ -32,6 +32,9 @@ pub(crate) const KNOWN_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a process that has handed over passes on what still comes: longer than any node sends to a former holder.
 pub(crate) const FORWARDS_FOR: Duration = Duration::from_secs(10);
 
+/// How long it passes on what waits, at most, before its `terminate` runs; the rest comes after that.
+pub(crate) const WAITING_PASSED_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long its groups keep it, as one that passes on: until all know its successor to be a member.
 pub(crate) const GROUPS_KEEP: Duration = Duration::from_millis(200);
 
