@@ -6,7 +6,7 @@
 //! seen: by [`Client::state`], and by the processes of a lost session, which end.
 
 use std::{
-    fmt, io,
+    fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -16,15 +16,15 @@ use rookery_runtime::{
     Behaviours, ExitReason, Incarnation, NodeId, NodeName, Runtime,
     net::{control::ConnectionError, io_thread::IoThread, settings::ConnectionSettings},
     protocol::handshake::{Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Role},
-    tls::{CertificateRole, ConfigError, Identity, IdentityUser, keep_renewed},
+    tls::{CertificateRole, Identity, IdentityUser, keep_renewed},
     trace::Tracer,
 };
-use thiserror::Error;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{
     credentials::Credentials,
     endpoint::Server,
+    error::ConnectError,
     moving::Running,
     resolve::addresses_of,
     session::{self, Session},
@@ -74,41 +74,6 @@ impl ClientConfig {
             connect_timeout: Duration::from_secs(10),
         }
     }
-}
-
-/// Why a client is not connected.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// No node took it in time.
-    #[error("no node could be reached within {waited:?}; {tried}")]
-    Unreachable {
-        /// How long it was tried.
-        waited: Duration,
-        /// What was tried last, and what came of it.
-        tried: String,
-    },
-    /// There is nowhere to look.
-    #[error("no server is given: name one, as `127.0.0.1:4370` or the DNS name of the Service")]
-    NoServers,
-    /// The identity.
-    #[error(transparent)]
-    Identity(#[from] ConfigError),
-    /// The certificate is a node's.
-    #[error("the certificate is a node's; a client needs one of its own: `rookery certs issue client NAME`")]
-    NotAClient,
-    /// A name in the certificate.
-    #[error(transparent)]
-    Name(#[from] rookery_runtime::protocol::ParseIdError),
-    /// The system gives no thread.
-    #[error("cannot start the I/O thread: {0}")]
-    Thread(io::Error),
-    /// Not called from a tokio runtime.
-    #[error("a client is made within a tokio runtime: {0}")]
-    NoTokio(#[from] tokio::runtime::TryCurrentError),
-    /// The client was closed meanwhile.
-    #[error("the client was closed")]
-    Closed,
 }
 
 /// Whether a client is connected. Told to whoever watches, so that every loss is seen.
@@ -204,6 +169,10 @@ impl Client {
 
     /// The runtime of the present session, or of the last one: then its calls answer `NoConnection`, and its processes
     /// have ended. [`connected`](Self::connected) waits for the next.
+    ///
+    /// Ask for it at each call: when its node is about to leave, the client goes to another one while what was asked is answered, and
+    /// this is the new session's from then on. Addresses of the former one answer `NoConnection` once that has ended, a quarter of a
+    /// second later at the soonest; a call that got `NoConnection` may have run (A3).
     #[must_use]
     pub fn runtime(&self) -> Runtime {
         let mut latest = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,7 +192,9 @@ impl Client {
         self.0.credentials.take(identity).map_err(|error| error.to_string())
     }
 
-    /// Watches whether the client is connected: each loss and each new session is seen here.
+    /// Watches whether the client is connected: each loss and each new session is seen here. After one whose node was about to leave
+    /// another one comes without a loss between; the processes of the former have a second to answer what they have begun, and end
+    /// with `NoConnection`.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ClientState> {
         self.0.state.clone()
