@@ -149,7 +149,8 @@ impl<M: Message> PassingOn<M> {
         // More may come all the time.
         let until = Instant::now() + WAITING_PASSED_WITHIN;
         while Instant::now() < until {
-            let Some(incoming) = Until::new(Instant::now(), context.receive_incoming()).await else { return None };
+            // Nothing waits any more: then there is no reason to end either.
+            let incoming = Until::new(Instant::now(), context.receive_incoming()).await?;
             if let Some(reason) = self.incoming(incoming, context).await {
                 return Some(reason);
             }
