@@ -6,7 +6,7 @@
 //! seen: by [`Client::state`], and by the processes of a lost session, which end.
 
 use std::{
-    fmt, io,
+    fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -16,15 +16,16 @@ use rookery_runtime::{
     Behaviours, ExitReason, Incarnation, NodeId, NodeName, Runtime,
     net::{control::ConnectionError, io_thread::IoThread, settings::ConnectionSettings},
     protocol::handshake::{Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Role},
-    tls::{CertificateRole, ConfigError, Identity, IdentityUser, keep_renewed},
+    tls::{CertificateRole, Identity, IdentityUser, keep_renewed},
     trace::Tracer,
 };
-use thiserror::Error;
 use tokio::{runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{
     credentials::Credentials,
     endpoint::Server,
+    error::ConnectError,
+    moving::Running,
     resolve::addresses_of,
     session::{self, Session},
 };
@@ -80,41 +81,6 @@ impl ClientConfig {
             connect_timeout: Duration::from_secs(10),
         }
     }
-}
-
-/// Why a client is not connected.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// No node took it in time.
-    #[error("no node could be reached within {waited:?}; {tried}")]
-    Unreachable {
-        /// How long it was tried.
-        waited: Duration,
-        /// What was tried last, and what came of it.
-        tried: String,
-    },
-    /// There is nowhere to look.
-    #[error("no server is given: name one, as `127.0.0.1:4370` or the DNS name of the Service")]
-    NoServers,
-    /// The identity.
-    #[error(transparent)]
-    Identity(#[from] ConfigError),
-    /// The certificate is a node's.
-    #[error("the certificate is a node's; a client needs one of its own: `rookery certs issue client NAME`")]
-    NotAClient,
-    /// A name in the certificate.
-    #[error(transparent)]
-    Name(#[from] rookery_runtime::protocol::ParseIdError),
-    /// The system gives no thread.
-    #[error("cannot start the I/O thread: {0}")]
-    Thread(io::Error),
-    /// Not called from a tokio runtime.
-    #[error("a client is made within a tokio runtime: {0}")]
-    NoTokio(#[from] tokio::runtime::TryCurrentError),
-    /// The client was closed meanwhile.
-    #[error("the client was closed")]
-    Closed,
 }
 
 /// Whether a client is connected. Told to whoever watches, so that every loss is seen.
@@ -219,6 +185,10 @@ impl Client {
 
     /// The runtime of the present session, or of the last one: then its calls answer `NoConnection`, and its processes
     /// have ended. [`connected`](Self::connected) waits for the next.
+    ///
+    /// Ask for it at each call: when its node is about to leave, the client goes to another one while what was asked is answered, and
+    /// this is the new session's from then on. Addresses of the former one answer `NoConnection` once that has ended, a quarter of a
+    /// second later at the soonest; a call that got `NoConnection` may have run (A3).
     #[must_use]
     pub fn runtime(&self) -> Runtime {
         let mut latest = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -238,7 +208,9 @@ impl Client {
         self.0.credentials.take(identity).map_err(|error| error.to_string())
     }
 
-    /// Watches whether the client is connected: each loss and each new session is seen here.
+    /// Watches whether the client is connected: each loss and each new session is seen here. After one whose node was about to leave
+    /// another one comes without a loss between; the processes of the former have a second to answer what they have begun, and end
+    /// with `NoConnection`.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ClientState> {
         self.0.state.clone()
@@ -284,17 +256,39 @@ impl Keeper {
     async fn run(self, state: watch::Sender<ClientState>, mut closing: watch::Receiver<bool>) {
         let mut wait = RETRY_MIN;
         let mut first = 0;
+        // One that was found while the former one stood.
+        let (mut next, mut former) = (None, None::<Running>);
+        let mut resting = JoinSet::new();
         loop {
-            let round = tokio::select! {
-                round = self.dial_round(first) => round,
-                () = session::closed(&mut closing) => break,
+            let round = match next.take() {
+                Some(session) => Ok(session),
+                None => tokio::select! {
+                    round = self.dial_round(first) => round,
+                    () = session::closed(&mut closing) => break,
+                },
             };
             match round {
                 Ok(session) => {
                     wait = RETRY_MIN;
                     tracing::info!(node = %session.node, address = %session.address, "connected");
                     state.send_replace(ClientState::Connected(session.runtime.clone()));
-                    let end = session.run(self.settings.clone(), closing.clone()).await;
+                    // Now: nobody is given that one's runtime any more.
+                    if let Some(former) = former.take() {
+                        former.rest(&mut resting);
+                    }
+                    let mut running = Running::start(session, self.settings.clone(), closing.clone());
+                    let found = match running.node_leaves().await {
+                        Ok(()) => self.find_another(&mut running, first + 1).await,
+                        Err(end) => Err(end),
+                    };
+                    let end = match found {
+                        Ok(session) => {
+                            (next, first) = (Some(session), first + 1);
+                            former = Some(running);
+                            continue;
+                        }
+                        Err(end) => end,
+                    };
                     if *closing.borrow() {
                         break;
                     }
@@ -318,7 +312,26 @@ impl Keeper {
                 }
             }
         }
+        drop(tokio::time::timeout(session::FAREWELL, async { while resting.join_next().await.is_some() {} }).await);
         state.send_replace(ClientState::Closed { reason: "the client was closed".to_owned() });
+    }
+
+    /// Finds another node while the session stands whose node is about to leave; or tells why that has ended first.
+    async fn find_another(&self, running: &mut Running, first: usize) -> Result<Session, ConnectionError> {
+        // It has other clients as well.
+        let (mut pause, mut wait) = (RETRY_MIN.mul_f64(fraction()), RETRY_MIN);
+        loop {
+            let found = async {
+                tokio::time::sleep(pause).await;
+                self.dial_round(first).await
+            };
+            match tokio::select! { end = running.ended() => return Err(end), round = found => round } {
+                Ok(session) => return Ok(session),
+                Err(tried) => tracing::debug!(reason = tried, "no other node takes this client yet"),
+            }
+            pause = wait.mul_f64(0.75 + 0.5 * fraction());
+            wait = (wait * 2).min(RETRY_MAX);
+        }
     }
 
     /// Tries every address once, beginning with the `first`; the first that takes this client wins.

@@ -3,7 +3,8 @@
 //! A [`Client`] connects to any node, with a client certificate, and keeps connected: when its node is lost it goes on
 //! to another. Its processes live in a **session**, as a node's processes live in a node. They have pids, and send, call,
 //! link, monitor and are monitored like any other, as far as the certificate's policy allows. When the session is lost
-//! they end with `NoConnection`, and everybody tied to them is told; the next session is a new one.
+//! they end with `NoConnection`, and everybody tied to them is told; the next session is a new one. A client whose node is about to
+//! leave in good order goes to another one before, and loses no call.
 //!
 //! ```no_run
 //! use rookery_client::{Client, ClientConfig, ReplyTo, tls::Identity};
@@ -22,11 +23,14 @@
 mod client;
 mod credentials;
 mod endpoint;
+mod error;
+mod moving;
 mod renewing;
 mod resolve;
 mod served;
 mod session;
 
-pub use client::{Client, ClientConfig, ClientState, ConnectError};
+pub use client::{Client, ClientConfig, ClientState};
 pub use endpoint::{ParseServerError, Server};
+pub use error::ConnectError;
 pub use rookery_runtime::*;

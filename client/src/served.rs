@@ -26,7 +26,8 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     credentials::Version,
-    session::{SessionInbox, SessionUplink, closed},
+    moving::{Wanted, wanted},
+    session::{SessionInbox, SessionUplink},
 };
 
 /// The connection that a session has just now.
@@ -72,8 +73,10 @@ pub(crate) struct ServedNode {
     pub(crate) max_message_bytes: usize,
     pub(crate) handshake_timeout: Duration,
     pub(crate) standing: Arc<Standing>,
-    /// Whether the client is to be closed.
-    pub(crate) closing: watch::Receiver<bool>,
+    /// What is wanted of the session.
+    pub(crate) wants: watch::Receiver<Wanted>,
+    /// Is told when the node is about to leave.
+    pub(crate) leaves: watch::Sender<bool>,
 }
 
 impl Served for ServedNode {
@@ -104,6 +107,11 @@ impl Served for ServedNode {
                 self.standing.asked.notify_one();
                 Ok(())
             }
+            ControlFrame::Leaving(leaving) => {
+                tracing::info!(reason = leaving.reason, "the node is about to leave; another one is looked for");
+                self.leaves.send_replace(true);
+                Ok(())
+            }
             _ => Err(WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into()),
         }
     }
@@ -128,7 +136,7 @@ impl Served for ServedNode {
     }
 
     async fn leaves(&self) -> String {
-        closed(&mut self.closing.clone()).await;
+        wanted(&mut self.wants.clone(), Wanted::Closed).await;
         "the client is done".to_owned()
     }
 }

@@ -9,6 +9,7 @@
 
 use std::{
     collections::BTreeSet,
+    convert::Infallible,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -25,7 +26,11 @@ use rookery_runtime::{
         settings::ConnectionSettings,
         socket,
     },
-    protocol::{Signal, SignalBody, WireError, handshake::Hello},
+    protocol::{
+        ControlFrame, Signal, SignalBody, WireError,
+        control::Goodbye,
+        handshake::{Features, Hello},
+    },
     tls::{PeerIdentity, SERVER_NAME},
     trace::Tracer,
 };
@@ -36,9 +41,13 @@ use tokio::{
 
 use crate::{
     credentials::{Credentials, Version},
+    moving::{Wanted, wanted},
     renewing::Renewer,
     served::{ServedNode, Standing},
 };
+
+/// How long a client that leaves waits for its node to hear it.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What leads out of a session: its node.
 pub(crate) struct SessionUplink {
@@ -143,8 +152,14 @@ pub(crate) async fn connect(address: SocketAddr, settings: &Settings) -> Result<
 }
 
 impl Session {
-    /// Runs the session to its end: lost, or closed by us. Its processes have ended when this returns.
-    pub(crate) async fn run(self, settings: Settings, closing: watch::Receiver<bool>) -> ConnectionError {
+    /// Runs the session to its end: lost, or closed by us. Its processes have ended when this returns. `leaves` is told when the node
+    /// is about to leave.
+    pub(crate) async fn run(
+        self,
+        settings: Settings,
+        wants: watch::Receiver<Wanted>,
+        leaves: watch::Sender<bool>,
+    ) -> ConnectionError {
         let Self { runtime, node, address, made, uplink } = self;
         let standing = Arc::new(Standing::new(made.connection.clone(), made.note));
         let outbound = uplink.outbound.clone();
@@ -167,15 +182,25 @@ impl Session {
         };
         let max_message_bytes = settings.connections.max_message_bytes;
         let handshake_timeout = settings.connections.handshake_timeout;
-        let served = ServedNode { runtime, node, uplink, max_message_bytes, handshake_timeout, standing, closing };
-        // This end asks its node for nothing.
-        let (_, queue) = mpsc::channel(1);
+        let (control, queue) = mpsc::channel(1);
+        let (mut rests, tells) = (wants.clone(), made.agreement.features.has(Features::LEAVING));
+        let rests = async {
+            wanted(&mut rests, Wanted::Resting).await;
+            if tells {
+                let leaving = Goodbye { reason: "the client has found another node".to_owned() };
+                drop(control.send(ControlFrame::Leaving(leaving)).await);
+            }
+            std::future::pending::<Infallible>().await
+        };
+        let served =
+            ServedNode { runtime, node, uplink, max_message_bytes, handshake_timeout, standing, wants, leaves };
         tokio::select! {
             (connection, end) = serve(&served, made, queue, renewed, Patience::default()) => {
                 connection.close(end.close_code(), end.to_string().as_bytes());
                 end
             }
             never = renewer.run() => match never {},
+            never = rests => match never {},
         }
     }
 }

@@ -387,8 +387,7 @@ impl Node {
     pub async fn shut_down(self, reason: &str) {
         tracing::info!(node = %self.runtime.node(), reason, "node leaves");
         let until = tokio::time::Instant::now() + self.drain_timeout;
-        self.runtime.drain();
-        leaving::hand_over(&self.runtime, self.drain_timeout.mul_f64(HAND_OVER_PART)).await;
+        leaving::drain(&self.mesh, reason, self.drain_timeout.mul_f64(HAND_OVER_PART)).await;
         let left = until.saturating_duration_since(tokio::time::Instant::now());
         self.runtime.shut_down(ExitReason::Shutdown, left).await;
         self.mesh.leaving.send_replace(Some(reason.to_owned()));

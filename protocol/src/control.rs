@@ -73,6 +73,9 @@ pub enum ControlFrame {
     /// Asks a client to dial this node for a connection that takes this one's place, as after the node's certificate was renewed. To
     /// one that has the feature.
     Renew,
+    /// A node tells its client that it is about to leave, and why: the client looks for another one meanwhile. A client tells its
+    /// node that it has found one, and stays for what it waits for. Between ends that both have the feature.
+    Leaving(Goodbye),
 }
 
 impl ControlFrame {
@@ -93,6 +96,7 @@ impl ControlFrame {
             Self::HaveYouHeard(_) => (FrameKind::HaveYouHeard, FLAG_SKIPPABLE),
             Self::Heard(_) => (FrameKind::Heard, FLAG_SKIPPABLE),
             Self::Renew => (FrameKind::Renew, FLAG_SKIPPABLE),
+            Self::Leaving(_) => (FrameKind::Leaving, FLAG_SKIPPABLE),
         };
         let start = frame::begin(out, kind, flags);
         let encoded = match self {
@@ -100,7 +104,7 @@ impl ControlFrame {
             Self::Welcome(body) => codec::append(body, out),
             Self::Refuse(body) | Self::Abort(body) => codec::append(&body.clone().cut(), out),
             Self::Confirm | Self::Renew => Ok(()),
-            Self::Goodbye(body) => codec::append(&body.clone().cut(), out),
+            Self::Goodbye(body) | Self::Leaving(body) => codec::append(&body.clone().cut(), out),
             Self::Peers(body) => codec::append(body, out),
             Self::HaveYouHeard(body) => codec::append(body, out),
             Self::Heard(body) => codec::append(body, out),
@@ -146,6 +150,7 @@ impl ControlFrame {
             }
             FrameKind::HaveYouHeard => Self::HaveYouHeard(codec::decode_control(&frame.body).map_err(body)?),
             FrameKind::Heard => Self::Heard(codec::decode_control(&frame.body).map_err(body)?),
+            FrameKind::Leaving => Self::Leaving(codec::decode_control::<Goodbye>(&frame.body).map_err(body)?.cut()),
             _ => return Err(WireError::Misplaced { kind, stream: "control" }),
         })
     }

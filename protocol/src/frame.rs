@@ -111,6 +111,8 @@ kinds! {
     Heard = 40,
     /// A client is to dial its node for a connection that takes this one's place. Control stream.
     Renew = 41,
+    /// The sender is about to leave, and says goodbye later. Control stream.
+    Leaving = 42,
 }
 
 /// A frame as it came.

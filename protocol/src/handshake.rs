@@ -426,5 +426,6 @@ fn frame_name(frame: &ControlFrame) -> &'static str {
         ControlFrame::HaveYouHeard(_) => "HaveYouHeard",
         ControlFrame::Heard(_) => "Heard",
         ControlFrame::Renew => "Renew",
+        ControlFrame::Leaving(_) => "Leaving",
     }
 }

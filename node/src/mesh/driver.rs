@@ -42,6 +42,8 @@ pub(crate) struct Mesh {
     news: mpsc::Sender<News>,
     /// A hint about a connection found no room: the dialling loop has to look for itself.
     missed_hint: AtomicBool,
+    /// Says why this node is about to leave, once it drains: clients look for another one.
+    pub(crate) draining: watch::Sender<Option<String>>,
     /// Says why this node leaves, once it does.
     pub(crate) leaving: watch::Sender<Option<String>>,
     arbiter: Mutex<Arbiter>,
@@ -86,6 +88,7 @@ impl Mesh {
             hints: parts.hints,
             news: parts.news,
             missed_hint: AtomicBool::new(false),
+            draining: watch::channel(None).0,
             leaving: watch::channel(None).0,
             arbiter: Mutex::new(Arbiter::new(own)),
             refusals: Mutex::default(),

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{arbiter::ConnectionNumber, credentials::Version, renewal::Renewal};
-use crate::session::{driver::locked, edges::Edges};
+use crate::session::{departure::Departure, driver::locked, edges::Edges};
 
 /// A node that is connected.
 pub(crate) struct Peer {
@@ -187,6 +187,8 @@ pub(crate) struct Client {
     pub(crate) renewal: Arc<Renewal>,
     /// Where that goes.
     pub(crate) next: mpsc::Sender<Made<Version>>,
+    /// How it goes when this node is about to leave.
+    pub(crate) departure: Arc<Departure>,
 }
 
 impl Client {
@@ -204,6 +206,7 @@ impl Client {
             made_with,
             renewal: self.renewal.clone(),
             next: self.next.clone(),
+            departure: self.departure.clone(),
         }
     }
 

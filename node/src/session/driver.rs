@@ -6,6 +6,7 @@
 //! ```
 //! When it is lost, everybody tied to the client's processes is told in their name, and their names are freed.
 
+use std::convert::Infallible;
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
@@ -13,7 +14,8 @@ use std::sync::{
 use std::time::{Duration, Instant};
 
 use rookery_protocol::{
-    CreditChange, NodeId, Pid, Recipient, Serial, SessionId, Signal, SignalBody, WireError, lane::MessageHead,
+    ControlFrame, CreditChange, NodeId, Pid, Recipient, Serial, SessionId, Signal, SignalBody, WireError,
+    control::Goodbye, handshake::Features, lane::MessageHead,
 };
 use rookery_runtime::{
     Runtime, Unreachable,
@@ -27,11 +29,16 @@ use rookery_runtime::{
 use tokio::sync::mpsc;
 
 use super::{
+    departure::Departure,
     edges::{Edges, MAX_EDGES},
     policy::{Policy, policy_of},
     served::ServedClient,
 };
-use crate::mesh::{credentials::Version, driver::Mesh, peers::Client};
+use crate::mesh::{
+    credentials::Version,
+    driver::{Mesh, told},
+    peers::Client,
+};
 
 /// Sees what goes to the client.
 struct EdgeTap(Arc<Mutex<Edges>>);
@@ -79,6 +86,7 @@ pub(crate) fn open(mesh: &Arc<Mesh>, session: SessionId, made: Made<Version>) {
         made_with: made.note,
         renewal: Arc::default(),
         next,
+        departure: Arc::new(Departure::new(agreement.features.has(Features::LEAVING))),
     });
     mesh.peers.insert_client(client.clone());
     tracing::info!(
@@ -94,10 +102,23 @@ pub(crate) fn open(mesh: &Arc<Mesh>, session: SessionId, made: Made<Version>) {
     }
     let served = ServedClient::new(mesh, client);
     tokio::spawn(async move {
-        let (connection, end) = serve(&served, made, queue, renewed, Patience::default()).await;
+        let tells = tells_of_leaving(served.mesh(), served.client());
+        let (connection, end) = tokio::select! {
+            ended = serve(&served, made, queue, renewed, Patience::default()) => ended,
+            never = tells => match never {},
+        };
         lost(served.mesh(), served.client(), &end);
         connection.close(end.close_code(), end.to_string().as_bytes());
     });
+}
+
+/// Tells the client when this node is about to leave, if it understands that.
+async fn tells_of_leaving(mesh: &Mesh, client: &Client) -> Infallible {
+    if client.departure.is_understood() {
+        let reason = told(&mut mesh.draining.subscribe()).await;
+        drop(client.control.send(ControlFrame::Leaving(Goodbye { reason })).await);
+    }
+    std::future::pending().await
 }
 
 /// The client is gone: in the name of its processes, tells everybody who must know (L5, M4).

@@ -5,6 +5,7 @@
 //! against the client's policy and go wherever they have to.
 
 mod credits;
+pub(crate) mod departure;
 pub(crate) mod driver;
 pub(crate) mod edges;
 pub mod policy;

@@ -75,6 +75,10 @@ impl Served for ServedClient {
     fn frame(&self, frame: ControlFrame) -> Result<(), ConnectionError> {
         match frame {
             ControlFrame::Goodbye(goodbye) => Err(ConnectionError::Goodbye(goodbye.reason)),
+            ControlFrame::Leaving(_) => {
+                self.client.departure.found_another();
+                Ok(())
+            }
             _ => Err(WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into()),
         }
     }

@@ -30,7 +30,7 @@ use crate::{
         evacuation::Evacuation,
         homes::Homes,
         intensity::Intensity,
-        limits::{LOOK_TIMEOUT, NAME_PATIENCE, NAME_RETRY, SPREAD_MOVE_EVERY},
+        limits::{DEFAULT_SHUTDOWN, LOOK_TIMEOUT, NAME_PATIENCE, NAME_RETRY, SPREAD_MOVE_EVERY},
         message::{ChildInfo, ChildSpecInfo, SupervisorMessage},
         pending::{Finished, PendingStarts},
         policy::{ChildId, Strategy},
@@ -224,6 +224,7 @@ impl Driver {
             Asked::Bequeath(ask) if ask.reply.asked_by_member() => self.bequest = Some(ask),
             Asked::Bequeath(ask) => ask.reply.refuse(MEMBERS_ALONE),
             Asked::Bequeathed(ask) => ask.reply.refuse("its place is not being taken, and it goes on"),
+            Asked::Overdue(pid) => self.context.exit(&pid, ExitReason::Kill),
             Asked::Timer(token) => self.machine.handle_timer(token),
             Asked::Rebalance => {
                 self.balance_due = true;
@@ -330,6 +331,10 @@ impl Driver {
                 Effect::Retire(pid) => self.context.unlink(&pid),
                 Effect::Shutdown(pid) => self.context.exit(&pid, ExitReason::Shutdown),
                 Effect::Kill(pid) => self.context.exit(&pid, ExitReason::Kill),
+                Effect::Dismiss(pid) => {
+                    self.context.exit(&pid, ExitReason::Shutdown);
+                    self.context.send_after(DEFAULT_SHUTDOWN, SupervisorMessage::Overdue(pid));
+                }
                 Effect::SetTimer { token, after } => {
                     self.context.send_after(after, SupervisorMessage::Timer(token));
                 }

@@ -85,6 +85,8 @@ pub enum Effect {
     Shutdown(Pid),
     /// Send the child an exit signal `Kill`.
     Kill(Pid),
+    /// Send a process that is no child's an exit signal `Shutdown`, and `Kill` if it takes too long.
+    Dismiss(Pid),
     /// Tell `handle_timer` after this time.
     SetTimer {
         /// To be given back.

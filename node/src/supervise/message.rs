@@ -61,6 +61,9 @@ pub enum SupervisorMessage {
     /// Its own timer: children that spread may have to move.
     #[serde(skip)]
     Rebalance,
+    /// Its own timer: a process that it knows no more was told to end, and is killed if it is there still.
+    #[serde(skip)]
+    Overdue(Pid),
     /// Its own timer: children that were not handed over are tried again.
     #[serde(skip)]
     Evacuating,

@@ -146,8 +146,9 @@ impl StrategyMachine {
     /// A start is done: the child runs as `pid`.
     pub fn handle_started(&mut self, attempt: Attempt, pid: Pid, now: Instant) {
         let Some(at) = self.family.by_attempt(attempt) else {
-            // It was given up: nobody knows this process, so nobody may depend on it.
-            return self.effects.push_back(Effect::Kill(pid));
+            // It was given up: nobody knows this process, so nobody may depend on it. It may have the state of a child that was stopped
+            // while it moved, and ends in order.
+            return self.effects.push_back(Effect::Dismiss(pid));
         };
         let former = self.family.set(at, ChildState::Running { pid: pid.clone() });
         let child = &mut self.family[at];
@@ -238,14 +239,14 @@ impl StrategyMachine {
         let Some(at) = self.family.by_pid(pid) else { return };
         let child = &mut self.family[at];
         let was_running = matches!(child.state(), ChildState::Running { .. } | ChildState::Moving { .. });
+        // What is no server is shut down by its successor, which may be told of first.
+        let shut_down = reason == ExitReason::Shutdown;
         let successor = match child.state() {
-            ChildState::Moving { attempt, .. } if !self.strategy.is_ordered() => Some(*attempt),
+            ChildState::Moving { attempt, .. } if shut_down || !self.strategy.is_ordered() => Some(*attempt),
             _ => None,
         };
         child.last_end = Some(reason.to_string());
         let restarts = child.plan.restart.applies_to(&reason);
-        // What is no server is shut down by its successor, which may be told of first.
-        let shut_down = reason == ExitReason::Shutdown;
         if !was_running || self.is_to_be_stopped(at) {
             self.stopped(at);
         } else if let Some(attempt) = successor.filter(|_| restarts || shut_down) {

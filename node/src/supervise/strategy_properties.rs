@@ -66,7 +66,7 @@ impl World {
                         self.machine.handle_start_failed(attempt, failure, at);
                     }
                 }
-                Effect::Shutdown(pid) | Effect::Kill(pid) => {
+                Effect::Shutdown(pid) | Effect::Kill(pid) | Effect::Dismiss(pid) => {
                     let number = *self.running.iter().find(|(_, running)| **running == pid).unwrap().0;
                     self.running.remove(&number);
                     self.seen.push(Seen::Stop(number));
@@ -272,7 +272,7 @@ proptest! {
                         told.retain(|other| *other != pid);
                     }
                     Effect::Shutdown(pid) => told.push(pid),
-                    Effect::Kill(pid) => {
+                    Effect::Kill(pid) | Effect::Dismiss(pid) => {
                         // What is killed is dead; whether the supervisor hears of it in time is the next choice's.
                         alive.retain(|other| *other != pid);
                         told.retain(|other| *other != pid);

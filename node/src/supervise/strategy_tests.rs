@@ -143,13 +143,21 @@ fn d6_a_child_that_is_lost_while_it_moves_lives_on_in_its_successor() {
         settle(&mut machine, 10);
         assert_eq!(machine.pid_of(&id(0)), Some(&pid(if succeeds { 9 } else { 11 })));
     }
+    // One that is no server is shut down by its successor: no restart, of nobody.
+    let mut machine = up(Strategy::OneForAll, AutoShutdown::Never, 0, &[PERMANENT; 2]);
+    let attempt = hand_over(&mut machine);
+    machine.handle_down(&pid(1), ExitReason::Shutdown, now);
+    assert!(settle(&mut machine, 2).is_empty());
+    machine.handle_started(attempt, pid(9), now);
+    settle(&mut machine, 9);
+    assert_eq!((machine.pid_of(&id(0)), machine.pid_of(&id(1))), (Some(&pid(9)), Some(&pid(2))));
     // Where others go with it, they do.
     let mut machine = up(Strategy::OneForAll, AutoShutdown::Never, 1, &[PERMANENT; 2]);
     let attempt = hand_over(&mut machine);
     machine.handle_lost(&pid(1), now);
     assert!(settle(&mut machine, 2).contains(&Effect::Shutdown(pid(2))));
     machine.handle_started(attempt, pid(9), now);
-    assert_eq!(settle(&mut machine, 9), [Effect::Kill(pid(9))], "nobody knows it");
+    assert_eq!(settle(&mut machine, 9), [Effect::Dismiss(pid(9))], "nobody knows it");
 }
 
 #[test]
@@ -159,7 +167,7 @@ fn d6_a_child_that_is_stopped_while_it_moves_leaves_no_successor() {
     machine.handle_stop_child(CommandId(1), &id(0));
     assert_eq!(settle(&mut machine, 1), [Effect::Shutdown(pid(1))]);
     machine.handle_started(attempt, pid(9), Instant::now());
-    assert_eq!(settle(&mut machine, 9), [Effect::Kill(pid(9))]);
+    assert_eq!(settle(&mut machine, 9), [Effect::Dismiss(pid(9))]);
     machine.handle_down(&pid(1), ExitReason::Shutdown, Instant::now());
     let effects = settle(&mut machine, 9);
     assert!(matches!(effects.last(), Some(Effect::Answer { outcome: Ok(None), .. })), "{effects:?}");

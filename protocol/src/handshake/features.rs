@@ -36,6 +36,9 @@ impl Features {
     /// for it by `Renew`.
     pub const RENEW_SESSION: Self = Self(256);
 
+    /// Who leaves says so before it goes: `Leaving`.
+    pub const LEAVING: Self = Self(512);
+
     /// What this code can do beyond what every speaker of version 1 can.
     pub const OURS: Self = Self(
         Self::DIRECTORY.0
@@ -46,7 +49,8 @@ impl Features {
             | Self::TRACE.0
             | Self::RUNS.0
             | Self::RENEW.0
-            | Self::RENEW_SESSION.0,
+            | Self::RENEW_SESSION.0
+            | Self::LEAVING.0,
     );
 
     /// Whether all of `other` are among these.

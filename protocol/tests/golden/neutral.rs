@@ -49,6 +49,7 @@ pub fn control(frame: &ControlFrame) -> Value {
         ControlFrame::Confirm => json!({ "frame": "confirm" }),
         ControlFrame::Abort(it) => json!({ "frame": "abort", "refusal": refusal(it) }),
         ControlFrame::Goodbye(goodbye) => json!({ "frame": "goodbye", "reason": goodbye.reason }),
+        ControlFrame::Leaving(goodbye) => json!({ "frame": "leaving", "reason": goodbye.reason }),
         ControlFrame::Peers(peers) => {
             let peers: Vec<Value> = peers
                 .iter()

@@ -426,6 +426,8 @@ impl List {
             let heard = Heard { node: node.clone(), ms_ago };
             self.control(name, description, ControlFrame::Heard(heard));
         }
+        let leaves = ControlFrame::Leaving(Goodbye { reason: "SIGTERM".into() });
+        self.control("leaving", "A node is about to leave, told to its client. May be skipped.", leaves);
     }
 
     fn bulk(&mut self) {

@@ -23,7 +23,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     address::Address,
     behaviour::{
-        succession::{Stop, hand_over, pass_on, placed},
+        succession::{PassingOn, Stop, hand_over, placed},
         system::SystemRequest,
     },
     handover::{Handover, Succession, heir::Heir},
@@ -241,6 +241,10 @@ pub trait Server: Sized + Send + 'static {
 
     /// The last thing it does when it stops by itself, or when it traps exits and whoever started it exits or shuts it
     /// down; not when it is killed or panics. As `gen_server:terminate/2`.
+    ///
+    /// Also when it has [handed over](Self::hand_over): then the reason is `ShutdownWith("handed over to <pid>")`, and another process has
+    /// its state and its place already, so what belongs to that is to be left alone. What waited for it has been passed on by then; what
+    /// comes meanwhile is when this is done.
     fn terminate(
         &mut self,
         reason: &ExitReason,
@@ -389,10 +393,26 @@ async fn serve<S: Server>(
             reason
         }
         Stop::HandedOver(to) => {
-            server.terminate(&ExitReason::Shutdown, &mut context).await;
-            drop(server);
-            Box::pin(pass_on(&mut context, &to)).await
+            let reason = ExitReason::ShutdownWith(format!("handed over to {to}"));
+            Box::pin(handed_over(server, &mut context, to, reason)).await
         }
+    }
+}
+
+/// The end of a server that has handed over. First of all goes what waits: callers wait for it, and `terminate` may take its time.
+async fn handed_over<S: Server>(
+    mut server: S,
+    context: &mut Context<S::Message>,
+    to: Pid,
+    reason: ExitReason,
+) -> ExitReason {
+    let mut passing = PassingOn::begin(context, to);
+    let ended = passing.what_waits(context).await;
+    server.terminate(&reason, context).await;
+    drop(server);
+    match ended {
+        Some(reason) => reason,
+        None => passing.all(context).await,
     }
 }
 

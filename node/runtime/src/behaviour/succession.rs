@@ -1,10 +1,11 @@
 //! How a process takes the place of another, and how a server lets another take its own: the drivers around
 //! `handover/heir.rs` and `handover/parting.rs`, within the processes themselves.
 
-use rookery_protocol::{ExitReason, Pid};
+use rookery_protocol::{ExitReason, Pid, Ref};
 use tokio::time::Instant;
 
 use crate::{
+    address::Address,
     behaviour::{
         server::{Server, Starting},
         system::SystemRequest,
@@ -12,7 +13,7 @@ use crate::{
     handover::{
         Offer, Succession,
         heir::Heir,
-        limits::{FORWARDS_FOR, GROUPS_KEEP, PART_BYTES, PART_OVERHEAD_BYTES},
+        limits::{FORWARDS_FOR, GROUPS_KEEP, PART_BYTES, PART_OVERHEAD_BYTES, WAITING_PASSED_WITHIN},
         parting::{Outcome, Parting},
     },
     message::Message,
@@ -123,50 +124,81 @@ fn tell<T: Message>(reply: ReplyTo<T>, outcome: Outcome<T>) {
     }
 }
 
-/// What a server does that has handed over: passes on, in order, what it has and what still comes. It leaves its groups a
-/// moment later, when all know its successor to be a member. Ends with its successor, its supervisor, its node, or in time.
-pub(super) async fn pass_on<M: Message>(context: &mut Context<M>, to: &Pid) -> ExitReason {
-    context.trap_exits(true);
-    // They are the server's, not its callers': its successor has set its own.
-    context.end_timers();
-    let monitor = context.monitor(to);
-    let address = context.runtime().address::<M>(to);
-    let begin = Instant::now();
-    let mut in_groups = true;
-    loop {
-        let until = begin + if in_groups { GROUPS_KEEP } else { FORWARDS_FOR };
-        let received = match Until::new(until, context.receive_incoming()).await {
+/// A server that has handed over: it passes on, in order, what it has and what still comes. It leaves its groups a moment later, when
+/// all know its successor to be a member.
+pub(super) struct PassingOn<M: Message> {
+    /// Its successor.
+    to: Pid,
+    address: Address<M>,
+    monitor: Ref,
+    begin: Instant,
+    in_groups: bool,
+}
+
+impl<M: Message> PassingOn<M> {
+    pub(super) fn begin(context: &mut Context<M>, to: Pid) -> Self {
+        context.trap_exits(true);
+        // They are the server's, not its callers': its successor has set its own.
+        context.end_timers();
+        let (monitor, address) = (context.monitor(&to), context.runtime().address::<M>(&to));
+        Self { to, address, monitor, begin: Instant::now(), in_groups: true }
+    }
+
+    /// Passes on what waits, and comes back; or gives the reason to end with.
+    pub(super) async fn what_waits(&mut self, context: &mut Context<M>) -> Option<ExitReason> {
+        // More may come all the time.
+        let until = Instant::now() + WAITING_PASSED_WITHIN;
+        while Instant::now() < until {
+            // Nothing waits any more: then there is no reason to end either.
+            let incoming = Until::new(Instant::now(), context.receive_incoming()).await?;
+            if let Some(reason) = self.incoming(incoming, context).await {
+                return Some(reason);
+            }
+        }
+        None
+    }
+
+    /// Passes on until it ends: with its successor, its supervisor, its node, or in time.
+    pub(super) async fn all(mut self, context: &mut Context<M>) -> ExitReason {
+        loop {
+            let until = self.begin + if self.in_groups { GROUPS_KEEP } else { FORWARDS_FOR };
+            match Until::new(until, context.receive_incoming()).await {
+                Some(incoming) => {
+                    if let Some(reason) = self.incoming(incoming, context).await {
+                        return reason;
+                    }
+                }
+                None if self.in_groups => {
+                    self.in_groups = false;
+                    context.runtime().gone_from_directory(&context.pid().clone());
+                }
+                None => return ExitReason::Normal,
+            }
+        }
+    }
+
+    async fn incoming(&mut self, incoming: Incoming<M>, context: &mut Context<M>) -> Option<ExitReason> {
+        match incoming {
             // Asked again, since the answer was late.
-            Some(Incoming::System(request)) => {
-                match *request {
-                    SystemRequest::Commit(other, reply) if other == *to => reply.answer(()),
-                    other => other.busy(),
-                }
-                continue;
-            }
-            Some(Incoming::Received(received)) => Some(received),
-            None => None,
-        };
-        match received {
-            None if in_groups => {
-                in_groups = false;
-                context.runtime().gone_from_directory(&context.pid().clone());
-            }
-            None => return ExitReason::Normal,
-            Some(Received::Message(message)) => {
-                if let Err(error) = address.send(message).await {
-                    tracing::warn!(pid = %context.pid(), successor = %to, %error, "a message is not passed on");
+            Incoming::System(request) => match *request {
+                SystemRequest::Commit(other, reply) if other == self.to => reply.answer(()),
+                other => other.busy(),
+            },
+            Incoming::Received(Received::Message(message)) => {
+                if let Err(error) = self.address.send(message).await {
+                    tracing::warn!(pid = %context.pid(), successor = %self.to, %error, "a message is not passed on");
                 }
             }
-            Some(Received::Event(Event::Down(down))) if down.monitor == monitor => {
-                return ExitReason::Error(format!("its successor {to} has ended: {}", down.reason));
+            Incoming::Received(Received::Event(Event::Down(down))) if down.monitor == self.monitor => {
+                return Some(ExitReason::Error(format!("its successor {} has ended: {}", self.to, down.reason)));
             }
-            Some(Received::Event(Event::Exit { from, reason, linked }))
+            Incoming::Received(Received::Event(Event::Exit { from, reason, linked }))
                 if !linked || context.parent() == Some(&from) =>
             {
-                return reason;
+                return Some(reason);
             }
-            Some(Received::Event(_)) => {}
+            Incoming::Received(Received::Event(_)) => {}
         }
+        None
     }
 }

@@ -14,19 +14,22 @@ use super::{
     parting::Arriving,
     porter::porter_of,
     state::Handover,
-    wire::{Asked, Offer, Part, Succession},
+    succeeding::{Step, Succeeding, Way},
+    wire::{Asked, Offer, Part, Relayed, Succession},
 };
 use crate::{
     address::Address,
     message::Message,
     process::context::Context,
     reply::{CallError, ReplyTo},
+    runtime::Runtime,
 };
 
 /// One that takes a place.
 pub(crate) struct Heir {
     succession: Box<Succession>,
     own: Pid,
+    runtime: Runtime,
     porter: Address<Asked>,
     /// Whether the old process is there, and waits for the commit.
     stands: bool,
@@ -40,9 +43,11 @@ impl Heir {
         succession: Box<Succession>,
         context: &mut Context<M>,
     ) -> Result<(Self, Option<Handover>), RequestError> {
-        let porter = context.runtime().address::<Asked>(porter_of(succession.of.node())?);
+        let runtime = context.runtime().clone();
+        let porter = runtime.address::<Asked>(porter_of(succession.of.node())?);
         let own = context.pid().clone();
-        let mut heir = Self { succession, own, porter, stands: true, until: Instant::now() + PARTING_PATIENCE };
+        let mut heir =
+            Self { succession, own, runtime, porter, stands: true, until: Instant::now() + PARTING_PATIENCE };
         let (of, new) = (heir.succession.of.clone(), heir.own.clone());
         let offer = match heir.porter.call_within(OFFER_PATIENCE, |reply| Asked::Offer(of, new, reply)).await {
             Ok(offer) => offer,
@@ -77,7 +82,7 @@ impl Heir {
         }
         context.succeeds(None);
         if self.stands {
-            self.commit().await?;
+            self.commit(context.parent().cloned()).await?;
         }
         for group in std::mem::take(&mut self.succession.groups) {
             // It is the one by now: that it lacks a group is no reason to give up all it has.
@@ -88,40 +93,57 @@ impl Heir {
         Ok(())
     }
 
-    /// Whoever has all of the state goes on when the old process's node is lost now; and asks again when an answer is late,
-    /// since it may have been given: for longer than the old one waits.
-    async fn commit(&mut self) -> Result<(), RequestError> {
+    /// Asks until it is known who is the one: it asks again when an answer is late, since it may have been given: for longer than the
+    /// old one waits.
+    async fn commit(&mut self, supervisor: Option<Pid>) -> Result<(), RequestError> {
         self.until += ASK_PATIENCE;
+        // One of this node has lost whom this node has lost.
+        let other = supervisor.filter(|supervisor| supervisor.node() != self.own.node());
+        let mut succeeding = Succeeding::new(other.is_some(), self.until.into_std());
+        let mut way = Way::Straight;
         loop {
             let (of, new) = (self.succession.of.clone(), self.own.clone());
-            match self.ask(|reply| Asked::Commit(of, new, reply)).await {
-                Ok(()) => return Ok(()),
-                Err(error) if is_gone(&error) => {
-                    tracing::info!(of = %self.succession.of, successor = %self.own, %error, "took over from one that is lost");
+            let answer = match (way, &other) {
+                (Way::BySupervisor, Some(supervisor)) => {
+                    tracing::info!(%of, successor = %new, %supervisor, "its predecessor is out of reach; its supervisor's node is asked");
+                    let porter = self.runtime.address::<Asked>(porter_of(supervisor.node())?);
+                    let asked = |reply| Asked::Relay(of, new, reply);
+                    porter.call_within(self.patience(), asked).await.and_then(Relayed::answer)
+                }
+                _ => self.ask(|reply| Asked::Commit(of, new, reply)).await,
+            };
+            let lost = answer.is_err();
+            match succeeding.answered(answer, Instant::now().into_std()) {
+                Step::Ask(next) => way = next,
+                Step::Serve => {
+                    if lost {
+                        tracing::info!(of = %self.succession.of, successor = %self.own, "took over from one that is lost");
+                    }
                     return Ok(());
                 }
-                Err(CallError::Timeout) if Instant::now() < self.until => {}
-                Err(error) => return Err(self.failed(&error)),
+                Step::Fail(error) => return Err(self.failed(&error)),
             }
         }
     }
 
-    async fn ask<T: Message>(&self, asked: impl FnOnce(ReplyTo<T>) -> Asked) -> Result<T, CallError> {
+    fn patience(&self) -> Duration {
         let left = self.until.saturating_duration_since(Instant::now());
-        self.porter.call_within(left.clamp(Duration::from_millis(1), ASK_PATIENCE), asked).await
+        left.clamp(Duration::from_millis(1), ASK_PATIENCE)
+    }
+
+    async fn ask<T: Message>(&self, asked: impl FnOnce(ReplyTo<T>) -> Asked) -> Result<T, CallError> {
+        self.porter.call_within(self.patience(), asked).await
     }
 
     fn failed(&self, error: &CallError) -> RequestError {
-        if matches!(error, CallError::Timeout) {
+        match error {
             // It is busy, and may have the time when it is asked again.
-            return RequestError::Timeout;
+            CallError::Timeout => return RequestError::Timeout,
+            // It is perhaps as it was, and can be asked by another one.
+            CallError::NoConnection => return RequestError::NoConnection,
+            _ => {}
         }
         let text = format!("{} does not hand over: {error}", self.succession.of);
         RequestError::InitFailed(ExitReason::Error(text))
     }
-}
-
-/// The old process has ended, or its node is lost.
-fn is_gone(error: &CallError) -> bool {
-    matches!(error, CallError::NoProc | CallError::NoConnection | CallError::Exited(_) | CallError::Unsupported { .. })
 }

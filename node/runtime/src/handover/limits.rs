@@ -19,6 +19,9 @@ pub(crate) const OFFER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long one further question may take.
 pub(crate) const ASK_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long whoever asks in place of a successor waits: below what that one waits for it.
+pub(crate) const RELAY_PATIENCE: Duration = Duration::from_secs(1);
+
 /// From the offer to the commit, at most: below what who asks for the start waits ([`REQUEST_TIMEOUT`](crate::REQUEST_TIMEOUT)).
 pub(crate) const PARTING_PATIENCE: Duration = Duration::from_secs(6);
 
@@ -29,7 +32,11 @@ pub(crate) const KNOWN_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a process that has handed over passes on what still comes: longer than any node sends to a former holder.
 pub(crate) const FORWARDS_FOR: Duration = Duration::from_secs(10);
 
+/// How long it passes on what waits, at most, before its `terminate` runs; the rest comes after that.
+pub(crate) const WAITING_PASSED_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long its groups keep it, as one that passes on: until all know its successor to be a member.
 pub(crate) const GROUPS_KEEP: Duration = Duration::from_millis(200);
 
 const _: () = assert!(OFFER_PATIENCE.as_millis() + PARTING_PATIENCE.as_millis() < crate::REQUEST_TIMEOUT.as_millis());
+const _: () = assert!(RELAY_PATIENCE.as_millis() < ASK_PATIENCE.as_millis());

@@ -12,9 +12,9 @@
 //! The old process decides, alone: it keeps its state until `Commit`, and goes on as if nothing had been when the new one
 //! ends first, refuses, or takes too long. After `Commit` it only passes on.
 //!
-//! **Invariant:** old handles nothing from its offer on, new handles nothing before the commit: never do both while the two nodes
-//! are connected. When their connection is lost at the commit, new takes old for lost and old takes new for gone, and both serve
-//! until the cluster name that they share is settled (N2).
+//! **Invariant:** old handles nothing from its offer on, new handles nothing before the commit. When their connection is lost at the
+//! commit, new asks by way of their supervisor's node ([`succeeding`]): so two serve at most as long as old's node takes to notice that it
+//! has lost the supervisor. A successor without a supervisor takes old for lost.
 //!
 //! **Invariant:** of a name that moves, each node knows a holder at each moment: first old, which passes on, then new.
 
@@ -22,7 +22,10 @@ pub(crate) mod heir;
 pub(crate) mod limits;
 pub(crate) mod parting;
 pub(crate) mod porter;
+#[cfg(test)]
+mod simulation;
 mod state;
+mod succeeding;
 mod wire;
 
 pub use state::Handover;

@@ -7,14 +7,17 @@ use std::{collections::HashMap, time::Duration};
 
 use rookery_protocol::{CallFailure, Destination, ExitReason, NodeId, Pid, ProcessName, Ref, request::RequestError};
 
-use super::wire::{Adoption, Asked, Offer};
+use super::{
+    limits::RELAY_PATIENCE,
+    wire::{Adoption, Asked, Offer, Relayed},
+};
 use crate::{
     behaviour::system::SystemRequest,
     process::{
         context::Context,
         event::{Event, Received},
     },
-    reply::dropping,
+    reply::{ReplyTo, dropping},
     runtime::Runtime,
     spawn::SpawnOptions,
 };
@@ -122,6 +125,7 @@ impl Porter {
                 }
             }
             Asked::Adopt(adoption) => self.context.runtime().adopt_here(adoption),
+            Asked::Relay(old, new, reply) => self.relay(old, new, reply),
         }
     }
 
@@ -130,6 +134,17 @@ impl Porter {
             Some(process) => drop(process.system_request(request)),
             None => gone(request),
         }
+    }
+
+    /// Asks in place of a successor that does not reach its predecessor itself.
+    fn relay(&self, old: Pid, new: Pid, reply: ReplyTo<Relayed>) {
+        let relaying = async move |context: Context<()>| {
+            let Ok(porter) = porter_of(old.node()) else { return };
+            let porter = context.runtime().address::<Asked>(porter);
+            let answer = porter.call_within(RELAY_PATIENCE, |reply| Asked::Commit(old, new, reply)).await;
+            drop(reply.send(Relayed::of(answer)));
+        };
+        drop(self.context.runtime().spawn(relaying));
     }
 
     /// Shuts a process down that has a successor.

@@ -7,7 +7,11 @@
 use rookery_protocol::{Codec, Group, Payload, Pid, ProcessName, Tag, codec};
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, reply::ReplyTo, tag_of};
+use crate::{
+    Blob,
+    reply::{CallError, ReplyTo},
+    tag_of,
+};
 
 /// What a successor is started with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +57,8 @@ pub(crate) enum Asked {
     Commit(Pid, Pid, ReplyTo<()>),
     /// The process has another supervisor from now on, whom it obeys.
     Adopt(Adoption),
+    /// As `Commit`, for a process of another node, which the second one does not reach: to be asked from here.
+    Relay(Pid, Pid, ReplyTo<Relayed>),
 }
 
 /// Who is the supervisor of whom.
@@ -76,6 +82,41 @@ pub(crate) enum Offer {
     },
     /// None: the process hands over its names, and what comes for it.
     Nothing,
+}
+
+/// What came of a commit that was passed on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Relayed {
+    /// It is done.
+    Committed,
+    /// The process goes on; why.
+    Refused(String),
+    /// There is no such process any more, or its node is out of reach from here as well.
+    Lost,
+    /// It does not answer.
+    Silent,
+}
+
+impl Relayed {
+    /// Of the answer that came.
+    pub(crate) fn of(answer: Result<(), CallError>) -> Self {
+        match answer {
+            Ok(()) => Self::Committed,
+            Err(CallError::Timeout) => Self::Silent,
+            Err(CallError::Refused(why)) => Self::Refused(why),
+            Err(_) => Self::Lost,
+        }
+    }
+
+    /// As the answer to whoever had it passed on.
+    pub(crate) fn answer(self) -> Result<(), CallError> {
+        match self {
+            Self::Committed => Ok(()),
+            Self::Refused(why) => Err(CallError::Refused(why)),
+            Self::Lost => Err(CallError::NoProc),
+            Self::Silent => Err(CallError::Timeout),
+        }
+    }
 }
 
 /// Some of the state.
@@ -111,6 +152,8 @@ mod tests {
         assert_eq!((bytes(&offer), bytes(&Offer::Nothing)), ("0002fb2c01020102".to_owned(), "01".to_owned()));
         let adoption = Adoption { child: "<a.1f.7>".parse().unwrap(), parent: "<b.2.9>".parse().unwrap() };
         assert_eq!(bytes(&Asked::Adopt(adoption)), "0301611f07016202".to_owned() + "09");
+        let relayed = [Relayed::Committed, Relayed::Refused("no".to_owned()), Relayed::Lost, Relayed::Silent];
+        assert_eq!(relayed.map(|relayed| bytes(&relayed)), ["00", "01026e6f", "02", "03"]);
         assert_eq!(bytes(&Part(Blob::from(vec![9]))), "0109");
         assert_eq!(tag_of::<Asked>(), "rookery.Handover");
     }

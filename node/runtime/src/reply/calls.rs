@@ -46,6 +46,11 @@ impl Calls {
         }
     }
 
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| lock(shard).is_empty())
+    }
+
     pub(crate) fn remove(&self, call: CallId) -> Option<Arc<dyn AnySlot>> {
         lock(self.shard(call)).remove(&call).map(|awaited| awaited.slot)
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::atomic::Ordering};
 use rookery_protocol::{ExitReason, Pid};
 
 use super::Runtime;
+use crate::sync::lock;
 
 /// The end.
 impl Runtime {
@@ -23,6 +24,12 @@ impl Runtime {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire) || self.is_closed()
+    }
+
+    /// Whether anything here waits for an answer from elsewhere: to a call, or to a request.
+    #[must_use]
+    pub fn awaits_answers(&self) -> bool {
+        !self.0.calls.is_empty() || !lock(&self.0.requests).is_empty()
     }
 
     /// The processes of other nodes that have started some of this node's with a link, or have taken such a one's place:

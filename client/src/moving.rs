@@ -1,0 +1,116 @@
+//! A session that runs, and how it comes to its end when another one takes its place: its node is about to leave, or the client is
+//! closed.
+//!
+//! ```text
+//! runs ── node: Leaving ──▶ another node is looked for ── found ──▶ rests: Leaving to the node, waits for its answers ──▶ Goodbye
+//!                                    └── the session ends first: it is lost, as ever
+//! ```
+//! New calls go by the new session from the moment that it is there; what was asked by the old one is answered there.
+
+use std::time::Duration;
+
+use rookery_runtime::{Runtime, net::control::ConnectionError};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
+
+use crate::session::{Session, Settings, closed};
+
+/// How long a session rests at least: whoever has just asked for the runtime calls by it.
+const RESTS_FOR: Duration = Duration::from_millis(250);
+
+/// How long one rests that has processes: they are asked things too, and answer what they have begun.
+const PROCESSES_STAY: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether it has got its answers.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// What is wanted of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wanted {
+    /// It goes on.
+    Open,
+    /// Another one has taken its place.
+    Resting,
+    /// It ends in good order.
+    Closed,
+}
+
+/// Waits until at least that is wanted.
+pub(crate) async fn wanted(wanted: &mut watch::Receiver<Wanted>, at_least: Wanted) {
+    if wanted.wait_for(|now| *now >= at_least).await.is_err() {
+        // Nobody wants anything more.
+        std::future::pending().await
+    }
+}
+
+/// A session that runs.
+pub(crate) struct Running {
+    runtime: Runtime,
+    ends: JoinHandle<ConnectionError>,
+    /// Whether its node is about to leave.
+    leaves: watch::Receiver<bool>,
+    wants: watch::Sender<Wanted>,
+}
+
+impl Running {
+    /// Runs it until it ends, or `closing` says so.
+    pub(crate) fn start(session: Session, settings: Settings, mut closing: watch::Receiver<bool>) -> Self {
+        let runtime = session.runtime.clone();
+        let (wants, wanted) = watch::channel(Wanted::Open);
+        let (tells, leaves) = watch::channel(false);
+        let closes = wants.clone();
+        let ends = tokio::spawn(async move {
+            let run = session.run(settings, wanted, tells);
+            tokio::pin!(run);
+            tokio::select! {
+                end = &mut run => return end,
+                () = closed(&mut closing) => drop(closes.send_replace(Wanted::Closed)),
+            }
+            run.await
+        });
+        Self { runtime, ends, leaves, wants }
+    }
+
+    /// Why it has ended.
+    pub(crate) async fn ended(&mut self) -> ConnectionError {
+        (&mut self.ends).await.unwrap_or(ConnectionError::StreamClosed("lane"))
+    }
+
+    /// Waits until its node is about to leave, or it has ended: then tells why.
+    pub(crate) async fn node_leaves(&mut self) -> Result<(), ConnectionError> {
+        let told = async { self.leaves.wait_for(|leaves| *leaves).await.is_ok() };
+        match told.await {
+            true => Ok(()),
+            // What would tell has gone with it.
+            false => Err(self.ended().await),
+        }
+    }
+
+    /// Another one has taken its place: it ends once it has its answers, beside what the client does.
+    pub(crate) fn rest(self, resting: &mut JoinSet<()>) {
+        let Self { runtime, mut ends, wants, .. } = self;
+        while resting.try_join_next().is_some() {}
+        wants.send_replace(Wanted::Resting);
+        resting.spawn(async move {
+            tokio::select! {
+                _ = &mut ends => return,
+                () = rested(&runtime) => {}
+            }
+            wants.send_replace(Wanted::Closed);
+            drop(ends.await);
+        });
+    }
+}
+
+/// Waits until a session has what it waits for.
+async fn rested(runtime: &Runtime) {
+    let begin = Instant::now();
+    tokio::time::sleep(RESTS_FOR).await;
+    let has_work = || runtime.awaits_answers() || (runtime.process_count() > 0 && begin.elapsed() < PROCESSES_STAY);
+    while has_work() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
