@@ -198,7 +198,7 @@ pub async fn serve<S: Served>(
     patience: Patience,
 ) -> (Connection, ConnectionError) {
     let (leg, _) = Leg::new(served, first, served.outbound().leg());
-    let ended = Serving { served, queue, patience }.to_the_end(leg, &mut next).await;
+    let ended = Serving { served, queue, patience }.until_the_end(leg, &mut next).await;
     // One that came too late.
     next.close();
     while let Ok(late) = next.try_recv() {
@@ -241,7 +241,7 @@ async fn control<S: Served>(served: &S, receiver: &mut ControlReceiver) -> Conne
 }
 
 impl<S: Served> Serving<'_, S> {
-    async fn to_the_end(
+    async fn until_the_end(
         mut self,
         mut leg: Leg,
         next: &mut mpsc::Receiver<Made<S::Note>>,
