@@ -9,7 +9,7 @@ use crate::{
     codec,
     error::WireError,
     frame::{self, FLAG_SKIPPABLE, Frame, FrameKind},
-    handshake::{Hello, Refusal, Welcome},
+    handshake::{Hello, NewerLife, Refusal, Welcome},
     id::NodeId,
     limits::{MAX_ADDRESSES_PER_PEER, MAX_CONTROL_BODY_BYTES, MAX_PEERS_PER_FRAME, MAX_REASON_BYTES},
     text,
@@ -70,6 +70,9 @@ pub enum ControlFrame {
     HaveYouHeard(NodeId),
     /// Tells it.
     Heard(Heard),
+    /// Before [`Refuse`](Self::Refuse) or [`Abort`](Self::Abort) with
+    /// [`OlderIncarnation`](crate::handshake::RefusalCode::OlderIncarnation): of what life of its name the peer is older.
+    NewerLife(NewerLife),
 }
 
 impl ControlFrame {
@@ -89,6 +92,7 @@ impl ControlFrame {
             Self::Peers(_) => (FrameKind::Peers, FLAG_SKIPPABLE),
             Self::HaveYouHeard(_) => (FrameKind::HaveYouHeard, FLAG_SKIPPABLE),
             Self::Heard(_) => (FrameKind::Heard, FLAG_SKIPPABLE),
+            Self::NewerLife(_) => (FrameKind::NewerLife, FLAG_SKIPPABLE),
         };
         let start = frame::begin(out, kind, flags);
         let encoded = match self {
@@ -100,6 +104,7 @@ impl ControlFrame {
             Self::Peers(body) => codec::append(body, out),
             Self::HaveYouHeard(body) => codec::append(body, out),
             Self::Heard(body) => codec::append(body, out),
+            Self::NewerLife(body) => codec::append(body, out),
         }
         .map_err(|detail| WireError::Body { kind: kind.name(), detail });
         let length = frame::body_bytes(out, start);
@@ -141,6 +146,7 @@ impl ControlFrame {
             }
             FrameKind::HaveYouHeard => Self::HaveYouHeard(codec::decode_control(&frame.body).map_err(body)?),
             FrameKind::Heard => Self::Heard(codec::decode_control(&frame.body).map_err(body)?),
+            FrameKind::NewerLife => Self::NewerLife(codec::decode_control(&frame.body).map_err(body)?),
             _ => return Err(WireError::Misplaced { kind, stream: "control" }),
         })
     }

@@ -109,6 +109,8 @@ kinds! {
     HaveYouHeard = 39,
     /// Tells it. Control stream.
     Heard = 40,
+    /// Before a refusal: the life of its name that the peer is older than. Control stream.
+    NewerLife = 41,
 }
 
 /// A frame as it came.
