@@ -20,10 +20,13 @@ pub(crate) mod handshakes;
 mod inbox;
 mod legs;
 mod life;
+pub(crate) mod lives;
+pub(crate) mod outlived;
 pub(crate) mod peers;
 pub(crate) mod renewal;
 pub(crate) mod renewing;
 pub(crate) mod settling;
 mod troubles;
 
+pub use outlived::Outlived;
 pub use peers::PeerInfo;
