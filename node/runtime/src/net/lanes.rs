@@ -334,3 +334,6 @@ struct LaneReader {
     /// Brings what `reassembly` waits for.
     bodies: Arc<LaneBodies>,
 }
+
+#[cfg(test)]
+mod tests;
