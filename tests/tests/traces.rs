@@ -249,7 +249,7 @@ async fn a_client_is_gone_on_with_in_a_hundred_traces_a_second() {
 async fn the_span_of_a_call_that_was_given_up_has_failed() {
     let collector = Collector::open().await;
     let nodes = traced_mesh(2, &collector, 0.0).await;
-    let place: Address<Order> = nodes[0].address(&place(&nodes[1], None, None));
+    let place: Address<Order> = nodes[0].address(place(&nodes[1], None, None));
     let parent: TraceContext = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
     let caller = {
         let place = place.clone();

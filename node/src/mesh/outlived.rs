@@ -115,7 +115,11 @@ impl Words {
         if now.saturating_sub(since) < SETTLES {
             return Heeded::Nothing;
         }
-        match self.of.iter().max_by_key(|(_, word)| word.newer.incarnation) {
+        // Of several that have known the same, always the same one.
+        let newest = self.of.iter().max_by(|(by, word), (other, others)| {
+            word.newer.incarnation.cmp(&others.newer.incarnation).then_with(|| other.cmp(by))
+        });
+        match newest {
             Some((by, word)) => Heeded::Outlived(Outlived { newest: word.newer.incarnation, by: by.clone() }),
             None => Heeded::Nothing,
         }
