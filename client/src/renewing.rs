@@ -140,7 +140,12 @@ impl Renewer {
             false => {
                 let text = "another session was given than the one that is to go on".to_owned();
                 let code = RefusalCode::BadHello;
-                Err(ConnectionError::RefusedByUs(Refusal { code, text, by: Some(self.hello.node.clone()) }))
+                Err(ConnectionError::RefusedByUs(Refusal {
+                    code,
+                    text,
+                    by: Some(self.hello.node.clone()),
+                    newer_life: None,
+                }))
             }
         });
         match agreement {

@@ -3,15 +3,24 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use hickory_resolver::{TokioResolver, proto::rr::RData};
+use hickory_resolver::{
+    TokioResolver,
+    proto::rr::{Name, RData},
+};
+use tokio::task::JoinSet;
 
 use crate::endpoint::{DEFAULT_PORT, Server};
 
 /// How long DNS may take for one server.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long SRV records are waited for when the addresses are known: they may be on their way.
-const SRV_PATIENCE: Duration = Duration::from_millis(500);
+/// How long SRV records are waited for when the addresses are known: they may be on their way. Only they tell of another port than
+/// [`DEFAULT_PORT`]. Once they are there, their targets are waited for as long as all of it may take.
+const SRV_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many targets of SRV records are looked up at a time: one after the other would take too long in a large Service, and a
+/// resolver does not take any number of questions.
+const PARALLEL_LOOKUPS: usize = 16;
 
 /// How many addresses of one answer are tried.
 const MAX_ADDRESSES: usize = 64;
@@ -43,27 +52,48 @@ async fn ask(resolver: &TokioResolver, host: &str, port: Option<u16>) -> Result<
     if port.is_some() {
         return by_address(resolver, host, port).await;
     }
-    let (by_service, by_address) = (by_service(resolver, host), by_address(resolver, host, None));
-    tokio::pin!(by_service, by_address);
-    let addresses = tokio::select! {
-        found = &mut by_service => return if found.is_empty() { by_address.await } else { Ok(found) },
-        addresses = &mut by_address => addresses,
+    let (services, by_address) = (services(resolver, host), by_address(resolver, host, None));
+    tokio::pin!(services, by_address);
+    let (services, addresses) = tokio::select! {
+        services = &mut services => (services, None),
+        addresses = &mut by_address => {
+            (tokio::time::timeout(SRV_PATIENCE, services).await.unwrap_or_default(), Some(addresses))
+        }
     };
-    match tokio::time::timeout(SRV_PATIENCE, by_service).await {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => addresses,
+    let found = targets(resolver, services).await;
+    match addresses {
+        _ if !found.is_empty() => Ok(found),
+        Some(addresses) => addresses,
+        None => by_address.await,
     }
 }
 
-/// The pods of a headless Service, by its SRV records. Nothing: there are none, or DNS does not tell.
-async fn by_service(resolver: &TokioResolver, host: &str) -> Vec<SocketAddr> {
+/// The SRV records of a headless Service: names of pods, and ports. Nothing: there are none, or DNS does not tell.
+async fn services(resolver: &TokioResolver, host: &str) -> Vec<(Name, u16)> {
     let Ok(found) = resolver.srv_lookup(format!("_rookery._udp.{host}")).await else { return Vec::new() };
+    let records = found.answers().iter().filter_map(|record| match &record.data {
+        RData::SRV(srv) => Some((srv.target.clone(), srv.port)),
+        _ => None,
+    });
+    records.take(MAX_ADDRESSES).collect()
+}
+
+/// The pods' addresses, in the order of the records. What DNS does not know is left out: such a pod has gone.
+async fn targets(resolver: &TokioResolver, services: Vec<(Name, u16)>) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
-    for record in found.answers() {
-        let RData::SRV(srv) = &record.data else { continue };
-        if let Ok(ips) = resolver.lookup_ip(srv.target.clone()).await {
-            addresses.extend(ips.iter().map(|ip| SocketAddr::new(ip, srv.port)));
+    for some in services.chunks(PARALLEL_LOOKUPS) {
+        let mut lookups = JoinSet::new();
+        for (place, (target, port)) in some.iter().cloned().enumerate() {
+            let resolver = resolver.clone();
+            lookups.spawn(async move {
+                let ips = resolver.lookup_ip(target).await;
+                let ips = ips.map(|ips| ips.iter().map(|ip| SocketAddr::new(ip, port)).collect::<Vec<_>>());
+                (place, ips.unwrap_or_default())
+            });
         }
+        let mut found = lookups.join_all().await;
+        found.sort_unstable_by_key(|(place, _)| *place);
+        addresses.extend(found.into_iter().flat_map(|(_, found)| found));
     }
     addresses
 }
@@ -95,12 +125,22 @@ mod tests {
     const SRV: u16 = 33;
     const NODE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 5);
 
+    /// How many pods there are, where there are many.
+    const PODS: u8 = 30;
+
+    /// How long DNS takes for each of them.
+    const SLOW: Duration = Duration::from_millis(100);
+
     /// What a server does when it is asked for SRV records; for addresses it has [`NODE`].
-    #[derive(Clone, Copy)]
+    #[derive(Clone, Copy, PartialEq, Eq)]
     enum Services {
         Silent,
         None,
         Port(u16),
+        /// The same, and it takes its time to say so.
+        Late(u16, Duration),
+        /// So many pods, and DNS is slow to tell of each.
+        Many(u16),
     }
 
     /// A DNS server for every name, which ends when nothing was asked for long.
@@ -112,9 +152,18 @@ mod tests {
         thread::spawn(move || {
             let mut query = [0; 1500];
             while let Ok((length, from)) = socket.recv_from(&mut query) {
-                if let Some(answer) = answer(&query[..length], services) {
+                let Some((kind, answer)) = answer(&query[..length], services) else { continue };
+                let is_pod = query[12..length].starts_with(b"\x05pod");
+                let delay = match services {
+                    Services::Late(_, late) if kind == SRV => late,
+                    Services::Many(_) if is_pod => SLOW,
+                    _ => Duration::ZERO,
+                };
+                let socket = socket.try_clone().unwrap();
+                thread::spawn(move || {
+                    thread::sleep(delay);
                     socket.send_to(&answer, from).unwrap();
-                }
+                });
             }
         });
         let servers = vec![NameServerConfig::new(Ipv4Addr::LOCALHOST.into(), true, vec![connection])];
@@ -124,29 +173,32 @@ mod tests {
         builder.build().unwrap()
     }
 
-    /// RFC 1035, 4.1: the question again, and one record for its name.
-    fn answer(query: &[u8], services: Services) -> Option<Vec<u8>> {
+    /// RFC 1035, 4.1: the question again, and records for its name.
+    fn answer(query: &[u8], services: Services) -> Option<(u16, Vec<u8>)> {
         let mut end = 12;
         while query[end] != 0 {
             end += 1 + usize::from(query[end]);
         }
         let kind = u16::from_be_bytes([query[end + 1], query[end + 2]]);
-        let data = match (kind, services) {
-            (A, _) => NODE.octets().to_vec(),
+        let pod = |number: u8, port: u16| {
+            let (name, port) = (format!("pod{number:02}"), port.to_be_bytes());
+            [&[0, 0, 0, 0, port[0], port[1], 5][..], name.as_bytes(), b"\x04test\x00"].concat()
+        };
+        let all = match (kind, services) {
+            (A, _) => vec![NODE.octets().to_vec()],
             (SRV, Services::Silent) => return None,
-            (SRV, Services::Port(port)) => {
-                let port = port.to_be_bytes();
-                [&[0, 0, 0, 0, port[0], port[1]][..], b"\x04pod0\x04test\x00"].concat()
-            }
+            (SRV, Services::Port(port) | Services::Late(port, _)) => vec![pod(0, port)],
+            (SRV, Services::Many(port)) => (0..PODS).map(|number| pod(number, port)).collect(),
             _ => Vec::new(),
         };
-        let mut answer = [&query[..2], &[0x85, 0x80, 0, 1, 0, u8::from(!data.is_empty()), 0, 0, 0, 0]].concat();
+        let count = u8::try_from(all.len()).unwrap();
+        let mut answer = [&query[..2], &[0x85, 0x80, 0, 1, 0, count, 0, 0, 0, 0]].concat();
         answer.extend(&query[12..end + 5]);
-        if !data.is_empty() {
+        for data in all {
             answer.extend([0xc0, 12, 0, kind.to_be_bytes()[1], 0, 1, 0, 0, 0, 5, 0, u8::try_from(data.len()).unwrap()]);
             answer.extend(data);
         }
-        Some(answer)
+        Some((kind, answer))
     }
 
     async fn found(services: Services, port: Option<u16>) -> Vec<SocketAddr> {
@@ -163,5 +215,17 @@ mod tests {
         assert_eq!(found(Services::Port(4711), None).await, [SocketAddr::from((NODE, 4711))]);
         assert_eq!(found(Services::Port(4711), Some(17)).await, [SocketAddr::from((NODE, 17))]);
         assert_eq!(found(Services::None, None).await, [SocketAddr::from((NODE, DEFAULT_PORT))]);
+    }
+
+    #[tokio::test]
+    async fn srv_that_comes_after_the_addresses_still_tells_the_port() {
+        let late = Services::Late(4711, SRV_PATIENCE.mul_f64(0.6));
+        assert_eq!(found(late, None).await, [SocketAddr::from((NODE, 4711))]);
+    }
+
+    #[tokio::test]
+    async fn a_large_service_keeps_its_port_however_long_all_its_pods_take() {
+        assert!(SLOW * u32::from(PODS) >= LOOKUP_TIMEOUT, "one after the other they would be too late");
+        assert_eq!(found(Services::Many(4711), None).await, vec![SocketAddr::from((NODE, 4711)); usize::from(PODS)]);
     }
 }

@@ -1,9 +1,9 @@
-"""The Helm chart, rendered by Helm's own library: with its values it is what kustomize makes of base and of overlays/production. And it, the
+"""The Helm chart, rendered by Helm's own library: with its values it is what kustomize makes of base, of base with components/traces, and of overlays/production. And it, the
 Dockerfile and the workspace are of one version.
 
     chart.py WORK
 
-WORK/base.yaml and WORK/production.yaml are kustomize's. Writes WORK/chart.known.yaml, with every value set, for Kubernetes' schemas.
+WORK/base.yaml, WORK/traces.yaml and WORK/production.yaml are kustomize's. Writes WORK/chart.known.yaml, with every value set, for Kubernetes' schemas.
 """
 
 import copy
@@ -25,6 +25,7 @@ ALL = {
     "podAnnotations": {"example.com/team": "shop"},
     "identitySecret": "mine",
     "clientSecret": "theirs",
+    "networkPolicy": {"collectorNamespace": "observability"},
 }
 
 
@@ -118,6 +119,7 @@ def main():
     with helm.Chart.load(CHART) as chart:
         demand(str(chart.metadata["appVersion"]) == version, f"the chart's appVersion is not {version}")
         same(rendered(chart, dev), work, "base")
+        same(rendered(chart, {**dev, "networkPolicy": {"collectorNamespace": "observability"}}), work, "traces")
         same(rendered(chart, production, namespace="rookery"), work, "production")
         # A release of another name is the same, and shares nothing with this one.
         other = rendered(chart, production, release="shop")
@@ -139,7 +141,7 @@ def main():
     with open(f"{work}/chart.known.yaml", "w") as file:
         yaml.safe_dump_all(known, file)
     demand(len(known) > 8, f"only {len(known)} manifests")
-    print(f"the chart makes what kustomize does, of base and of production, by Helm {helm.helm_sdk_version()}")
+    print(f"the chart makes what kustomize does, of base with and without traces, and of production, by Helm {helm.helm_sdk_version()}")
 
 
 main()

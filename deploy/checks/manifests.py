@@ -111,6 +111,8 @@ class Overlay:
         self.demand(named == {("rookery", "UDP"), ("admin", "TCP")}, f"the policy lets in {named}")
         out = {(port["port"], port["protocol"]) for rule in policy["egress"] for port in rule["ports"]}
         wanted = {(ports["rookery"]["containerPort"], "UDP"), (53, "UDP"), (53, "TCP")}
+        if self.name == "traces":
+            wanted.add((4318, "TCP"))
         self.demand(out == wanted, f"the policy lets out {out}")
         self.demand(all(rule.get("from") for rule in policy["ingress"]), "the policy lets in everybody")
 

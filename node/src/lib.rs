@@ -28,7 +28,7 @@ pub mod words;
 pub use admin::AdminConfig;
 pub use insight::Insight;
 pub use membership::{BadDetectorSettings, DetectorSettings};
-pub use mesh::PeerInfo;
+pub use mesh::{Outlived, PeerInfo};
 pub use node::{
     DEFAULT_DRAIN_TIMEOUT, DEFAULT_PORT, DEFAULT_RENEW_WITHIN, MIN_WORKER_THREADS, Node, NodeConfig, StartError,
 };

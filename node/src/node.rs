@@ -9,7 +9,7 @@ use std::{
     num::NonZero,
     ops::Deref,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use quinn::Endpoint;
@@ -31,10 +31,11 @@ use crate::{
     leaving,
     membership::{self, BadDetectorSettings, DetectorSettings},
     mesh::{
-        PeerInfo,
+        Outlived, PeerInfo,
         credentials::{Credentials, check_identity},
         dialler,
         driver::{Mesh, MeshParts},
+        outlived::by_clock,
         peers::Peers,
         renewing,
     },
@@ -65,6 +66,9 @@ const HAND_OVER_PART: f64 = 0.6;
 pub struct NodeConfig {
     /// Its name; its certificate must allow it.
     pub name: NodeName,
+    /// Its incarnation, which must be larger than that of each of its lives before; none: the wall clock at its start, in
+    /// microseconds. To be set where the clock was wrong: see [`Node::outlived`].
+    pub incarnation: Option<Incarnation>,
     /// Its certificate, key and CA; the cluster stands in it. One that was loaded from files is loaded again when they change,
     /// while the node runs.
     pub identity: Identity,
@@ -110,6 +114,7 @@ impl NodeConfig {
     pub fn new(name: NodeName, identity: Identity) -> Self {
         Self {
             name,
+            incarnation: None,
             identity,
             listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
             advertise: Vec::new(),
@@ -219,7 +224,7 @@ impl Node {
         let transport = config.connections.transport();
         let server_config = config.identity.quinn_server_config(transport.clone())?;
         let cluster = config.identity.own().cluster.clone();
-        let id = NodeId::new(config.name.clone(), new_incarnation());
+        let id = NodeId::new(config.name.clone(), config.incarnation.unwrap_or_else(by_clock));
         let admin_error =
             |error| StartError::Admin { address: config.admin.map_or(config.listen, |admin| admin.listen), error };
         let admin = config.admin.map(admin::bind).transpose().map_err(admin_error)?.flatten();
@@ -345,6 +350,17 @@ impl Node {
         self.mesh.peers.infos()
     }
 
+    /// Waits until this node is found to be older than a life of its name that others have known and that has gone: its clock was
+    /// behind when it started, or ahead when it started the time before. It runs, but those do not take it, and never will:
+    /// shut it down, and start it again with [`NodeConfig::incarnation`] set to [`Outlived::next`]. All of its processes are new
+    /// then. `rookery start` does that by itself. To do it again and again without end is not wise: two nodes of one name would
+    /// take turns.
+    ///
+    /// Of two nodes with one name that both run the older one is never told so: the newest wins.
+    pub async fn outlived(&self) -> Outlived {
+        self.mesh.lives.outlived().await
+    }
+
     /// The identity that new connections use.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -439,10 +455,4 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Node({}, {})", self.runtime.node(), self.address)
     }
-}
-
-/// The wall clock in microseconds: it grows from one start to the next, on whatever machine the pod comes up.
-fn new_incarnation() -> Incarnation {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Incarnation(u64::try_from(now.as_micros()).unwrap_or(u64::MAX))
 }

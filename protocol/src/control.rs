@@ -9,7 +9,7 @@ use crate::{
     codec,
     error::WireError,
     frame::{self, FLAG_SKIPPABLE, Frame, FrameKind},
-    handshake::{Hello, Refusal, Welcome},
+    handshake::{Hello, NewerLife, Refusal, Welcome},
     id::NodeId,
     limits::{MAX_ADDRESSES_PER_PEER, MAX_CONTROL_BODY_BYTES, MAX_PEERS_PER_FRAME, MAX_REASON_BYTES},
     text,
@@ -76,6 +76,9 @@ pub enum ControlFrame {
     /// A node tells its client that it is about to leave, and why: the client looks for another one meanwhile. A client tells its
     /// node that it has found one, and stays for what it waits for. Between ends that both have the feature.
     Leaving(Goodbye),
+    /// Before [`Refuse`](Self::Refuse) or [`Abort`](Self::Abort) with
+    /// [`OlderIncarnation`](crate::handshake::RefusalCode::OlderIncarnation): of what life of its name the peer is older.
+    NewerLife(NewerLife),
 }
 
 impl ControlFrame {
@@ -97,6 +100,7 @@ impl ControlFrame {
             Self::Heard(_) => (FrameKind::Heard, FLAG_SKIPPABLE),
             Self::Renew => (FrameKind::Renew, FLAG_SKIPPABLE),
             Self::Leaving(_) => (FrameKind::Leaving, FLAG_SKIPPABLE),
+            Self::NewerLife(_) => (FrameKind::NewerLife, FLAG_SKIPPABLE),
         };
         let start = frame::begin(out, kind, flags);
         let encoded = match self {
@@ -108,6 +112,7 @@ impl ControlFrame {
             Self::Peers(body) => codec::append(body, out),
             Self::HaveYouHeard(body) => codec::append(body, out),
             Self::Heard(body) => codec::append(body, out),
+            Self::NewerLife(body) => codec::append(body, out),
         }
         .map_err(|detail| WireError::Body { kind: kind.name(), detail });
         let length = frame::body_bytes(out, start);
@@ -151,6 +156,7 @@ impl ControlFrame {
             FrameKind::HaveYouHeard => Self::HaveYouHeard(codec::decode_control(&frame.body).map_err(body)?),
             FrameKind::Heard => Self::Heard(codec::decode_control(&frame.body).map_err(body)?),
             FrameKind::Leaving => Self::Leaving(codec::decode_control::<Goodbye>(&frame.body).map_err(body)?.cut()),
+            FrameKind::NewerLife => Self::NewerLife(codec::decode_control(&frame.body).map_err(body)?),
             _ => return Err(WireError::Misplaced { kind, stream: "control" }),
         })
     }

@@ -113,6 +113,8 @@ kinds! {
     Renew = 41,
     /// The sender is about to leave, and says goodbye later. Control stream.
     Leaving = 42,
+    /// Before a refusal: the life of its name that the peer is older than. Control stream.
+    NewerLife = 43,
 }
 
 /// A frame as it came.

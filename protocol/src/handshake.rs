@@ -30,7 +30,7 @@ use crate::{
 
 pub use extensions::{RENEW, RENEW_SESSION, RenewedSession, SESSION_PROOF_LABEL};
 pub use features::Features;
-pub use refusal::{Refusal, RefusalCode};
+pub use refusal::{NewerLife, Refusal, RefusalCode};
 
 /// The oldest version of the protocol that this code speaks.
 pub const PROTOCOL_MIN: u16 = 1;
@@ -170,6 +170,8 @@ pub struct Handshake {
     local: Hello,
     certificate: CertificateFacts,
     state: State,
+    /// What the other end has said before it refuses.
+    newer_life: Option<NewerLife>,
 }
 
 #[derive(Debug)]
@@ -194,13 +196,13 @@ impl Handshake {
     /// The dialling end. `local` is what we say of ourselves.
     #[must_use]
     pub fn dial(local: Hello, certificate: CertificateFacts) -> Self {
-        Self { local, certificate, state: State::Fresh }
+        Self { local, certificate, state: State::Fresh, newer_life: None }
     }
 
     /// The accepting end.
     #[must_use]
     pub fn accept(local: Hello, certificate: CertificateFacts) -> Self {
-        Self { local, certificate, state: State::AwaitHello }
+        Self { local, certificate, state: State::AwaitHello, newer_life: None }
     }
 
     /// The dialler's first step; the acceptor has none.
@@ -220,6 +222,13 @@ impl Handshake {
     /// # Errors
     /// [`WireError::Unexpected`] when the frame has no business in the present state.
     pub fn handle(&mut self, frame: ControlFrame) -> Result<Vec<Action>, WireError> {
+        if let ControlFrame::NewerLife(newer) = &frame
+            && self.newer_life.is_none()
+            && self.may_be_refused()
+        {
+            self.newer_life = Some(*newer);
+            return Ok(Vec::new());
+        }
         let state = std::mem::replace(&mut self.state, State::Done);
         match (state, frame) {
             (State::AwaitHello, ControlFrame::Hello(hello)) => Ok(match self.check_hello(&hello) {
@@ -241,7 +250,8 @@ impl Handshake {
             // The other end may give up while our owner still decides.
             (State::AwaitWelcome | State::DialDecision(_), ControlFrame::Refuse(refusal))
             | (State::AcceptDecision(_) | State::AwaitConfirm(_), ControlFrame::Abort(refusal)) => {
-                Ok(vec![Action::Refused { refusal, by_us: false }])
+                let newer_life = self.newer_life.filter(|_| refusal.code == RefusalCode::OlderIncarnation);
+                Ok(vec![Action::Refused { refusal: Refusal { newer_life, ..refusal }, by_us: false }])
             }
             (State::AwaitConfirm(agreement), ControlFrame::Confirm) => Ok(vec![Action::Agreed(agreement)]),
             (state, frame) => {
@@ -289,7 +299,24 @@ impl Handshake {
     /// The owner does not take the peer, or gives up.
     #[must_use]
     pub fn refuse(&mut self, code: RefusalCode, text: impl Into<String>) -> Vec<Action> {
-        let refusal = self.refusal(code, text.into());
+        self.refuse_with(self.refusal(code, text.into()))
+    }
+
+    /// The owner does not take the peer, since it has known a newer life of it.
+    #[must_use]
+    pub fn refuse_life(&mut self, newer: NewerLife, text: impl Into<String>) -> Vec<Action> {
+        let refusal = self.refusal(RefusalCode::OlderIncarnation, text.into());
+        self.refuse_with(Refusal { newer_life: Some(newer), ..refusal })
+    }
+
+    fn may_be_refused(&self) -> bool {
+        match self.state {
+            State::AwaitWelcome | State::DialDecision(_) | State::AcceptDecision(_) | State::AwaitConfirm(_) => true,
+            State::Fresh | State::AwaitHello | State::Done => false,
+        }
+    }
+
+    fn refuse_with(&mut self, refusal: Refusal) -> Vec<Action> {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Done => Vec::new(),
             // Nothing was sent yet, and nothing but Hello may be first.
@@ -302,11 +329,13 @@ impl Handshake {
     }
 
     fn refused_by_us(&self, refusal: Refusal, frame: fn(Refusal) -> ControlFrame) -> Vec<Action> {
-        vec![Action::Send(frame(refusal.clone())), Action::Refused { refusal, by_us: true }]
+        let newer = refusal.newer_life.map(|newer| Action::Send(ControlFrame::NewerLife(newer)));
+        let told = [Action::Send(frame(refusal.clone())), Action::Refused { refusal, by_us: true }];
+        newer.into_iter().chain(told).collect()
     }
 
     fn refusal(&self, code: RefusalCode, text: String) -> Refusal {
-        Refusal { code, text, by: Some(self.local.node.clone()) }.cut()
+        Refusal { code, text, by: Some(self.local.node.clone()), newer_life: None }.cut()
     }
 
     fn check_hello(&self, hello: &Hello) -> Result<Agreement, Refusal> {
@@ -427,5 +456,6 @@ fn frame_name(frame: &ControlFrame) -> &'static str {
         ControlFrame::Heard(_) => "Heard",
         ControlFrame::Renew => "Renew",
         ControlFrame::Leaving(_) => "Leaving",
+        ControlFrame::NewerLife(_) => "NewerLife",
     }
 }

@@ -11,8 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use rookery_protocol::{
-    ControlFrame, FrameDecoder, SessionId,
-    handshake::{Action, Agreement, CertificateFacts, Features, Handshake, Hello, RefusalCode, RenewedSession, Role},
+    ControlFrame, FrameDecoder, Incarnation, SessionId,
+    handshake::{
+        Action, Agreement, CertificateFacts, Features, Handshake, Hello, NewerLife, RefusalCode, RenewedSession, Role,
+    },
     limits::{
         MAX_ADDRESSES_PER_PEER, MAX_CONTROL_BODY_BYTES, MAX_LANES, MAX_MESSAGE_BYTES_CEILING, MAX_MESSAGE_BYTES_FLOOR,
     },
@@ -348,6 +350,64 @@ fn a_client_may_say_which_session_goes_on() {
         spoil(&mut says.extensions[0].1);
         assert_eq!(heard(says), None, "what cannot be read is as if it had not been said");
     }
+}
+
+#[test]
+fn who_is_refused_for_an_older_life_is_told_of_the_newer_one() {
+    let (older, ours) = (usual("dialler"), usual("acceptor"));
+    let newer = NewerLife { incarnation: Incarnation(0x2a), runs: false };
+    let carry = |to: &mut Handshake, actions: Vec<Action>| {
+        let mut answers = Vec::new();
+        for action in actions {
+            if let Action::Send(frame) = action {
+                answers.extend(to.handle(carried(&frame)).unwrap());
+            }
+        }
+        answers
+    };
+    let told = |answers: Vec<Action>| match answers.as_slice() {
+        [Action::Refused { refusal, by_us: false }] => {
+            assert_eq!(refusal.code, RefusalCode::OlderIncarnation);
+            refusal.newer_life
+        }
+        other => panic!("{other:?}"),
+    };
+    let pair = || {
+        let mut dialler = Handshake::dial(older.says.clone(), ours.facts());
+        let mut acceptor = Handshake::accept(ours.says.clone(), older.facts());
+        let start = dialler.start();
+        assert!(matches!(carry(&mut acceptor, start).as_slice(), [Action::Decide(_)]));
+        (dialler, acceptor)
+    };
+
+    let (mut dialler, mut acceptor) = pair();
+    let refused = acceptor.refuse_life(newer, "an older life");
+    assert_eq!(told(carry(&mut dialler, refused)), Some(newer));
+
+    let (mut dialler, mut acceptor) = pair();
+    let welcomed = acceptor.admit(None);
+    assert!(matches!(carry(&mut dialler, welcomed).as_slice(), [Action::Decide(_)]));
+    let aborted = dialler.refuse_life(newer, "an older life");
+    assert_eq!(told(carry(&mut acceptor, aborted)), Some(newer));
+
+    // An older release says no more than its refusal.
+    let (mut dialler, mut acceptor) = pair();
+    let refused = acceptor.refuse(RefusalCode::OlderIncarnation, "an older life");
+    assert_eq!(told(carry(&mut dialler, refused)), None);
+}
+
+#[test]
+fn a_newer_life_is_told_once_and_by_whoever_may_refuse() {
+    let newer = ControlFrame::NewerLife(NewerLife { incarnation: Incarnation(0x2a), runs: true });
+    let (theirs, ours) = (usual("dialler"), usual("acceptor"));
+    let mut acceptor = Handshake::accept(ours.says.clone(), theirs.facts());
+    assert!(acceptor.handle(newer.clone()).is_err(), "the handshake begins with Hello");
+
+    let mut dialler = Handshake::dial(theirs.says.clone(), ours.facts());
+    drop(dialler.start());
+    assert_eq!(dialler.handle(newer.clone()).unwrap(), Vec::new());
+    assert!(dialler.handle(newer).is_err(), "a peer could go on for ever");
+    assert!(dialler.admit(None).is_empty(), "an error ends the handshake");
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn a_reason_of_a_newer_version_passes_through_bincode_too() {
 #[test]
 fn a_refusal_of_a_newer_version_is_still_a_refusal() {
     let mut bytes = Vec::new();
-    let refusal = Refusal { code: RefusalCode::TooSlow, text: "t".into(), by: None };
+    let refusal = Refusal { code: RefusalCode::TooSlow, text: "t".into(), by: None, newer_life: None };
     ControlFrame::Refuse(refusal).encode(&mut bytes).unwrap();
     bytes[FRAME_HEADER_BYTES] = 77;
     let frame = decode_frame(&bytes);
@@ -245,7 +245,7 @@ fn a_control_frame_that_the_other_end_would_not_take_is_not_sent() {
 fn texts_of_the_control_stream_are_cut_at_both_ends() {
     let long = "ä".repeat(MAX_REASON_BYTES);
     let cut = "ä".repeat(MAX_REASON_BYTES / 2);
-    let refusal = Refusal { code: RefusalCode::Busy, text: long.clone(), by: None };
+    let refusal = Refusal { code: RefusalCode::Busy, text: long.clone(), by: None, newer_life: None };
     let frames = [
         ControlFrame::Goodbye(Goodbye { reason: long.clone() }),
         ControlFrame::Refuse(refusal.clone()),

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rookery_node::{
@@ -18,6 +18,13 @@ use serde_json::Value;
 use crate::network;
 
 const SERVICE: &str = "rookery.chaos.svc.cluster.test";
+
+/// How long an answer of DNS is waited for: it is on this machine.
+const DNS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a line of a log is waited for, and how often it is looked for.
+const LOGGED_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// All that a node may write.
 const DISK: &str = "8m";
@@ -53,6 +60,8 @@ struct Member {
     log: Option<File>,
     /// The beginning of a line whose end is not there yet.
     part: String,
+    /// Lines of lives before that nobody has asked for yet.
+    kept: Vec<String>,
 }
 
 /// See the module.
@@ -83,7 +92,7 @@ impl Cluster {
         dns.set(&format!("{SERVICE}."), pods).map_err(|error| format!("DNS: {error}"))?;
         let mut cluster = Self { members: Vec::new(), certificates, dns };
         for node in 0..nodes {
-            cluster.members.push(Member { program: None, lives: 0, log: None, part: String::new() });
+            cluster.members.push(Member { program: None, lives: 0, log: None, part: String::new(), kept: Vec::new() });
             let disk = cluster.disk(node);
             fs::create_dir_all(&disk).map_err(|error| error.to_string())?;
             network::mount(&disk, DISK)?;
@@ -129,8 +138,38 @@ impl Cluster {
             ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip", "/bin/ip"].iter().find(|ip| fs::exists(ip).unwrap_or(false));
         let ip = ip.ok_or("`ip` of iproute2 is missing")?;
         member.program = Some(Program::start_of(ip.as_ref(), &log, &arguments));
+        member.kept = member.news();
         (member.log, member.part) = (File::open(log).ok(), String::new());
         Ok(())
+    }
+
+    /// Which life of a node has begun last: as name and incarnation. Waits until it says so.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn begun(&self, node: usize) -> Result<NodeId, String> {
+        let begun = self.line(node, "node started").await?;
+        begun["node"].as_str().unwrap_or_default().parse().map_err(|error| format!("{}: {error}", name_of(node)))
+    }
+
+    /// A line that this life of the node has logged with that message. Waits until it is there.
+    ///
+    /// # Errors
+    /// It is not there after a long time.
+    pub(crate) async fn line(&self, node: usize, message: &str) -> Result<Value, String> {
+        let program = self.members.get(node).and_then(|member| member.program.as_ref()).ok_or("it does not run")?;
+        let since = Instant::now();
+        loop {
+            let log = program.log();
+            let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            if let Some(line) = lines.find(|line| line["message"].as_str() == Some(message)) {
+                return Ok(line);
+            }
+            if since.elapsed() > LOGGED_WITHIN {
+                return Err(format!("{} has not said `{message}` within {LOGGED_WITHIN:?}", name_of(node)));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// SIGKILL. What it has logged so far is to be read before.
@@ -150,6 +189,46 @@ impl Cluster {
     /// The process of a node, as the operating system numbers it.
     pub(crate) fn os_pid(&self, node: usize) -> Option<u32> {
         Some(self.members.get(node)?.program.as_ref()?.os_pid())
+    }
+
+    /// Whether DNS answers.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub(crate) async fn dns_answers(&self) -> io::Result<bool> {
+        let socket = tokio::net::UdpSocket::bind((network::HOME, 0)).await?;
+        // RFC 1035, 4.1: one question, for addresses of the Service.
+        let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in SERVICE.split('.') {
+            query.push(u8::try_from(label.len()).unwrap_or_default());
+            query.extend(label.as_bytes());
+        }
+        query.extend([0, 0, 1, 0, 1]);
+        socket.send_to(&query, self.dns.addr()).await?;
+        let mut answer = [0; 1_500];
+        Ok(tokio::time::timeout(DNS_PATIENCE, socket.recv(&mut answer)).await.is_ok_and(|answered| answered.is_ok()))
+    }
+
+    /// Whether a process with that number runs, and whether it is stopped.
+    pub(crate) fn state_of(pid: u32) -> Option<char> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Its name, in brackets, may have anything in it.
+        let state = stat.rsplit(')').next()?.trim_start().chars().next()?;
+        (state != 'Z').then_some(state)
+    }
+
+    /// Whether a node's disk has no room for a byte.
+    ///
+    /// # Errors
+    /// It cannot be tried.
+    pub(crate) fn disk_is_full(&self, node: usize) -> io::Result<bool> {
+        let file = self.disk(node).join("probe");
+        let written = File::create(&file).and_then(|mut file| file.write_all(b"x"));
+        fs::remove_file(&file)?;
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(true),
+            written => written.map(|()| false),
+        }
     }
 
     /// DNS says nothing any more, or answers again.
@@ -245,7 +324,8 @@ impl Member {
         let end = self.part.rfind('\n').map_or(0, |at| at + 1);
         let rest = self.part.split_off(end);
         let lines = std::mem::replace(&mut self.part, rest);
-        lines.lines().map(str::to_owned).collect()
+        let kept = std::mem::take(&mut self.kept);
+        kept.into_iter().chain(lines.lines().map(str::to_owned)).collect()
     }
 }
 

@@ -6,6 +6,10 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,7 +28,7 @@ const PREFIX: &str = "rookery-chaos-";
 /// A limit. It is taken back when it goes.
 pub(crate) enum Limit {
     Group { group: PathBuf, company: Option<Child> },
-    Duty { stop: tokio::sync::oneshot::Sender<()>, task: tokio::task::JoinHandle<()> },
+    Duty { stop: tokio::sync::oneshot::Sender<()>, task: tokio::task::JoinHandle<()>, stops: Arc<AtomicU64> },
 }
 
 impl Limit {
@@ -44,9 +48,12 @@ impl Limit {
             Err(error) => {
                 complain(&format!("no control group limits the CPU here ({error}): SIGSTOP and SIGCONT do"));
                 let (stop, mut stopped) = tokio::sync::oneshot::channel();
+                let stops = Arc::new(AtomicU64::new(0));
+                let count = stops.clone();
                 let task = tokio::spawn(async move {
                     loop {
                         signal("STOP");
+                        count.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(Duration::from_micros(PERIOD_US * 9 / 10)).await;
                         signal("CONT");
                         let on = tokio::time::sleep(Duration::from_micros(PERIOD_US / 10));
@@ -56,14 +63,30 @@ impl Limit {
                         }
                     }
                 });
-                Self::Duty { stop, task }
+                Self::Duty { stop, task, stops }
             }
+        }
+    }
+
+    /// How often it has made the node wait so far.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) fn waits(&self) -> Result<u64, String> {
+        match self {
+            Self::Group { group, .. } => {
+                let file = group.join("cpu.stat");
+                let told = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+                let throttled = told.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+                Ok(throttled.and_then(|count| count.trim().parse().ok()).unwrap_or_default())
+            }
+            Self::Duty { stops, .. } => Ok(stops.load(Ordering::Relaxed)),
         }
     }
 
     /// Takes it back.
     pub(crate) async fn lift(mut self) {
-        if let Self::Duty { stop, task } = &mut self {
+        if let Self::Duty { stop, task, .. } = &mut self {
             let (none, _) = tokio::sync::oneshot::channel();
             // A task that has ended has left it running.
             std::mem::replace(stop, none).send(()).ok();

@@ -60,6 +60,8 @@ pub(crate) enum What {
     /// A fault begins. `cut`: pairs of nodes of which at least one does not hear the other; `touched`: nodes that are killed,
     /// or stopped.
     Fault { fault: String, cut: Vec<(usize, usize)>, touched: Vec<usize> },
+    /// What shows that it really happened to the nodes, or that it did not.
+    Shown { fault: String, shown: bool, how: String },
     /// It was taken back.
     Over { fault: String },
     /// All was whole again, so long after it was taken back.

@@ -12,6 +12,7 @@ mod chance;
 mod checker;
 mod cluster;
 mod cpu;
+mod evidence;
 mod history;
 mod load;
 mod nemesis;

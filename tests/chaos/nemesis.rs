@@ -1,15 +1,23 @@
 //! The nemesis: what is done to the nodes, one fault after the other. Which nodes it hits is chance with a seed.
 //!
 //! A fault is set, lasts, and is taken back. `Plan` says beforehand who is cut off from whom and who is killed or stopped: the checker
-//! judges by it.
+//! judges by it. What shows that it really happened (`evidence.rs`) goes into the history.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use rookery_node::NodeId;
 
 use crate::{
     chance::Chance,
-    cluster::{Clock, Cluster},
+    cluster::Cluster,
     cpu::Limit,
+    evidence::{self, Evidence},
+    history::What,
     network,
+    recorder::Recorder,
 };
 
 /// What part of all datagrams is lost.
@@ -18,6 +26,24 @@ const LOSS: f64 = 0.1;
 /// A clock that jumps ahead does so by an hour, and back by less than certificates are made valid before they are issued.
 const AHEAD_S: i64 = 3_600;
 const BEHIND_S: i64 = -240;
+
+/// By how much the start of a node may be off: it takes its time.
+const NEAR_S: i64 = 60;
+
+/// What a node logs that was older than its last life.
+const BEGINS_ANEW: &str = "begins anew, with a larger incarnation";
+
+/// A fault within another one begins after this part of that, and that goes on for as long when it is over.
+const ALONE_PART: f64 = 0.3;
+
+/// What of the time of a fault one takes that happens within it.
+const INNER_PART: f64 = 0.5;
+
+/// Faults that others happen in: of the network, of which each node has rules that are taken back together.
+const OUTER: [Kind; 4] = [Kind::Halves, Kind::OneWay, Kind::Bridge, Kind::Loss];
+
+/// Faults that happen in them.
+const INNER: [Kind; 4] = [Kind::Kill, Kind::Pause, Kind::Dns, Kind::Disk];
 
 /// By how much longer faults last in which nodes that cannot hear each other hear of each other by others: they are not
 /// given up for some time.
@@ -49,8 +75,10 @@ pub(crate) enum Kind {
     Disk,
     /// A node gets a tenth of a core.
     Cpu,
-    /// A node's clock jumps an hour ahead, and then four minutes behind.
+    /// A node's clock is an hour ahead, jumps back, and is four minutes behind when the node is started again.
     Clock,
+    /// A fault of the network, and in it a kill, a pause, a silent DNS or a full disk.
+    Two,
 }
 
 impl fmt::Display for Kind {
@@ -67,6 +95,7 @@ impl fmt::Display for Kind {
             Self::Disk => "disk",
             Self::Cpu => "cpu",
             Self::Clock => "clock",
+            Self::Two => "two",
         })
     }
 }
@@ -80,36 +109,52 @@ pub(crate) struct Plan {
     /// How many are in the first part, where there are parts.
     first: usize,
     lasts: Duration,
+    /// Of two, the one that stands around the other.
+    outer: Option<Kind>,
+    /// And the one that happens in it.
+    inner: Option<Box<Plan>>,
 }
 
 /// A fault that is on.
 #[derive(Default)]
 pub(crate) struct Standing {
-    limit: Option<Limit>,
-    clock: Option<Clock>,
+    pub(crate) limit: Option<Limit>,
 }
 
 impl Plan {
     pub(crate) fn new(kind: Kind, count: usize, lasts: Duration, chance: &mut Chance) -> Self {
         let mut nodes: Vec<usize> = (0..count).collect();
         chance.shuffle(&mut nodes);
-        let first = match kind {
+        let outer = if kind == Kind::Two { chance.one_of(&OUTER).copied() } else { None };
+        let inner = if kind == Kind::Two { chance.one_of(&INNER).copied() } else { None };
+        let inner = inner.map(|inner| Box::new(Self::new(inner, count, lasts.mul_f64(INNER_PART), chance)));
+        let first = match outer.unwrap_or(kind) {
             Kind::OneWay => usize::try_from(chance.between((1, count as u64 - 1))).unwrap_or(1),
             Kind::Bridge => (count - 1) / 2,
             _ => count / 2,
         };
-        let kept = matches!(kind, Kind::OneWay | Kind::Bridge);
-        Self { kind, nodes, first, lasts: if kept { lasts + KEPT } else { lasts } }
+        let kept = matches!(outer.unwrap_or(kind), Kind::OneWay | Kind::Bridge);
+        Self { kind, nodes, first, lasts: if kept { lasts + KEPT } else { lasts }, outer, inner }
+    }
+
+    /// Its kind; of two that of the outer one.
+    pub(crate) fn first_kind(&self) -> Kind {
+        self.outer.unwrap_or(self.kind)
+    }
+
+    /// All nodes.
+    pub(crate) fn nodes(&self) -> std::ops::Range<usize> {
+        0..self.nodes.len()
     }
 
     /// The node that it happens to, where it happens to one.
-    fn victim(&self) -> usize {
+    pub(crate) fn victim(&self) -> usize {
         self.nodes.first().copied().unwrap_or_default()
     }
 
     /// Pairs of which at least one does not hear the other.
     pub(crate) fn cut(&self) -> Vec<(usize, usize)> {
-        let (one, other): (&[usize], &[usize]) = match self.kind {
+        let (one, other): (&[usize], &[usize]) = match self.first_kind() {
             Kind::Halves => self.nodes.split_at(self.first.min(self.nodes.len())),
             Kind::OneWay => {
                 let (victim, others) = self.nodes.split_at(1.min(self.nodes.len()));
@@ -128,13 +173,17 @@ impl Plan {
     pub(crate) fn touched(&self) -> Vec<usize> {
         match self.kind {
             Kind::Kill | Kind::Pause | Kind::Dns | Kind::Disk | Kind::Clock => vec![self.victim()],
+            Kind::Two => self.inner.as_ref().map(|inner| inner.touched()).unwrap_or_default(),
             _ => Vec::new(),
         }
     }
 
     /// Whether what is touched loses its processes.
     pub(crate) fn kills(&self) -> bool {
-        matches!(self.kind, Kind::Kill | Kind::Dns | Kind::Disk | Kind::Clock)
+        match self.kind {
+            Kind::Two => self.inner.as_ref().is_some_and(|inner| inner.kills()),
+            kind => matches!(kind, Kind::Kill | Kind::Dns | Kind::Disk | Kind::Clock),
+        }
     }
 
     /// What it does to whom, for people.
@@ -142,7 +191,8 @@ impl Plan {
         let names = |nodes: &[usize]| nodes.iter().map(|node| format!("node-{node}")).collect::<Vec<_>>().join(", ");
         let (first, rest) = self.nodes.split_at(self.first.min(self.nodes.len()));
         let victim = names(&[self.victim()]);
-        match self.kind {
+        let inner = self.inner.as_ref().map(|inner| format!("; in it {}", inner.in_words())).unwrap_or_default();
+        let own = match self.first_kind() {
             Kind::Halves => format!("{} | {}", names(first), names(rest)),
             Kind::OneWay => {
                 let deaf: Vec<usize> = self.cut().into_iter().map(|(_, other)| other).collect();
@@ -161,19 +211,69 @@ impl Plan {
             Kind::Disk => format!("all disks are full, SIGKILL to {victim}"),
             Kind::Cpu => format!("a tenth of a core for {victim}"),
             Kind::Clock => {
-                format!("{victim} starts again, and its clock jumps {AHEAD_S} s ahead and {} s behind", -BEHIND_S)
+                format!("{victim} starts {AHEAD_S} s ahead, and again {} s behind", -BEHIND_S)
             }
-        }
+            Kind::Two => "two at once".to_owned(),
+        };
+        own + &inner
     }
 
-    /// Sets it, and has it last.
+    /// Sets it, has it last, and takes it back. What shows that it happened is entered meanwhile.
     ///
     /// # Errors
     /// In words.
-    pub(crate) async fn run(&self, cluster: &mut Cluster, number: u64) -> Result<Standing, String> {
+    pub(crate) async fn run(&self, cluster: &mut Cluster, recorder: &Recorder, number: u64) -> Result<(), String> {
+        let fault = self.kind.to_string();
+        let show = |(shown, how)| recorder.note(What::Shown { fault: fault.clone(), shown, how });
+        self.run_shown(cluster, recorder, &show, number).await
+    }
+
+    async fn run_shown(
+        &self,
+        cluster: &mut Cluster,
+        recorder: &Recorder,
+        show: &(dyn Fn(Evidence) + Sync),
+        number: u64,
+    ) -> Result<(), String> {
+        let standing = self.set(cluster, number).await?;
+        match self.kind {
+            Kind::Two => {
+                tokio::time::sleep(self.lasts.mul_f64(ALONE_PART)).await;
+                if let Some(inner) = &self.inner {
+                    Box::pin(inner.run_shown(cluster, recorder, show, number)).await?;
+                }
+                tokio::time::sleep(self.lasts.mul_f64(ALONE_PART)).await;
+            }
+            Kind::Clock => self.clocks(cluster, recorder, show).await?,
+            Kind::Kill | Kind::Dns | Kind::Disk => {
+                show(self.kill(cluster)?);
+                tokio::time::sleep(self.lasts.mul_f64(DEAD_PART)).await;
+                cluster.start_node(self.victim(), None)?;
+                // One that was killed runs again: that was all of it.
+                if self.kind != Kind::Kill {
+                    tokio::time::sleep(self.lasts.mul_f64(1.0 - DEAD_PART)).await;
+                }
+            }
+            _ => tokio::time::sleep(self.lasts).await,
+        }
+        evidence::of(self, cluster, &standing).await?.into_iter().for_each(show);
+        self.undo(cluster, standing).await
+    }
+
+    /// SIGKILL. Gives what shows it.
+    fn kill(&self, cluster: &mut Cluster) -> Result<Evidence, String> {
+        let victim = self.victim();
+        let pid = cluster.os_pid(victim).ok_or("it does not run")?;
+        cluster.kill(victim);
+        let gone = Cluster::state_of(pid).is_none();
+        Ok((gone, format!("process {pid} of node-{victim} is gone: {gone}")))
+    }
+
+    /// Begins what stands until it is taken back.
+    async fn set(&self, cluster: &mut Cluster, number: u64) -> Result<Standing, String> {
         let (mut standing, victim) = (Standing::default(), self.victim());
         let nodes = 0..self.nodes.len();
-        match self.kind {
+        match self.first_kind() {
             Kind::Halves | Kind::Bridge => {
                 for (one, other) in self.cut() {
                     network::deafen(one, &[other])?;
@@ -181,11 +281,17 @@ impl Plan {
                 }
             }
             Kind::OneWay => self.cut().into_iter().try_for_each(|(one, other)| network::deafen(one, &[other]))?,
-            Kind::Kill | Kind::Clock => {}
+            Kind::Kill | Kind::Clock | Kind::Two => {}
             Kind::Pause => cluster.signal(victim, "STOP"),
             Kind::Loss => nodes.clone().try_for_each(|node| network::lose(node, LOSS))?,
             Kind::Slow => network::slow(victim)?,
-            Kind::Dns => cluster.silence_dns(true),
+            Kind::Dns => {
+                // Or silence would show nothing.
+                if !cluster.dns_answers().await.map_err(|error| error.to_string())? {
+                    return Err("DNS gives no answer before it is silenced".to_owned());
+                }
+                cluster.silence_dns(true);
+            }
             Kind::Disk => nodes.clone().try_for_each(|node| cluster.fill_disk(node))?,
             Kind::Cpu => {
                 let pid = cluster.os_pid(victim).ok_or("it does not run")?;
@@ -195,48 +301,67 @@ impl Plan {
                 standing.limit = Some(Limit::set(pid, number, signal));
             }
         }
-        if self.kind == Kind::Clock {
-            standing.clock = cluster.clock(victim);
-            let clock = standing.clock.as_ref().ok_or("libfaketime is missing (Debian: libfaketime)")?;
-            clock.set(0)?;
-            cluster.kill(victim);
-            cluster.start_node(victim, Some(clock))?;
-            // It is not started while its clock is behind: a life that began before the last one is refused, as is stated.
-            for jump in [0, AHEAD_S, BEHIND_S] {
-                clock.set(jump)?;
-                tokio::time::sleep(self.lasts / 3).await;
-            }
-        } else if self.kills() {
-            cluster.kill(victim);
-            tokio::time::sleep(self.lasts.mul_f64(DEAD_PART)).await;
-            cluster.start_node(victim, None)?;
-            tokio::time::sleep(self.lasts.mul_f64(1.0 - DEAD_PART)).await;
-        } else {
-            tokio::time::sleep(self.lasts).await;
-        }
         Ok(standing)
     }
 
+    /// The node lives with a clock that is ahead, which then jumps back; and is started again with one that is behind all that. What
+    /// it begins with then is refused by the others, so it begins anew by itself.
+    async fn clocks(
+        &self,
+        cluster: &mut Cluster,
+        recorder: &Recorder,
+        show: &(dyn Fn(Evidence) + Sync),
+    ) -> Result<(), String> {
+        let victim = self.victim();
+        let clock = cluster.clock(victim).ok_or("libfaketime is missing (Debian: libfaketime)")?;
+        clock.set(AHEAD_S)?;
+        show(self.kill(cluster)?);
+        cluster.start_node(victim, Some(&clock))?;
+        let first = cluster.begun(victim).await?;
+        let ahead = seconds_ahead(&first)?;
+        show((ahead > AHEAD_S - NEAR_S, format!("node-{victim} has begun with a clock that is {ahead} s ahead")));
+        tokio::time::sleep(self.lasts / 2).await;
+        clock.set(0)?;
+        tokio::time::sleep(self.lasts / 2).await;
+
+        clock.set(BEHIND_S)?;
+        recorder.note(What::Killed { node: first.to_string() });
+        show(self.kill(cluster)?);
+        cluster.start_node(victim, Some(&clock))?;
+        let second = cluster.begun(victim).await?;
+        // It ends itself soon.
+        recorder.note(What::Killed { node: second.to_string() });
+        let ahead = seconds_ahead(&second)?;
+        show((
+            ahead < BEHIND_S + NEAR_S,
+            format!("node-{victim} has begun again with a clock that is {} s behind", -ahead),
+        ));
+        let anew = cluster.line(victim, BEGINS_ANEW).await;
+        show((anew.is_ok(), format!("node-{victim} begins anew, as it is older than its last life: {}", anew.is_ok())));
+        clock.set(0)
+    }
+
     /// Takes it back.
-    ///
-    /// # Errors
-    /// In words.
-    pub(crate) async fn undo(&self, cluster: &mut Cluster, standing: Standing) -> Result<(), String> {
+    async fn undo(&self, cluster: &mut Cluster, standing: Standing) -> Result<(), String> {
         let nodes = 0..self.nodes.len();
-        match self.kind {
+        match self.first_kind() {
             Kind::Halves | Kind::Bridge | Kind::OneWay | Kind::Loss => nodes.clone().try_for_each(network::hear)?,
             Kind::Slow => network::quicken(self.victim())?,
             Kind::Pause => cluster.signal(self.victim(), "CONT"),
             Kind::Dns => cluster.silence_dns(false),
             Kind::Disk => nodes.clone().try_for_each(|node| cluster.empty_disk(node))?,
-            Kind::Kill | Kind::Cpu | Kind::Clock => {}
-        }
-        if let Some(clock) = standing.clock {
-            clock.set(0)?;
+            Kind::Kill | Kind::Cpu | Kind::Clock | Kind::Two => {}
         }
         if let Some(limit) = standing.limit {
             limit.lift().await;
         }
         Ok(())
     }
+}
+
+/// By how much the clock was ahead by which a node has begun just now.
+fn seconds_ahead(node: &NodeId) -> Result<i64, String> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_err(|error| error.to_string())?;
+    let seconds = |seconds: u64| i64::try_from(seconds).map_err(|error| error.to_string());
+    Ok(seconds(node.incarnation().0 / 1_000_000)? - seconds(now.as_secs())?)
 }

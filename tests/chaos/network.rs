@@ -45,12 +45,17 @@ pub(crate) fn namespace(node: usize) -> String {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    ask(program, arguments).map(drop)
+}
+
+/// Runs it, and gives what it prints.
+fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
     // Debian has these where only root looks.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let output = Command::new(program).args(arguments).env("PATH", path).output();
     let output = output.map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
 }
@@ -122,6 +127,39 @@ pub(crate) fn lose(node: usize, part: f64) -> Result<(), String> {
 /// In words.
 pub(crate) fn hear(node: usize) -> Result<(), String> {
     firewall(node, &["-F", "INPUT"])
+}
+
+/// How many datagrams the node has dropped by each of its rules so far, and whose; `0.0.0.0/0`: of all.
+///
+/// # Errors
+/// In words.
+pub(crate) fn dropped(node: usize) -> Result<Vec<(String, u64)>, String> {
+    let arguments = ["netns", "exec", &namespace(node), "iptables", "-w", "-nvxL", "INPUT"];
+    let listed = ask("ip", &arguments)?;
+    // pkts bytes target prot opt in out source destination
+    let rules = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let drops = rules.filter(|rule| rule.get(2) == Some(&"DROP"));
+    Ok(drops.filter_map(|rule| Some(((*rule.get(7)?).to_owned(), rule.first()?.parse().ok()?))).collect())
+}
+
+/// How many datagrams of that node this one has dropped since it was deafened to it.
+///
+/// # Errors
+/// In words.
+pub(crate) fn dropped_of(node: usize, other: usize) -> Result<u64, String> {
+    let from = ip_of(other).to_string();
+    Ok(dropped(node)?.into_iter().filter(|(source, _)| *source == from).map(|(_, count)| count).sum())
+}
+
+/// How often something had to wait for the node's slow link, or found no room there.
+///
+/// # Errors
+/// In words.
+pub(crate) fn held_up(node: usize) -> Result<u64, String> {
+    let told = ask("tc", &["-n", &namespace(node), "-s", "qdisc", "show", "dev", "eth0", "root"])?;
+    let words: Vec<&str> = told.split(|c: char| c.is_whitespace() || "(),".contains(c)).collect();
+    let count = |what: &str| words.windows(2).find(|two| two[0] == what).and_then(|two| two[1].parse::<u64>().ok());
+    Ok(count("overlimits").unwrap_or_default() + count("dropped").unwrap_or_default())
 }
 
 /// What leaves the node goes over a slow link.

@@ -135,10 +135,8 @@ impl Run {
         // Unlike any of another run beside this one: all have the same number in their own table of processes.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let number = u64::try_from(now.as_micros())? + self.faults;
-        let standing = plan.run(&mut self.cluster, number).await?;
-        self.look();
+        plan.run(&mut self.cluster, &self.recorder, number).await?;
         let how = plan.in_words();
-        plan.undo(&mut self.cluster, standing).await?;
         self.recorder.note(What::Over { fault: fault.clone() });
         let (took, late) = self.whole(GIVE_UP).await?;
         if let Some(why) = late {

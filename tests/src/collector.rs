@@ -5,12 +5,12 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU16, AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU16, AtomicU64, Ordering},
     },
 };
 
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::ExportTraceServiceRequest,
+    collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse},
     common::v1::{KeyValue, any_value::Value},
     trace::v1::Span,
 };
@@ -55,6 +55,8 @@ struct Shared {
     told: Mutex<Vec<Told>>,
     /// What is answered instead of 200.
     status: AtomicU16,
+    /// How many spans of each request are said not to be taken.
+    rejected: AtomicI64,
     requests: AtomicU64,
 }
 
@@ -96,6 +98,11 @@ impl Collector {
     /// From now on all are answered with this status.
     pub fn answer(&self, status: u16) {
         self.shared.status.store(status, Ordering::Relaxed);
+    }
+
+    /// From now on of each request so many spans are said not to be taken.
+    pub fn reject(&self, spans: i64) {
+        self.shared.rejected.store(spans, Ordering::Relaxed);
     }
 
     /// How many requests have come.
@@ -161,5 +168,17 @@ async fn serve(mut stream: TcpStream, shared: &Shared) {
         }
     }
     let status = if status == 0 { 200 } else { status };
-    drop(stream.write_all(format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").as_bytes()).await);
+    let mut response = ExportTraceServiceResponse::default();
+    let rejected_spans = shared.rejected.load(Ordering::Relaxed);
+    if rejected_spans > 0 {
+        let error_message = "too many of them".to_owned();
+        response.partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message });
+    }
+    let body = response.encode_to_vec();
+    let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len());
+    // Apart, as a network may bring them.
+    if stream.write_all(head.as_bytes()).await.is_ok() {
+        tokio::task::yield_now().await;
+        drop(stream.write_all(&body).await);
+    }
 }

@@ -4,7 +4,10 @@
 // A test says what it expects by failing.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use rookery_client::Client;
@@ -22,6 +25,7 @@ use rookery_tests::{
     within,
 };
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 fn traces(collector: &Collector, ratio: f64, instance: &str) -> TraceConfig {
     let endpoint = collector.endpoint().parse().unwrap();
@@ -45,6 +49,8 @@ enum Order {
     Note(ReplyTo<u32>),
     /// Answered by nobody.
     Lose(ReplyTo<u32>),
+    /// Kept, and not answered.
+    Keep(ReplyTo<u32>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,8 +59,10 @@ struct Noted(String);
 /// A place that goes on to `next`.
 fn place(on: &Runtime, next: Option<Address<Order>>, notes: Option<Address<Noted>>) -> Pid {
     let place = on.spawn(async move |mut context: Context<Order>| {
+        let mut kept = Vec::new();
         while let Some(order) = context.message().await {
             match (order, &next) {
+                (Order::Keep(reply), _) => kept.push(reply),
                 (Order::Pass(text, reply), Some(next)) => {
                     let passed = next.call(|reply| Order::Pass(text, reply)).await;
                     passed.map_or_else(|error| panic!("{error}"), |number| reply.answer(number + 1));
@@ -200,6 +208,93 @@ async fn a_client_begins_a_trace_or_its_node_does() {
     let root = one(&all, "traced", SpanKind::Client);
     assert_eq!(root.span.parent_span_id.len(), 0);
     is_within(one(&all, "node-1", SpanKind::Server), root);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_gone_on_with_in_a_hundred_traces_a_second() {
+    const CALLS: usize = 1_000;
+    let collector = Collector::open().await;
+    let nodes = traced_mesh(1, &collector, 0.0).await;
+    let place = place(&nodes[0], None, None);
+    let mut config = client_config("eager", &[&nodes[0]]);
+    config.tracer = Some(Tracer::start(traces(&collector, 0.0, "eager")).unwrap());
+    let client = Client::connect(config).await.unwrap();
+    let tracer = nodes[0].runtime().tracer().unwrap().clone();
+    for _ in 0..20 {
+        let before = of(&collector.told(), "node-0", SpanKind::Server).len();
+        let since = Instant::now();
+        let mut calls = JoinSet::new();
+        for number in 1..=CALLS {
+            let address: Address<Order> = client.runtime().address(&place);
+            let parent: TraceContext = format!("00-{:032x}-{number:016x}-01", number + 7).parse().unwrap();
+            calls.spawn(trace::within(parent, async move { address.call(Order::Note).await }));
+        }
+        assert!(calls.join_all().await.into_iter().all(|answer| answer.is_ok()));
+        let seconds = since.elapsed().as_secs() as usize + 1;
+        // What it works at last ends with the next message, which is of no trace.
+        nodes[0].address::<Order>(&place).call(Order::Note).await.unwrap();
+        tracer.flush(Duration::from_secs(20)).await;
+        let told = of(&collector.told(), "node-0", SpanKind::Server).len() - before;
+        assert!(told >= 100, "{told} traces in {seconds} s");
+        // A second that has begun before may end within.
+        assert!(told <= 100 * (seconds + 1), "{told} traces in {seconds} s");
+        if 100 * (seconds + 1) < CALLS {
+            return;
+        }
+    }
+    panic!("the machine is too slow to make so many calls in a few seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_span_of_a_call_that_was_given_up_has_failed() {
+    let collector = Collector::open().await;
+    let nodes = traced_mesh(2, &collector, 0.0).await;
+    let place: Address<Order> = nodes[0].address(place(&nodes[1], None, None));
+    let parent: TraceContext = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+    let caller = {
+        let place = place.clone();
+        tokio::spawn(trace::within(parent, async move { place.call(Order::Keep).await }))
+    };
+    // It was asked once it works on the next message, which ends the span of the first.
+    eventually_told(&collector, &place).await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    let all = collector.spans(2).await;
+    let call = one(&all, "node-0", SpanKind::Client);
+    assert_eq!(call.span.parent_span_id, parent.span.0.get().to_be_bytes());
+    let status = call.span.status.as_ref().unwrap();
+    assert_eq!((status.code, status.message.as_str()), (2, "it was given up before an answer came"));
+}
+
+/// Waits until the place has been asked something that is of a trace.
+async fn eventually_told(collector: &Collector, place: &Address<Order>) {
+    let since = Instant::now();
+    while collector.told().is_empty() {
+        place.call(Order::Note).await.unwrap();
+        assert!(since.elapsed() < Duration::from_secs(60), "nothing of the trace was told");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_collector_does_not_take_of_a_request_is_counted_as_refused() {
+    let collector = Collector::open().await;
+    collector.reject(3);
+    let nodes = traced_mesh(1, &collector, 1.0).await;
+    let place: Address<Order> = nodes[0].address(place(&nodes[0], None, None));
+    for _ in 0..5 {
+        place.call(Order::Note).await.unwrap();
+    }
+    let tracer = nodes[0].runtime().tracer().unwrap();
+    tracer.flush(Duration::from_secs(20)).await;
+    let (sent, counts) = (collector.told().len() as u64, tracer.counts());
+    assert_eq!((counts.refused, counts.exported), (3 * collector.requests(), sent - 3 * collector.requests()));
+    // More than there were: it has taken none.
+    collector.reject(i64::MAX);
+    place.call(Order::Note).await.unwrap();
+    tracer.flush(Duration::from_secs(20)).await;
+    let (now, more) = (tracer.counts(), collector.told().len() as u64 - sent);
+    assert_eq!((now.exported, now.refused - counts.refused), (counts.exported, more));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use rookery_protocol::{Incarnation, NodeId, NodeName, handshake::RefusalCode};
+use rookery_protocol::{
+    Incarnation, NodeId, NodeName,
+    handshake::{NewerLife, RefusalCode},
+};
 
 /// One connection, as the driver numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -137,6 +140,18 @@ impl Arbiter {
         self.names.get(peer.name()).is_some_and(|entry| entry.stands(peer) || entry.has_welcomed(peer))
     }
 
+    /// The newest life of the peer's name, if that is another, and newer: what to tell a peer that is refused for it.
+    pub(crate) fn newer_life(&self, peer: &NodeId) -> Option<NewerLife> {
+        let known = if peer.name() == self.own.name() {
+            NewerLife { incarnation: self.own.incarnation(), runs: true }
+        } else {
+            let entry = self.names.get(peer.name())?;
+            let incarnation = entry.newest?;
+            NewerLife { incarnation, runs: entry.established.is_some_and(|(_, life)| life == incarnation) }
+        };
+        Some(known).filter(|known| known.incarnation > peer.incarnation())
+    }
+
     fn refuse_life(&mut self, peer: &NodeId) -> Option<Ruling> {
         if *peer == self.own {
             return Some(Ruling::Refuse(RefusalCode::SelfDial, format!("{peer} dialled itself")));
@@ -242,9 +257,15 @@ mod tests {
         assert_eq!(arbiter.welcomed(ConnectionNumber(3), &new), Ruling::Keep(None));
         let text = refused(arbiter.asked(ConnectionNumber(4), &old, false));
         assert!(text.contains("two nodes are named b") && text.contains("clock"), "{text}");
+        let newer = |runs| Some(NewerLife { incarnation: new.incarnation(), runs });
+        assert_eq!(arbiter.newer_life(&old), newer(true));
+        assert_eq!(arbiter.newer_life(&new), None);
         arbiter.ended(ConnectionNumber(3), &new);
         let text = refused(arbiter.asked(ConnectionNumber(5), &old, false));
         assert!(text.contains("was here already") && text.contains("clock"), "{text}");
+        assert_eq!(arbiter.newer_life(&old), newer(false));
+        let own = Some(NewerLife { incarnation: Incarnation(5_000_000), runs: true });
+        assert_eq!((arbiter.newer_life(&life("a", 2)?), arbiter.newer_life(&life("a", 7)?)), (own, None));
         Ok(())
     }
 }

@@ -16,8 +16,8 @@ use rookery_runtime::{Runtime, net::settings::ConnectionSettings};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    arbiter::Arbiter, counts::Handshakes, credentials::Credentials, dialler::Hint, peers::Peers, settling::Standing,
-    troubles::Troubles,
+    arbiter::Arbiter, counts::Handshakes, credentials::Credentials, dialler::Hint, lives::Lives, peers::Peers,
+    settling::Standing, troubles::Troubles,
 };
 use crate::{membership::driver::News, session::policy::Policy};
 
@@ -49,6 +49,8 @@ pub(crate) struct Mesh {
     arbiter: Mutex<Arbiter>,
     /// What was logged of connections that were refused.
     pub(super) refusals: Mutex<Troubles<(IpAddr, String)>>,
+    /// What was said of newer lives of this node.
+    pub(crate) lives: Lives,
     /// How handshakes ended.
     pub(crate) handshakes: Arc<Handshakes>,
     pub(super) next_connection: AtomicU64,
@@ -92,6 +94,7 @@ impl Mesh {
             leaving: watch::channel(None).0,
             arbiter: Mutex::new(Arbiter::new(own)),
             refusals: Mutex::default(),
+            lives: Lives::default(),
             handshakes: Arc::default(),
             next_connection: AtomicU64::new(1),
             next_session: AtomicU32::new(1),

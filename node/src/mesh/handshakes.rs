@@ -139,6 +139,7 @@ impl Mesh {
             }
             (Err(error), answered) => {
                 self.handshakes.count_failed(Failed::of(&error));
+                self.lives.heed(&connection, &error);
                 farewell(&connection, &error).await;
                 match (error, answered) {
                     (ConnectionError::RefusedByUs(refusal), Some(node)) if refusal.code == RefusalCode::Duplicate => {
@@ -177,12 +178,14 @@ impl Mesh {
         let agreement = shake_hands(&mut control, true, self.hello(replace), facts, |peer| {
             *answered = Some(peer.node.clone());
             pending.node = Some(peer.node.clone());
-            match self.arbiter().welcomed(number, &peer.node) {
+            // Looked at once more for a refusal.
+            let ruling = self.arbiter().welcomed(number, &peer.node);
+            match ruling {
                 Ruling::Keep(other) => {
                     replaces = other;
                     Verdict::Admit(None)
                 }
-                Ruling::Refuse(code, text) => Verdict::Refuse(code, self.located(connection, &peer.node, code, text)),
+                Ruling::Refuse(code, text) => self.refuse(connection, &peer.node, code, text),
             }
         })
         .await?;
@@ -267,6 +270,7 @@ impl Mesh {
         let established = match shaken.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
             Ok(established) => established,
             Err(error) => {
+                self.lives.heed(&connection, &error);
                 farewell(&connection, &error).await;
                 return Err(error);
             }
@@ -322,9 +326,11 @@ impl Mesh {
                 };
             }
             pending.node = Some(peer.node.clone());
-            match self.arbiter().asked(number, &peer.node, peer.replace) {
+            // Looked at once more for a refusal.
+            let ruling = self.arbiter().asked(number, &peer.node, peer.replace);
+            match ruling {
                 Ruling::Keep(_) => Verdict::Admit(None),
-                Ruling::Refuse(code, text) => Verdict::Refuse(code, self.located(connection, &peer.node, code, text)),
+                Ruling::Refuse(code, text) => self.refuse(connection, &peer.node, code, text),
             }
         })
         .await?;
@@ -335,7 +341,12 @@ impl Mesh {
             let text = format!("the connection with {} was not waited for any more", agreement.peer.node);
             connection.close(close_code::REFUSED, text.as_bytes());
             let by = Some(self.own().clone());
-            return Err(ConnectionError::RefusedByUs(Refusal { code: RefusalCode::Duplicate, text, by }));
+            return Err(ConnectionError::RefusedByUs(Refusal {
+                code: RefusalCode::Duplicate,
+                text,
+                by,
+                newer_life: None,
+            }));
         }
         let mut replaces = None;
         if let Some(node) = &pending.node {
@@ -346,7 +357,7 @@ impl Mesh {
                     // It takes the connection for made, so it waits for no word of ours: it is to hear at once.
                     connection.close(close_code::REFUSED, text.as_bytes());
                     let by = Some(self.own().clone());
-                    return Err(ConnectionError::RefusedByUs(Refusal { code, text, by }));
+                    return Err(ConnectionError::RefusedByUs(Refusal { code, text, by, newer_life: None }));
                 }
             }
         }
@@ -357,6 +368,14 @@ impl Mesh {
         let connection = connection.clone();
         let dialled = false;
         Ok(Established { number, connection, control, agreement, addresses, replaces, dialled, made_with, renews })
+    }
+
+    fn refuse(&self, connection: &Connection, peer: &NodeId, code: RefusalCode, text: String) -> Verdict {
+        let text = self.located(connection, peer, code, text);
+        match self.arbiter().newer_life(peer) {
+            Some(newer) if code == RefusalCode::OlderIncarnation => Verdict::RefuseLife(newer, text),
+            _ => Verdict::Refuse(code, text),
+        }
     }
 
     /// Adds to a refusal for the sake of a name where the other one of that name is: somebody has to find it.

@@ -37,6 +37,7 @@ impl Mesh {
         let Established { number, connection, control, agreement, mut addresses, replaces, dialled, made_with, .. } =
             established;
         let node = agreement.peer.node.clone();
+        self.lives.taken_by(node.name());
         if let Some(old) = replaces
             && let Some(peer) = self.peers.all().into_iter().find(|peer| peer.number == old)
         {

@@ -19,6 +19,8 @@ pub(crate) mod gossip;
 pub(crate) mod handshakes;
 mod inbox;
 mod life;
+pub(crate) mod lives;
+pub(crate) mod outlived;
 pub(crate) mod peers;
 pub(crate) mod renewal;
 pub(crate) mod renewing;
@@ -26,4 +28,5 @@ mod served;
 pub(crate) mod settling;
 mod troubles;
 
+pub use outlived::Outlived;
 pub use peers::PeerInfo;

@@ -3,7 +3,11 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{id::NodeId, limits::MAX_REASON_BYTES, text};
+use crate::{
+    id::{Incarnation, NodeId},
+    limits::MAX_REASON_BYTES,
+    text,
+};
 
 /// Why a connection was not made. A retired number is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,6 +98,16 @@ impl RefusalCode {
     }
 }
 
+/// What a node is told that is refused for [`RefusalCode::OlderIncarnation`]: a larger incarnation than this is not refused. On
+/// the wire it is a frame of its own, before the refusal's, which older releases skip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewerLife {
+    /// The newest life of its name that the one who refuses has known.
+    pub incarnation: Incarnation,
+    /// Whether that one runs, as far as the one who refuses knows: it is connected with it, or is it.
+    pub runs: bool,
+}
+
 /// A refusal: the code for programs, the text for people, and who refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[error("{text}")]
@@ -104,6 +118,9 @@ pub struct Refusal {
     pub text: String,
     /// The one who refuses, where it may be told.
     pub by: Option<NodeId>,
+    /// What newer life there is, if that is why.
+    #[serde(skip)]
+    pub newer_life: Option<NewerLife>,
 }
 
 impl Refusal {

@@ -62,6 +62,9 @@ pub fn control(frame: &ControlFrame) -> Value {
         ControlFrame::Heard(heard) => {
             json!({ "frame": "heard", "node": heard.node.to_string(), "ms_ago": heard.ms_ago })
         }
+        ControlFrame::NewerLife(newer) => {
+            json!({ "frame": "newer_life", "incarnation": newer.incarnation.to_string(), "runs": newer.runs })
+        }
     }
 }
 

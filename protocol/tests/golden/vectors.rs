@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use rookery_protocol::{
     CallFailure, CallId, Codec, ControlFrame, CreditChange, CreditNumber, Destination, DirectoryUpdate, ExitReason,
-    Group, GroupChange, NodeId, Payload, Pid, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal, SignalBody, Stamp,
-    Tag, Ticket, TicketNumber, UnlinkId,
+    Group, GroupChange, Incarnation, NodeId, Payload, Pid, Recipient, Ref, ReplyRoute, Serial, SessionId, Signal,
+    SignalBody, Stamp, Tag, Ticket, TicketNumber, UnlinkId,
     control::{Goodbye, Heard, PeerAddresses},
-    handshake::{Features, Hello, Refusal, RefusalCode, RenewedSession, Role, Welcome},
+    handshake::{Features, Hello, NewerLife, Refusal, RefusalCode, RenewedSession, Role, Welcome},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
 };
 
@@ -150,15 +150,21 @@ impl List {
 
         for number in 0..=10_u8 {
             let code = RefusalCode::from(number);
-            let refusal = Refusal { code, text: "what happened".into(), by: Some(node(RECEIVER)) };
+            let refusal = Refusal { code, text: "what happened".into(), by: Some(node(RECEIVER)), newer_life: None };
             let name = format!("refuse_{}", code.name());
             self.control(&name, "The acceptor does not take the dialler.", ControlFrame::Refuse(refusal));
         }
-        let refusal = Refusal { code: RefusalCode::Other(200), text: "something new".into(), by: None };
+        let refusal =
+            Refusal { code: RefusalCode::Other(200), text: "something new".into(), by: None, newer_life: None };
         let text = "A code that version 1 does not know, of one who does not say who it is.";
         self.control("refuse_by_a_newer_node", text, ControlFrame::Refuse(refusal));
         self.control("confirm", "The dialler uses this connection. No body.", ControlFrame::Confirm);
-        let refusal = Refusal { code: RefusalCode::Duplicate, text: "kept the other".into(), by: Some(node(SENDER)) };
+        let refusal = Refusal {
+            code: RefusalCode::Duplicate,
+            text: "kept the other".into(),
+            by: Some(node(SENDER)),
+            newer_life: None,
+        };
         self.control("abort", "The dialler does not.", ControlFrame::Abort(refusal));
         let goodbye = Goodbye { reason: "shutting down".into() };
         self.control("goodbye", "An orderly end.", ControlFrame::Goodbye(goodbye));
@@ -428,6 +434,13 @@ impl List {
         }
         let leaves = ControlFrame::Leaving(Goodbye { reason: "SIGTERM".into() });
         self.control("leaving", "A node is about to leave, told to its client. May be skipped.", leaves);
+        for (name, description, runs) in [
+            ("newer_life", "A newer life of the peer's name runs; a refusal follows. May be skipped.", true),
+            ("newer_life_gone", "A newer life of the peer's name was here, and has gone. May be skipped.", false),
+        ] {
+            let newer = NewerLife { incarnation: Incarnation(0x0006_6115_9464_b1df), runs };
+            self.control(name, description, ControlFrame::NewerLife(newer));
+        }
     }
 
     fn bulk(&mut self) {

@@ -7,7 +7,7 @@ use rookery_protocol::{
     Group, GroupChange, Incarnation, NodeId, NodeName, Payload, Pid, ProcessName, Recipient, Ref, ReplyRoute, Serial,
     SessionId, Signal, SignalBody, SpanId, Stamp, Tag, TraceContext, TraceId, UnlinkId,
     control::{Goodbye, PeerAddresses},
-    handshake::{Features, Hello, Refusal, RefusalCode, Role, Welcome},
+    handshake::{Features, Hello, NewerLife, Refusal, RefusalCode, Role, Welcome},
     request::{RequestBody, RequestError, ResponseBody, SpawnRequest},
 };
 
@@ -265,6 +265,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         code: RefusalCode::from(code),
         text,
         by,
+        newer_life: None,
     })
 }
 
@@ -315,5 +316,8 @@ pub fn control() -> impl Strategy<Value = ControlFrame> {
         refusal().prop_map(ControlFrame::Abort),
         text().prop_map(|reason| ControlFrame::Goodbye(Goodbye { reason })),
         vec(peer, 0..8).prop_map(ControlFrame::Peers),
+        any::<(u64, bool)>().prop_map(|(incarnation, runs)| {
+            ControlFrame::NewerLife(NewerLife { incarnation: Incarnation(incarnation), runs })
+        }),
     ]
 }

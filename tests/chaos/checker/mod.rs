@@ -5,6 +5,7 @@
 //! in either order, the order is taken that keeps the promise.
 
 mod calls;
+mod evidence;
 mod faults;
 mod healing;
 mod monitors;
@@ -46,12 +47,13 @@ impl fmt::Display for Violation {
 pub(crate) fn check(history: &[Entry]) -> Vec<Violation> {
     let windows = windows(history);
     let mut found = Vec::new();
-    order::check(history, &mut found);
+    order::check(history, &windows, &mut found);
     calls::check(history, &mut found);
     names::check(history, &windows, &mut found);
     monitors::check(history, &mut found);
     store::check(history, &mut found);
     healing::check(history, &windows, &mut found);
+    evidence::check(history, &windows, &mut found);
     found.sort_by_key(|violation| violation.at);
     found
 }

@@ -5,9 +5,21 @@
 use super::*;
 use crate::history::Outcome;
 
-/// A history of what happened when, each at once.
+/// A history of what happened when, each at once. Each fault was seen to have happened.
 fn history(what: impl IntoIterator<Item = (u64, What)>) -> Vec<Entry> {
-    what.into_iter().map(|(at, what)| Entry { begin: at, end: at, what }).collect()
+    let shown = |what: &What| match what {
+        What::Over { fault } => Some(shown(fault, true)),
+        _ => None,
+    };
+    let all =
+        what.into_iter().flat_map(|(at, what)| shown(&what).into_iter().chain([what]).map(move |what| (at, what)));
+    let mut all: Vec<Entry> = all.map(|(at, what)| Entry { begin: at, end: at, what }).collect();
+    all.sort_by_key(|entry| entry.begin);
+    all
+}
+
+fn shown(fault: &str, shown: bool) -> What {
+    What::Shown { fault: text(fault), shown, how: text("node-2 has dropped 7 datagrams of node-0") }
 }
 
 fn rows(history: &[Entry]) -> Vec<&'static str> {
@@ -91,6 +103,41 @@ fn s2_a_loss_without_a_word_is_found() {
     nothing([monitor(0), send(1, 1), ended(2, "a"), settled(9)]);
     nothing([monitor(0), send(1, 1), ended(2, "b"), down(3, "normal"), settled(9)]);
     nothing([monitor(0), send(1, 1)]);
+}
+
+#[test]
+fn s2_a_loss_in_calm_is_found_though_a_monitor_fires_later() {
+    let lost_then = |sent: u64, begins: u64| {
+        [
+            monitor(0),
+            send(sent, 1),
+            fault(begins),
+            down(begins + 500, "no connection"),
+            over(90_000),
+            healed(90_001),
+            settled(99_000),
+        ]
+    };
+    only("S2", "was lost in calm", lost_then(1, 60_000));
+    only("S2", "was lost in calm", lost_then(1, 5_002));
+    // It may have been under way, or never have left; its receiver has gone; or the machine stood still.
+    nothing(lost_then(1, 5_001));
+    nothing(lost_then(1_000, 500));
+    let more = |more: (u64, What)| lost_then(1, 60_000).into_iter().chain([more]).collect::<Vec<_>>();
+    nothing(more(ended(4_000, "b")));
+    nothing(more((6_000, What::Stood { still_ms: 3_000 })));
+}
+
+#[test]
+fn a_fault_that_nothing_shows_is_found() {
+    let entries = |what: Vec<(u64, What)>| -> Vec<Entry> {
+        what.into_iter().map(|(at, what)| Entry { begin: at, end: at, what }).collect()
+    };
+    let with = |more: Vec<(u64, What)>| rows(&entries([vec![fault(1)], more, vec![over(9), healed(10)]].concat()));
+    assert_eq!(with(vec![]), ["fault"]);
+    assert_eq!(with(vec![(5, shown("halves", false))]), ["fault"]);
+    assert_eq!(with(vec![(5, shown("halves", true)), (6, shown("halves", false))]), ["fault"]);
+    assert_eq!(with(vec![(5, shown("halves", true)), (6, shown("halves", true))]), [""; 0]);
 }
 
 #[test]

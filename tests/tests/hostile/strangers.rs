@@ -109,7 +109,13 @@ async fn d4_another_protocol() {
 /// Says a hello that is not true, and expects this refusal; the close that follows says the same.
 async fn is_refused(town: &Town, raw: &Raw, hello: Hello, code: RefusalCode, words: &str) {
     let mut talk = raw.say(&encoded(&ControlFrame::Hello(hello))).await;
-    let refusal: Refusal = match talk.hear().await {
+    let mut heard = talk.hear().await;
+    // Who is of an older life is told of the newer one first.
+    assert_eq!(matches!(heard, ControlFrame::NewerLife(newer) if newer.runs), code == RefusalCode::OlderIncarnation);
+    if code == RefusalCode::OlderIncarnation {
+        heard = talk.hear().await;
+    }
+    let refusal: Refusal = match heard {
         ControlFrame::Refuse(refusal) => refusal,
         other => panic!("not refused: {other:?}"),
     };

@@ -11,7 +11,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use rookery_protocol::{
     ControlFrame, FrameDecoder, SessionId, WireError,
     handshake::{
-        Action, Agreement, CertificateFacts, Handshake, Hello, PeerInfo, Refusal, RefusalCode, Role,
+        Action, Agreement, CertificateFacts, Handshake, Hello, NewerLife, PeerInfo, Refusal, RefusalCode, Role,
         SESSION_PROOF_LABEL,
     },
     limits::MAX_CONTROL_BODY_BYTES,
@@ -298,6 +298,8 @@ pub enum Verdict {
     Admit(Option<SessionId>),
     /// Do not.
     Refuse(RefusalCode, String),
+    /// Do not, since a newer life of it is known.
+    RefuseLife(NewerLife, String),
 }
 
 /// What TLS has shown about the peer, as the handshake wants it.
@@ -342,6 +344,7 @@ pub async fn shake_hands(
             Some(Action::Decide(peer)) => actions.extend(match decide(&peer) {
                 Verdict::Admit(session) => handshake.admit(session),
                 Verdict::Refuse(code, text) => handshake.refuse(code, text),
+                Verdict::RefuseLife(newer, text) => handshake.refuse_life(newer, text),
             }),
             Some(Action::Agreed(agreement)) => return Ok(*agreement),
             Some(Action::Refused { refusal, by_us: true }) => return Err(ConnectionError::RefusedByUs(refusal)),

@@ -351,3 +351,6 @@ struct LaneReader {
     /// Brings what `reassembly` waits for.
     bodies: Arc<LaneBodies>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     config::{Endpoint, TraceConfig},
-    otlp,
+    otlp::{self, Rejected},
     span::Span,
     tracer::Counts,
 };
@@ -38,8 +38,11 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// A failure that goes on is told again after this.
 const TELL_EVERY: Duration = Duration::from_secs(300);
 
-/// What is read of an answer: its first line tells all.
-const ANSWER_BYTES: usize = 1_024;
+/// What is read of an answer: a head, and a body that says at most how many spans were not taken, and why.
+const ANSWER_BYTES: usize = 16 * 1_024;
+
+/// How long the rest of an answer is waited for whose first line is there. That line says what has become of the request.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the task is given.
 pub(super) enum Job {
@@ -60,13 +63,17 @@ struct Failure {
 pub(super) async fn run(config: TraceConfig, mut jobs: mpsc::Receiver<Job>, counts: Arc<Counts>) {
     let TraceConfig { endpoint, service, instance, .. } = config;
     let resource = [("service.name", service.as_str()), ("service.instance.id", instance.as_str())];
-    let mut told = None;
+    let (mut told, mut told_rejected) = (None, None);
     while let Some((spans, flushed)) = next_batch(&mut jobs).await {
         if !spans.is_empty() {
             let count = spans.len() as u64;
             let taken = deliver(&endpoint, otlp::request(&resource, &spans), &jobs, &mut told).await;
-            let counted = if taken { &counts.exported } else { &counts.refused };
-            counted.fetch_add(count, Relaxed);
+            let refused = taken.as_ref().map_or(count, |rejected| rejected.spans.min(count));
+            counts.refused.fetch_add(refused, Relaxed);
+            counts.exported.fetch_add(count - refused, Relaxed);
+            if let Some(rejected) = taken {
+                tell_rejected(&endpoint, &rejected, &mut told_rejected);
+            }
         }
         if let Some(flushed) = flushed {
             // Who flushes may have given up.
@@ -94,17 +101,31 @@ async fn next_batch(jobs: &mut mpsc::Receiver<Job>) -> Option<(Vec<Box<Span>>, O
     Some((spans, None))
 }
 
-/// Posts one batch until it is taken, or refused for good. Gives whether it was taken.
-async fn deliver(endpoint: &Endpoint, body: Vec<u8>, jobs: &mpsc::Receiver<Job>, told: &mut Option<Instant>) -> bool {
+/// Tells of what a collector has not taken of a batch, or has to say of it; once in a while.
+fn tell_rejected(endpoint: &Endpoint, rejected: &Rejected, told: &mut Option<Instant>) {
+    if *rejected != Rejected::default() && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+        *told = Some(Instant::now());
+        let (spans, reason) = (rejected.spans, &rejected.reason);
+        tracing::warn!(%endpoint, spans, reason, "the collector has not taken all spans");
+    }
+}
+
+/// Posts one batch until it is taken, or refused for good. Gives what was not taken of it; `None`: nothing was.
+async fn deliver(
+    endpoint: &Endpoint,
+    body: Vec<u8>,
+    jobs: &mpsc::Receiver<Job>,
+    told: &mut Option<Instant>,
+) -> Option<Rejected> {
     let mut wait = RETRY_MIN;
     loop {
         let posted = timeout(POST_TIMEOUT, post(endpoint, &body)).await;
         let failure = match posted.unwrap_or_else(|_| Err(passing(format!("no answer within {POST_TIMEOUT:?}")))) {
-            Ok(()) => {
+            Ok(rejected) => {
                 if told.take().is_some() {
                     tracing::info!(%endpoint, "traces are exported again");
                 }
-                return true;
+                return Some(rejected);
             }
             Err(failure) => failure,
         };
@@ -115,7 +136,7 @@ async fn deliver(endpoint: &Endpoint, body: Vec<u8>, jobs: &mpsc::Receiver<Job>,
         }
         // Nobody records any more, so nobody waits for it either.
         if !failure.passes || jobs.is_closed() {
-            return false;
+            return None;
         }
         sleep(wait).await;
         wait = (wait * 2).min(RETRY_MAX);
@@ -127,7 +148,7 @@ fn passing(text: String) -> Failure {
 }
 
 /// One request over a connection of its own: HTTP/1.1, as every collector takes it.
-async fn post(endpoint: &Endpoint, body: &[u8]) -> Result<(), Failure> {
+async fn post(endpoint: &Endpoint, body: &[u8]) -> Result<Rejected, Failure> {
     let failed = |error: std::io::Error| passing(error.to_string());
     let mut stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(failed)?;
     let head = format!(
@@ -144,15 +165,42 @@ async fn post(endpoint: &Endpoint, body: &[u8]) -> Result<(), Failure> {
             break;
         }
     }
-    let line =
-        String::from_utf8_lossy(answer.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default());
+    let first = answer.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(first).into_owned();
     let status =
         line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)).and_then(|text| text.parse().ok());
     match status {
-        Some(200..=299) => Ok(()),
+        Some(200..=299) => Ok(rest(&mut stream, answer).await),
         // Too much at once, or a gateway whose collector is not there (by OTLP's specification).
         Some(429 | 502 | 503 | 504) => Err(passing(format!("it answers `{line}`"))),
         Some(_) => Err(Failure { text: format!("it answers `{line}`"), passes: false }),
         None => Err(passing("what answers is no HTTP server".to_owned())),
     }
+}
+
+/// The rest of an answer of which this has come. What cannot be read, or is sent in chunks, as none so short is, says nothing.
+async fn rest(stream: &mut TcpStream, mut answer: Vec<u8>) -> Rejected {
+    let body = async {
+        loop {
+            if let Some((start, length)) = body_of(&answer)
+                && let Some(body) = answer.get(start..start.saturating_add(length))
+            {
+                return Some(otlp::rejected(body));
+            }
+            let has_more = answer.len() < ANSWER_BYTES && stream.read_buf(&mut answer).await.is_ok_and(|read| read > 0);
+            if !has_more {
+                return None;
+            }
+        }
+    };
+    timeout(REST_TIMEOUT, body).await.ok().flatten().unwrap_or_default()
+}
+
+/// Where the body of an answer begins, and how long it is, once its head is there.
+fn body_of(answer: &[u8]) -> Option<(usize, usize)> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(answer.get(..end)?).ok()?;
+    let mut fields = head.split("\r\n").filter_map(|line| line.split_once(':'));
+    let (_, length) = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
+    Some((end + 4, length.trim().parse().ok()?))
 }

@@ -34,6 +34,75 @@ pub(super) fn request(resource: &[(&str, &str)], spans: &[Box<Span>]) -> Vec<u8>
     out
 }
 
+/// What of a request was not taken (`ExportTracePartialSuccess`).
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Rejected {
+    /// How many spans.
+    pub(super) spans: u64,
+    /// Why, or what else there is to say; for people.
+    pub(super) reason: String,
+}
+
+/// Reads an `ExportTraceServiceResponse`. What makes no sense says nothing.
+pub(super) fn rejected(answer: &[u8]) -> Rejected {
+    let mut rejected = Rejected::default();
+    let Some(Field::Bytes(partial)) = fields(answer).find_map(|(number, field)| (number == 1).then_some(field)) else {
+        return rejected;
+    };
+    for (number, field) in fields(partial) {
+        match (number, field) {
+            (1, Field::Number(spans)) => rejected.spans = spans,
+            (2, Field::Bytes(text)) => rejected.reason = String::from_utf8_lossy(text).into_owned(),
+            _ => {}
+        }
+    }
+    rejected
+}
+
+/// One field of a message.
+enum Field<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+/// The fields of a message, up to the first that cannot be read.
+fn fields(mut message: &[u8]) -> impl Iterator<Item = (u64, Field<'_>)> {
+    std::iter::from_fn(move || {
+        loop {
+            let key = take_varint(&mut message)?;
+            let field = match u8::try_from(key & 7).ok()? {
+                VARINT => Field::Number(take_varint(&mut message)?),
+                BYTES => {
+                    let length = usize::try_from(take_varint(&mut message)?).ok()?;
+                    Field::Bytes(message.split_off(..length)?)
+                }
+                FIXED64 => {
+                    message.split_off(..8)?;
+                    continue;
+                }
+                FIXED32 => {
+                    message.split_off(..4)?;
+                    continue;
+                }
+                _ => return None,
+            };
+            return Some((key >> 3, field));
+        }
+    })
+}
+
+fn take_varint(message: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *message.split_off_first()?;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
 fn put_span(out: &mut Vec<u8>, span: &Span) {
     bytes(out, 1, &span.context.trace.0.get().to_be_bytes());
     bytes(out, 2, &span.context.span.0.get().to_be_bytes());

@@ -2,6 +2,9 @@
 //!
 //! Settings become a [`NodeConfig`]; the stock behaviours of `--boot`, under their own names, and the trees of the file
 //! are started by a supervisor, `rookery:boot`. SIGTERM or SIGINT ends the node in good order, a second one at once.
+//!
+//! A node whose clock was wrong can be older than its last life, by what others know, and is refused by them for ever. It lives,
+//! so nobody else starts it again: it is ended here, and another one started that is newer.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +12,8 @@ use std::{
 };
 
 use rookery_node::{
-    AdminConfig, ConnectionSettings, DetectorSettings, Node, NodeConfig, NodeName, SpawnOptions, Start, StartError,
+    AdminConfig, ConnectionSettings, DetectorSettings, Node, NodeConfig, NodeName, Outlived, SpawnOptions, Start,
+    StartError,
     admin::dashboard::{DashboardConfig, Token},
     discovery::DiscoveryConfig,
     session::policy::{Pattern, Policy},
@@ -19,9 +23,19 @@ use rookery_node::{
     trace::config::TraceConfig,
 };
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
 
 use super::settings::{ClientPolicy, Glob, Host, IdentitySource, Settings, Tree};
+
+/// How often a node starts anew since it was outlived. Once is enough for a clock that was wrong; two nodes that have one name and
+/// take turns are not to go on for ever, and whoever watches over this one is to see that.
+const MAX_NEW_LIVES: usize = 3;
+
+/// For how long the ports of the last life may still be taken.
+const PORTS_FREE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a node does not run.
 #[derive(Debug, Error)]
@@ -56,6 +70,11 @@ pub(crate) enum RunError {
     /// What it starts at once.
     #[error("cannot start the behaviours of --boot and the supervisors of the file: {0}")]
     Boot(String),
+    /// Newer lives of it come and go.
+    #[error(
+        "gave up after {MAX_NEW_LIVES} new lives: {0}; look for another node of this name, and at the clocks of both machines"
+    )]
+    Outlived(Outlived),
     /// The operating system.
     #[error("cannot run: {0}")]
     System(#[from] std::io::Error),
@@ -73,13 +92,57 @@ pub(crate) fn run(settings: Settings) -> Result<(), RunError> {
 
 async fn run_until_stopped(settings: Settings) -> Result<(), RunError> {
     // Before anything can be told to stop.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (boot, trees) = (settings.boot.clone(), settings.trees.clone());
-    let node = Node::start(node_config(settings)?).await?;
+    let mut stop = Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let mut config = node_config(settings.clone())?;
+    for begun_anew in 0.. {
+        let node = start(config, begun_anew > 0).await?;
+        let had_admin = node.admin_address().is_some();
+        let Some(outlived) = live(node, &settings, &mut stop).await? else { break };
+        if begun_anew == MAX_NEW_LIVES {
+            return Err(RunError::Outlived(outlived));
+        }
+        // Its files may hold another identity by now.
+        config = node_config(settings.clone())?;
+        config.incarnation = Some(outlived.next());
+        config.admin = config.admin.filter(|_| had_admin).map(|admin| AdminConfig { required: true, ..admin });
+        tracing::warn!(newest = %outlived.newest, known_by = %outlived.by, "begins anew, with a larger incarnation");
+    }
+    Ok(())
+}
+
+/// Starts the node, `anew` where another one was there just now, whose ports are about to be free.
+async fn start(config: NodeConfig, anew: bool) -> Result<Node, RunError> {
+    let until = Instant::now() + PORTS_FREE_WITHIN;
+    loop {
+        match Node::start(config.clone()).await {
+            Err(StartError::Listen { .. } | StartError::Admin { .. }) if anew && Instant::now() < until => {
+                tokio::time::sleep(PORTS_FREE_WITHIN / 50).await;
+            }
+            started => return Ok(started?),
+        }
+    }
+}
+
+/// What the operating system says to end the node.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    async fn told(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "terminated (SIGTERM)",
+            _ = self.interrupt.recv() => "interrupted (SIGINT)",
+        }
+    }
+}
+
+/// One life of the node, until it is told to stop, or was found to be outlived.
+async fn live(node: Node, settings: &Settings, stop: &mut Stop) -> Result<Option<Outlived>, RunError> {
     // Children that wait for a node to live on do not keep this one from serving, or from being stopped.
     let booted = async {
-        match start_boot(&node, &boot, &trees).await {
+        match start_boot(&node, &settings.boot, &settings.trees).await {
             Ok(()) => {
                 node.booted();
                 std::future::pending().await
@@ -87,24 +150,19 @@ async fn run_until_stopped(settings: Settings) -> Result<(), RunError> {
             Err(error) => error,
         }
     };
-    let why = tokio::select! {
-        _ = terminate.recv() => Ok("terminated (SIGTERM)"),
-        _ = interrupt.recv() => Ok("interrupted (SIGINT)"),
-        error = booted => Err(error),
-    };
-    let why = match why {
-        Ok(why) => why,
-        Err(error) => {
-            node.shut_down("it could not start what it was told to").await;
-            return Err(error);
-        }
+    let (why, ended) = tokio::select! {
+        why = stop.told() => (why, Ok(None)),
+        outlived = node.outlived() => ("it begins anew, with a larger incarnation", Ok(Some(outlived))),
+        error = booted => ("it could not start what it was told to", Err(error)),
     };
     tokio::select! {
         () = node.shut_down(why) => tracing::info!("node stopped"),
-        _ = terminate.recv() => tracing::warn!("told again to stop: stopping at once"),
-        _ = interrupt.recv() => tracing::warn!("told again to stop: stopping at once"),
+        _ = stop.told(), if ended.is_ok() => {
+            tracing::warn!("told again to stop: stopping at once");
+            return Ok(None);
+        }
     }
-    Ok(())
+    ended
 }
 
 /// Starts the stock behaviours under their own names and the trees of the file, supervised.

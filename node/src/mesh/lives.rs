@@ -1,0 +1,67 @@
+//! What peers say of newer lives of this node, as they refuse it; see `outlived.rs`, which decides what that comes to.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+use quinn::Connection;
+use rookery_protocol::{NodeName, handshake::Refusal};
+use rookery_runtime::{net::control::ConnectionError, tls::PeerIdentity};
+use tokio::sync::watch;
+
+use super::outlived::{Heeded, Outlived, Words, by_clock};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Lives {
+    began: Instant,
+    words: Mutex<Words>,
+    /// Says so, once this node is outlived.
+    outlived: watch::Sender<Option<Outlived>>,
+}
+
+impl Default for Lives {
+    fn default() -> Self {
+        Self { began: Instant::now(), words: Mutex::default(), outlived: watch::channel(None).0 }
+    }
+}
+
+impl Lives {
+    /// Why a connection with the node at its other end was not made.
+    pub(super) fn heed(&self, connection: &Connection, error: &ConnectionError) {
+        let ConnectionError::RefusedByPeer(Refusal { by: Some(by), newer_life: Some(newer), .. }) = error else {
+            return;
+        };
+        // Who refuses was not asked who it is: a client is no judge of lives, nor does anybody speak for another node.
+        if !PeerIdentity::of_connection(connection).is_ok_and(|peer| peer.may_be_node(by.name().as_str())) {
+            return;
+        }
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        match words.told(by.name().clone(), *newer, self.began.elapsed(), by_clock()) {
+            Heeded::Nothing => {}
+            Heeded::TooFar => tracing::debug!(%by, incarnation = %newer.incarnation, "no clock is so far ahead"),
+            Heeded::Outlived(outlived) => {
+                if self.outlived.borrow().as_ref() != Some(&outlived) {
+                    tracing::error!(by = %outlived.by, newest = %outlived.newest, "outlived: {outlived}");
+                    self.outlived.send_replace(Some(outlived));
+                }
+            }
+        }
+    }
+
+    /// A connection with `peer` is agreed on.
+    pub(super) fn taken_by(&self, peer: &NodeName) {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner).taken_by(peer);
+    }
+
+    /// Waits until this node is outlived.
+    pub(crate) async fn outlived(&self) -> Outlived {
+        let mut told = self.outlived.subscribe();
+        match told.wait_for(Option::is_some).await.ok().and_then(|outlived| outlived.clone()) {
+            Some(outlived) => outlived,
+            // The sender is our own, so there is nothing that could end it.
+            None => std::future::pending().await,
+        }
+    }
+}
