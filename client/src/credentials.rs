@@ -64,7 +64,7 @@ impl IdentityUser for Credentials {
         let mut used = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let version = Version(used.1.0 + 1);
         *used = (client, version);
-        drop(used);
+        // Under the lock: of two at a time the later one is told of last.
         self.version.send_replace(version);
         Ok(())
     }

@@ -7,9 +7,12 @@
 //! ```
 //! New calls go by the new session from the moment that it is there; what was asked by the old one is answered there.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use rookery_runtime::{Runtime, net::control::ConnectionError};
+use rookery_runtime::{
+    Runtime,
+    net::{control::ConnectionError, outbound::Outbound},
+};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -49,6 +52,7 @@ pub(crate) async fn wanted(wanted: &mut watch::Receiver<Wanted>, at_least: Wante
 /// A session that runs.
 pub(crate) struct Running {
     runtime: Runtime,
+    outbound: Arc<Outbound>,
     ends: JoinHandle<ConnectionError>,
     /// Whether its node is about to leave.
     leaves: watch::Receiver<bool>,
@@ -58,7 +62,7 @@ pub(crate) struct Running {
 impl Running {
     /// Runs it until it ends, or `closing` says so.
     pub(crate) fn start(session: Session, settings: Settings, mut closing: watch::Receiver<bool>) -> Self {
-        let runtime = session.runtime.clone();
+        let (runtime, outbound) = (session.runtime.clone(), session.outbound().clone());
         let (wants, wanted) = watch::channel(Wanted::Open);
         let (tells, leaves) = watch::channel(false);
         let closes = wants.clone();
@@ -71,7 +75,7 @@ impl Running {
             }
             run.await
         });
-        Self { runtime, ends, leaves, wants }
+        Self { runtime, outbound, ends, leaves, wants }
     }
 
     /// Why it has ended.
@@ -91,13 +95,19 @@ impl Running {
 
     /// Another one has taken its place: it ends once it has its answers, beside what the client does.
     pub(crate) fn rest(self, resting: &mut JoinSet<()>) {
-        let Self { runtime, mut ends, wants, .. } = self;
+        let Self { runtime, outbound, mut ends, wants, .. } = self;
         while resting.try_join_next().is_some() {}
-        wants.send_replace(Wanted::Resting);
+        wants.send_if_modified(|now| {
+            let rests = *now < Wanted::Resting;
+            if rests {
+                *now = Wanted::Resting;
+            }
+            rests
+        });
         resting.spawn(async move {
             tokio::select! {
                 _ = &mut ends => return,
-                () = rested(&runtime) => {}
+                () = rested(&runtime, &outbound) => {}
             }
             wants.send_replace(Wanted::Closed);
             drop(ends.await);
@@ -105,11 +115,15 @@ impl Running {
     }
 }
 
-/// Waits until a session has what it waits for.
-async fn rested(runtime: &Runtime) {
+/// Waits until a session has what it waits for, and what it has to say is on its way. Its node ends it if that takes too long.
+async fn rested(runtime: &Runtime, outbound: &Outbound) {
     let begin = Instant::now();
     tokio::time::sleep(RESTS_FOR).await;
-    let has_work = || runtime.awaits_answers() || (runtime.process_count() > 0 && begin.elapsed() < PROCESSES_STAY);
+    let has_work = || {
+        runtime.awaits_answers()
+            || outbound.queued_bytes() > 0
+            || (runtime.process_count() > 0 && begin.elapsed() < PROCESSES_STAY)
+    };
     while has_work() {
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -81,6 +81,8 @@ impl Renewer {
                 }
             }
             self.renew(session).await;
+            // What was asked for meanwhile is done.
+            drop(timeout(Duration::ZERO, self.standing.asked.notified()).await);
         }
     }
 

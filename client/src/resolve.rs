@@ -7,7 +7,10 @@ use hickory_resolver::{
     TokioResolver,
     proto::rr::{Name, RData},
 };
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 
 use crate::endpoint::{DEFAULT_PORT, Server};
 
@@ -15,8 +18,11 @@ use crate::endpoint::{DEFAULT_PORT, Server};
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long SRV records are waited for when the addresses are known: they may be on their way. Only they tell of another port than
-/// [`DEFAULT_PORT`]. Once they are there, their targets are waited for as long as all of it may take.
+/// [`DEFAULT_PORT`].
 const SRV_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long their targets are waited for: what has come by then is used.
+const TARGETS_PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// How many targets of SRV records are looked up at a time: one after the other would take too long in a large Service, and a
 /// resolver does not take any number of questions.
@@ -81,6 +87,7 @@ async fn services(resolver: &TokioResolver, host: &str) -> Vec<(Name, u16)> {
 /// The pods' addresses, in the order of the records. What DNS does not know is left out: such a pod has gone.
 async fn targets(resolver: &TokioResolver, services: Vec<(Name, u16)>) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
+    let until = Instant::now() + TARGETS_PATIENCE;
     for some in services.chunks(PARALLEL_LOOKUPS) {
         let mut lookups = JoinSet::new();
         for (place, (target, port)) in some.iter().cloned().enumerate() {
@@ -91,7 +98,10 @@ async fn targets(resolver: &TokioResolver, services: Vec<(Name, u16)>) -> Vec<So
                 (place, ips.unwrap_or_default())
             });
         }
-        let mut found = lookups.join_all().await;
+        let mut found = Vec::new();
+        while let Ok(Some(one)) = timeout_at(until, lookups.join_next()).await {
+            found.extend(one);
+        }
         found.sort_unstable_by_key(|(place, _)| *place);
         addresses.extend(found.into_iter().flat_map(|(_, found)| found));
     }
@@ -141,6 +151,8 @@ mod tests {
         Late(u16, Duration),
         /// So many pods, and DNS is slow to tell of each.
         Many(u16),
+        /// The same, and of the first it tells nothing.
+        OneLost(u16),
     }
 
     /// A DNS server for every name, which ends when nothing was asked for long.
@@ -156,9 +168,12 @@ mod tests {
                 let is_pod = query[12..length].starts_with(b"\x05pod");
                 let delay = match services {
                     Services::Late(_, late) if kind == SRV => late,
-                    Services::Many(_) if is_pod => SLOW,
+                    Services::Many(_) | Services::OneLost(_) if is_pod => SLOW,
                     _ => Duration::ZERO,
                 };
+                if matches!(services, Services::OneLost(_)) && query[12..length].starts_with(b"\x05pod00") {
+                    continue;
+                }
                 let socket = socket.try_clone().unwrap();
                 thread::spawn(move || {
                     thread::sleep(delay);
@@ -188,7 +203,9 @@ mod tests {
             (A, _) => vec![NODE.octets().to_vec()],
             (SRV, Services::Silent) => return None,
             (SRV, Services::Port(port) | Services::Late(port, _)) => vec![pod(0, port)],
-            (SRV, Services::Many(port)) => (0..PODS).map(|number| pod(number, port)).collect(),
+            (SRV, Services::Many(port) | Services::OneLost(port)) => {
+                (0..PODS).map(|number| pod(number, port)).collect()
+            }
             _ => Vec::new(),
         };
         let count = u8::try_from(all.len()).unwrap();
@@ -221,6 +238,13 @@ mod tests {
     async fn srv_that_comes_after_the_addresses_still_tells_the_port() {
         let late = Services::Late(4711, SRV_PATIENCE.mul_f64(0.6));
         assert_eq!(found(late, None).await, [SocketAddr::from((NODE, 4711))]);
+    }
+
+    #[tokio::test]
+    async fn a_target_of_which_dns_says_nothing_hides_no_other() {
+        let found = found(Services::OneLost(4711), None).await;
+        // It may hold up its sixteen, and no more.
+        assert!(found.len() >= 15 && found.iter().all(|one| *one == SocketAddr::from((NODE, 4711))), "{found:?}");
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::Connection;
+use quinn::{Connection, RecvStream};
 use rookery_runtime::{
     NodeId, Runtime,
     net::{
@@ -87,7 +87,7 @@ impl Served for ServedNode {
         self.uplink.outbound()
     }
 
-    fn reading(&self, connection: &Connection, agreement: &Agreement) -> Work {
+    fn reading(&self, connection: &Connection, agreement: &Agreement, first: Option<RecvStream>) -> Work {
         let inbox = Arc::new(SessionInbox { runtime: self.runtime.clone(), uplink: self.uplink.clone() });
         let incoming = Incoming {
             own: self.node.clone(),
@@ -97,7 +97,7 @@ impl Served for ServedNode {
             bulk: agreement.features.has(Features::BULK),
         };
         let connection = connection.clone();
-        Box::pin(async move { read(&connection, incoming, inbox).await })
+        Box::pin(async move { read(&connection, incoming, inbox, first).await })
     }
 
     fn frame(&self, frame: ControlFrame) -> Result<(), ConnectionError> {

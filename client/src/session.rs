@@ -152,6 +152,11 @@ pub(crate) async fn connect(address: SocketAddr, settings: &Settings) -> Result<
 }
 
 impl Session {
+    /// What it sends goes by this.
+    pub(crate) fn outbound(&self) -> &Arc<Outbound> {
+        self.uplink.outbound()
+    }
+
     /// Runs the session to its end: lost, or closed by us. Its processes have ended when this returns. `leaves` is told when the node
     /// is about to leave.
     pub(crate) async fn run(

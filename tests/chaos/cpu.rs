@@ -27,7 +27,7 @@ const PREFIX: &str = "rookery-chaos-";
 
 /// A limit. It is taken back when it goes.
 pub(crate) enum Limit {
-    Group { group: PathBuf, company: Option<Child> },
+    Group { group: PathBuf, pid: u32, company: Option<Child> },
     Duty { stop: tokio::sync::oneshot::Sender<()>, task: tokio::task::JoinHandle<()>, stops: Arc<AtomicU64> },
 }
 
@@ -43,7 +43,7 @@ impl Limit {
                     joined.or_else(|error| company.kill().and(Err(error)))?;
                     Ok(company)
                 });
-                Self::Group { group, company: company.ok() }
+                Self::Group { group, pid, company: company.ok() }
             }
             Err(error) => {
                 complain(&format!("no control group limits the CPU here ({error}): SIGSTOP and SIGCONT do"));
@@ -74,7 +74,12 @@ impl Limit {
     /// In words.
     pub(crate) fn waits(&self) -> Result<u64, String> {
         match self {
-            Self::Group { group, .. } => {
+            Self::Group { group, pid, .. } => {
+                // Its company comes to the limit by itself.
+                let members = fs::read_to_string(group.join("cgroup.procs")).map_err(|error| error.to_string())?;
+                if !members.lines().any(|member| member == pid.to_string()) {
+                    return Err(format!("process {pid} is not in the group {}", group.display()));
+                }
                 let file = group.join("cpu.stat");
                 let told = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
                 let throttled = told.lines().find_map(|line| line.strip_prefix("nr_throttled "));
@@ -98,7 +103,7 @@ impl Limit {
 
 impl Drop for Limit {
     fn drop(&mut self) {
-        if let Self::Group { group, company } = self {
+        if let Self::Group { group, company, .. } = self {
             if let Some(company) = company {
                 drop(company.kill());
                 drop(company.wait());

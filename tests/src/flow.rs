@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use rookery_runtime::{Address, Context, Event, Received, ReplyTo, Runtime};
+use rookery_runtime::{Address, Context, Event, ExitReason, Received, ReplyTo, Runtime};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::Note;
 
 /// Above 64 KiB a body has a stream of its own.
 const LARGE: usize = 100_000;
@@ -43,6 +46,30 @@ impl Seen {
     pub fn come(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
+}
+
+/// A process that is sent numbers by so many senders, `each` by each of them: the sender's number above, what it counts below. It tells
+/// how many came of each, which is in order; one that comes after that ends it with an error.
+///
+/// # Panics
+/// When no process can be started; it ends when numbers are not in order.
+pub async fn collect(runtime: &Runtime, senders: usize, each: u64) -> (Address<Note>, oneshot::Receiver<Vec<u64>>) {
+    let (tell, told) = oneshot::channel();
+    let address = runtime
+        .spawn(async move |mut context: Context<Note>| {
+            let mut next = vec![0_u64; senders];
+            for _ in 0..senders as u64 * each {
+                let Received::Message(Note::Number(number)) = context.receive().await else { panic!("a number") };
+                let sender = (number >> 32) as usize;
+                assert_eq!(next[sender], number & 0xffff_ffff, "sender {sender} is out of order, or one is lost");
+                next[sender] += 1;
+            }
+            tell.send(next).unwrap();
+            // Whatever comes now came twice.
+            ExitReason::Error(format!("one too many: {:?}", context.receive().await))
+        })
+        .unwrap();
+    (address, told)
 }
 
 /// A process on `to`, and one on `from` that sends it numbers without a pause, in every way there is.

@@ -14,7 +14,7 @@ use std::{
 
 use rookery_client::{Client, ClientState};
 use rookery_node::Node;
-use rookery_runtime::{Address, CallError, Context, ExitReason, ReplyTo, SpawnOptions};
+use rookery_runtime::{Address, CallError, Context, ExitReason, ProcessName, ReplyTo, Runtime, SpawnOptions};
 use rookery_tests::{
     cluster::{client_config, impatient, mesh},
     eventually, placement, watch, within,
@@ -91,6 +91,38 @@ fn d6_a_client_gets_its_answers_before_it_goes_and_asks_by_its_next_node() {
         eventually("the former session has ended", || former.is_closed()).await;
         assert_eq!(within("an answer", by_former.call(Slow::Ask)).await, Err(CallError::NoConnection));
         assert!(!stays.nodes().contains(&left));
+        client.close().await;
+    });
+}
+
+/// What a client serves under a name of the cluster it serves again by its next session, while the former one still answers.
+#[test]
+fn d6_a_client_s_names_are_free_for_its_next_session() {
+    placement::run(async {
+        let (leaves, stays, client) = stage().await;
+        let (name, former) = (ProcessName::new("till").unwrap(), client.runtime());
+        let serve = |runtime: &Runtime| {
+            runtime.spawn(async |mut context: Context<Slow>| while context.message().await.is_some() {})
+        };
+        let process = serve(&former).unwrap().pid().unwrap();
+        within("the name", former.register_in_cluster(&name, &process)).await.unwrap();
+        let (slow, asked_so_far) = slow(&stays);
+        let by_former = former.address::<Slow>(slow.pid().unwrap());
+        // So that the former session stays.
+        let asked = tokio::spawn(async move { by_former.call_within(LONG, Slow::Ask).await });
+        eventually("the call is under way", || asked_so_far.load(Ordering::Relaxed) == 1).await;
+        let mut states = client.state();
+        states.mark_unchanged();
+        let leaving = tokio::spawn(async move { leaves.shut_down("enough").await });
+        within("the next session", states.changed()).await.unwrap();
+        let next = client.runtime();
+        let process = serve(&next).unwrap().pid().unwrap();
+        let again = async { while next.register_in_cluster(&name, &process).await.is_err() {} };
+        within("the name, again", again).await;
+        assert!(!leaving.is_finished() && former.awaits_answers(), "the former session is there");
+        slow.send(Slow::Answer).await.unwrap();
+        assert_eq!(within("an answer by the former session", asked).await.unwrap(), Ok(7));
+        within("the node leaves", leaving).await.unwrap();
         client.close().await;
     });
 }

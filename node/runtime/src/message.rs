@@ -86,19 +86,32 @@ impl EncodingScope {
     }
 }
 
-impl Drop for EncodingScope {
-    fn drop(&mut self) {
-        let left = ENCODING.with_borrow_mut(|scope| {
-            let (active, outer) = (self.outer.is_some(), self.outer.take());
-            scope.active = active;
+impl EncodingScope {
+    /// Gives the reply that the message carries.
+    fn end(mut self) -> Option<Carrying> {
+        let left = self.leave();
+        // It has been left.
+        std::mem::forget(self);
+        left.and_then(|(reply, _)| reply)
+    }
+
+    /// The outer scope goes on. What was left in this one is not dropped within the borrow: it may be anything.
+    fn leave(&mut self) -> Option<(Option<Carrying>, Vec<Bytes>)> {
+        ENCODING.with_borrow_mut(|scope| {
+            let outer = self.outer.take();
+            scope.active = outer.is_some();
             if outer.is_none() && scope.reply.is_none() && scope.blobs.is_empty() {
                 return None;
             }
             let (reply, blobs) = outer.map_or((None, Vec::new()), |outer| *outer);
             Some((std::mem::replace(&mut scope.reply, reply), std::mem::replace(&mut scope.blobs, blobs)))
-        });
-        // Not within the borrow: it may be anything.
-        drop(left);
+        })
+    }
+}
+
+impl Drop for EncodingScope {
+    fn drop(&mut self) {
+        drop(self.leave());
     }
 }
 
@@ -184,8 +197,7 @@ pub(crate) fn encode<T: Message, R>(
     let (scope, mut scratch) = EncodingScope::begin();
     scratch.clear();
     let encoded = append(message, codec, &mut scratch);
-    let reply = while_encoding(|scope| scope.reply.take()).flatten();
-    drop(scope);
+    let reply = scope.end();
     let result = encoded.map(|()| {
         // A call that the message carries is lost with the connection to where it goes.
         let carried = reply.map(|reply| match reply {

@@ -119,8 +119,9 @@ impl IdentityUser for Credentials {
         let version = Version(used.version.0 + 1);
         self.endpoint.set_server_config(Some(server));
         *used = Used { identity, client, version };
-        drop(used);
+        // Of two, the later one is told of last.
         self.version.send_replace(version);
+        drop(used);
         // Who refused the old one may take the new one. Should there be no room, they are dialled again anyway, later.
         drop(self.hints.try_send(Hint::Renewed));
         Ok(())

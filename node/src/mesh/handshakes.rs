@@ -139,7 +139,7 @@ impl Mesh {
             }
             (Err(error), answered) => {
                 self.handshakes.count_failed(Failed::of(&error));
-                self.lives.heed(&connection, &error);
+                self.lives.heed(&connection, &error, self.own().incarnation(), self.peers.all().len());
                 farewell(&connection, &error).await;
                 match (error, answered) {
                     (ConnectionError::RefusedByUs(refusal), Some(node)) if refusal.code == RefusalCode::Duplicate => {
@@ -270,7 +270,7 @@ impl Mesh {
         let established = match shaken.unwrap_or(Err(ConnectionError::HandshakeTimeout(limit))) {
             Ok(established) => established,
             Err(error) => {
-                self.lives.heed(&connection, &error);
+                self.lives.heed(&connection, &error, self.own().incarnation(), self.peers.all().len());
                 farewell(&connection, &error).await;
                 return Err(error);
             }

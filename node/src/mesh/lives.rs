@@ -6,7 +6,7 @@ use std::{
 };
 
 use quinn::Connection;
-use rookery_protocol::{NodeName, handshake::Refusal};
+use rookery_protocol::{Incarnation, NodeName, handshake::Refusal};
 use rookery_runtime::{net::control::ConnectionError, tls::PeerIdentity};
 use tokio::sync::watch;
 
@@ -28,19 +28,26 @@ impl Default for Lives {
 }
 
 impl Lives {
-    /// Why a connection with the node at its other end was not made.
-    pub(super) fn heed(&self, connection: &Connection, error: &ConnectionError) {
+    /// Why a connection with the node at its other end was not made. So many `peers` take this node, which is `own`.
+    pub(super) fn heed(&self, connection: &Connection, error: &ConnectionError, own: Incarnation, peers: usize) {
         let ConnectionError::RefusedByPeer(Refusal { by: Some(by), newer_life: Some(newer), .. }) = error else {
             return;
         };
+        if newer.incarnation <= own {
+            return;
+        }
         // Who refuses was not asked who it is: a client is no judge of lives, nor does anybody speak for another node.
         if !PeerIdentity::of_connection(connection).is_ok_and(|peer| peer.may_be_node(by.name().as_str())) {
             return;
         }
         let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        match words.told(by.name().clone(), *newer, self.began.elapsed(), by_clock()) {
+        match words.told(by.name().clone(), *newer, self.began.elapsed(), by_clock(), peers) {
             Heeded::Nothing => {}
-            Heeded::TooFar => tracing::debug!(%by, incarnation = %newer.incarnation, "no clock is so far ahead"),
+            Heeded::TooFar => tracing::warn!(
+                %by,
+                incarnation = %newer.incarnation,
+                "a peer takes this node for older than a life that no clock would give; that peer has to be started anew"
+            ),
             Heeded::Outlived(outlived) => {
                 if self.outlived.borrow().as_ref() != Some(&outlived) {
                     tracing::error!(by = %outlived.by, newest = %outlived.newest, "outlived: {outlived}");

@@ -6,7 +6,7 @@
 //! have just lost sight of that one may say otherwise, so nothing is believed until all who can be dialled have had the time to answer.
 //!
 //! A peer has a node's certificate to say any of it, and could do worse with that: it can end every process. What it says is
-//! bounded all the same, so that numbers do not run out.
+//! bounded all the same, so that numbers do not run out, and few are not believed while more take this node.
 
 use std::{
     collections::HashMap,
@@ -24,9 +24,9 @@ pub(crate) const SETTLES: Duration = Duration::from_secs(5);
 /// idle is not heard any more.
 const COUNTS: Duration = Duration::from_secs(30);
 
-/// How far ahead of the clock an incarnation may be that is outbid. The CA of `rookery certs init` is valid for as long: who is off
-/// by more has no certificate that is good by both clocks.
-const FURTHEST_AHEAD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How far ahead of the clock an incarnation may be that is outbid. What is outbid once is in the way of the clock until that has come
+/// there; and a clock that was off by more has made a certificate useless before.
+const FURTHEST_AHEAD: Duration = Duration::from_secs(24 * 3600);
 
 /// Peers whose word is kept: as many as addresses may be dialled. Beyond it all are forgotten, and say it again.
 const MAX_PEERS: usize = 4_096;
@@ -93,8 +93,15 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// `by` refuses this node since it has known `newer`. `clock` is the wall clock, as an incarnation.
-    pub(super) fn told(&mut self, by: NodeName, newer: NewerLife, now: Duration, clock: Incarnation) -> Heeded {
+    /// `by` refuses this node, which so many others take, since it has known `newer`. `clock` is the wall clock, as an incarnation.
+    pub(super) fn told(
+        &mut self,
+        by: NodeName,
+        newer: NewerLife,
+        now: Duration,
+        clock: Incarnation,
+        taken_by: usize,
+    ) -> Heeded {
         let furthest = u64::try_from(FURTHEST_AHEAD.as_micros()).unwrap_or(u64::MAX);
         if newer.incarnation.0 > clock.0.saturating_add(furthest) {
             return Heeded::TooFar;
@@ -112,7 +119,7 @@ impl Words {
             return Heeded::Nothing;
         }
         let since = *self.since.get_or_insert(now);
-        if now.saturating_sub(since) < SETTLES {
+        if now.saturating_sub(since) < SETTLES || taken_by > self.of.len() {
             return Heeded::Nothing;
         }
         // Of several that have known the same, always the same one.
@@ -157,10 +164,10 @@ mod tests {
     #[test]
     fn a_newer_life_that_has_gone_counts_when_all_had_the_time_to_answer() {
         let mut words = Words::default();
-        assert_eq!(words.told(name("b"), life(1, false), seconds(10), CLOCK), Heeded::Nothing);
-        assert_eq!(words.told(name("c"), life(7, false), seconds(12), CLOCK), Heeded::Nothing);
-        assert_eq!(words.told(name("b"), life(1, false), seconds(15), CLOCK), outlived(7, "c"));
-        let Heeded::Outlived(outlived) = words.told(name("b"), life(1, false), seconds(16), CLOCK) else {
+        assert_eq!(words.told(name("b"), life(1, false), seconds(10), CLOCK, 0), Heeded::Nothing);
+        assert_eq!(words.told(name("c"), life(7, false), seconds(12), CLOCK, 0), Heeded::Nothing);
+        assert_eq!(words.told(name("b"), life(1, false), seconds(15), CLOCK, 0), outlived(7, "c"));
+        let Heeded::Outlived(outlived) = words.told(name("b"), life(1, false), seconds(16), CLOCK, 0) else {
             unreachable!()
         };
         assert!(outlived.next().0 > CLOCK.0 + 7);
@@ -172,33 +179,42 @@ mod tests {
         for second in 0..600 {
             let runs = second % 20 == 0;
             let by = if runs { "b" } else { "c" };
-            assert_eq!(words.told(name(by), life(1, runs), seconds(second), CLOCK), Heeded::Nothing, "{second}");
+            assert_eq!(words.told(name(by), life(1, runs), seconds(second), CLOCK, 0), Heeded::Nothing, "{second}");
         }
         // It ends, as `b` finds out.
-        assert_eq!(words.told(name("b"), life(1, false), seconds(600), CLOCK), Heeded::Nothing);
-        assert_eq!(words.told(name("b"), life(1, false), seconds(604), CLOCK), Heeded::Nothing);
-        assert_eq!(words.told(name("c"), life(1, false), seconds(605), CLOCK), outlived(1, "b"));
+        assert_eq!(words.told(name("b"), life(1, false), seconds(600), CLOCK, 0), Heeded::Nothing);
+        assert_eq!(words.told(name("b"), life(1, false), seconds(604), CLOCK, 0), Heeded::Nothing);
+        assert_eq!(words.told(name("c"), life(1, false), seconds(605), CLOCK, 0), outlived(1, "b"));
     }
 
     #[test]
     fn who_is_not_heard_any_more_has_no_word() {
         let mut words = Words::default();
-        assert_eq!(words.told(name("b"), life(1, true), seconds(0), CLOCK), Heeded::Nothing);
-        assert_eq!(words.told(name("c"), life(1, false), seconds(29), CLOCK), Heeded::Nothing);
-        assert_eq!(words.told(name("c"), life(1, false), seconds(31), CLOCK), Heeded::Nothing);
-        assert_eq!(words.told(name("c"), life(1, false), seconds(36), CLOCK), outlived(1, "c"));
+        assert_eq!(words.told(name("b"), life(1, true), seconds(0), CLOCK, 0), Heeded::Nothing);
+        assert_eq!(words.told(name("c"), life(1, false), seconds(29), CLOCK, 0), Heeded::Nothing);
+        assert_eq!(words.told(name("c"), life(1, false), seconds(31), CLOCK, 0), Heeded::Nothing);
+        assert_eq!(words.told(name("c"), life(1, false), seconds(36), CLOCK, 0), outlived(1, "c"));
         // And it has to be said again from the beginning.
-        assert_eq!(words.told(name("c"), life(1, false), seconds(100), CLOCK), Heeded::Nothing);
+        assert_eq!(words.told(name("c"), life(1, false), seconds(100), CLOCK, 0), Heeded::Nothing);
     }
 
     #[test]
     fn a_peer_that_takes_the_node_in_the_end_has_known_no_newer_life() {
         let mut words = Words::default();
-        assert_eq!(words.told(name("b"), life(9, false), seconds(0), CLOCK), Heeded::Nothing);
+        assert_eq!(words.told(name("b"), life(9, false), seconds(0), CLOCK, 0), Heeded::Nothing);
         words.taken_by(&name("b"));
-        assert_eq!(words.told(name("c"), life(1, false), seconds(1), CLOCK), Heeded::Nothing);
-        assert_eq!(words.told(name("c"), life(1, false), seconds(4), CLOCK), Heeded::Nothing);
-        assert_eq!(words.told(name("c"), life(1, false), seconds(6), CLOCK), outlived(1, "c"));
+        assert_eq!(words.told(name("c"), life(1, false), seconds(1), CLOCK, 0), Heeded::Nothing);
+        assert_eq!(words.told(name("c"), life(1, false), seconds(4), CLOCK, 0), Heeded::Nothing);
+        assert_eq!(words.told(name("c"), life(1, false), seconds(6), CLOCK, 0), outlived(1, "c"));
+    }
+
+    #[test]
+    fn few_are_not_believed_while_more_take_the_node() {
+        let mut words = Words::default();
+        for second in 0..100 {
+            assert_eq!(words.told(name("b"), life(1, false), seconds(second), CLOCK, 2), Heeded::Nothing);
+        }
+        assert_eq!(words.told(name("c"), life(1, false), seconds(100), CLOCK, 2), outlived(1, "b"));
     }
 
     #[test]
@@ -209,10 +225,10 @@ mod tests {
             for far in [Incarnation(u64::MAX), Incarnation(CLOCK.0 + furthest + 1)] {
                 for runs in [false, true] {
                     let newer = NewerLife { incarnation: far, runs };
-                    assert_eq!(words.told(name("b"), newer, seconds(second), CLOCK), Heeded::TooFar);
+                    assert_eq!(words.told(name("b"), newer, seconds(second), CLOCK, 0), Heeded::TooFar);
                 }
             }
-            let heeded = words.told(name("c"), life(furthest, false), seconds(second), CLOCK);
+            let heeded = words.told(name("c"), life(furthest, false), seconds(second), CLOCK, 0);
             assert_eq!(heeded, if second < 5 { Heeded::Nothing } else { outlived(furthest, "c") });
         }
     }
@@ -221,7 +237,7 @@ mod tests {
     fn no_more_than_so_many_are_kept() {
         let mut words = Words::default();
         for number in 0..2 * MAX_PEERS {
-            words.told(name(&format!("n{number}")), life(1, false), seconds(0), CLOCK);
+            words.told(name(&format!("n{number}")), life(1, false), seconds(0), CLOCK, 0);
             assert!(words.of.len() <= MAX_PEERS);
         }
     }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::Connection;
+use quinn::{Connection, RecvStream};
 use rookery_protocol::{
     ControlFrame, WireError,
     handshake::{Agreement, Features},
@@ -48,7 +48,7 @@ impl Served for ServedPeer {
         &self.peer.outbound
     }
 
-    fn reading(&self, connection: &Connection, agreement: &Agreement) -> Work {
+    fn reading(&self, connection: &Connection, agreement: &Agreement, first: Option<RecvStream>) -> Work {
         let Self { mesh, peer, .. } = self;
         let inbox = Arc::new(PeerInbox { runtime: mesh.runtime.clone(), peer: peer.clone() });
         let incoming = Incoming {
@@ -59,7 +59,7 @@ impl Served for ServedPeer {
             bulk: agreement.features.has(Features::BULK),
         };
         let connection = connection.clone();
-        Box::pin(async move { read(&connection, incoming, inbox).await })
+        Box::pin(async move { read(&connection, incoming, inbox, first).await })
     }
 
     fn frame(&self, frame: ControlFrame) -> Result<(), ConnectionError> {

@@ -14,9 +14,6 @@ use crate::{
     },
 };
 
-/// How often clients are looked at while some have old connections.
-const TICK: Duration = Duration::from_millis(200);
-
 /// How often if none has: one may have been made just while the identity changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -45,7 +42,8 @@ pub(crate) async fn run(mesh: Arc<Mesh>, spread: Duration, seed: u64) {
             still.insert(client.session, (current, at));
         }
         due = still;
-        let wait = if due.is_empty() { LOOK_EVERY } else { TICK };
+        let next = due.values().map(|(_, at)| at.saturating_duration_since(now)).min();
+        let wait = next.unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = sleep(wait) => {}

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quinn::Connection;
+use quinn::{Connection, RecvStream};
 use rookery_protocol::{
     ControlFrame, WireError,
     handshake::{Agreement, Features},
@@ -52,7 +52,7 @@ impl Served for ServedClient {
         &self.client.outbound
     }
 
-    fn reading(&self, connection: &Connection, agreement: &Agreement) -> Work {
+    fn reading(&self, connection: &Connection, agreement: &Agreement, first: Option<RecvStream>) -> Work {
         let incoming = Incoming {
             own: self.mesh.own().clone(),
             peer: self.mesh.own().clone(),
@@ -62,7 +62,7 @@ impl Served for ServedClient {
             bulk: agreement.features.has(Features::BULK),
         };
         let (connection, inbox) = (connection.clone(), self.inbox.clone());
-        Box::pin(async move { read(&connection, incoming, inbox).await })
+        Box::pin(async move { read(&connection, incoming, inbox, first).await })
     }
 
     fn watching(&self, connection: &Connection, agreement: &Agreement) -> Work {
@@ -77,6 +77,8 @@ impl Served for ServedClient {
             ControlFrame::Goodbye(goodbye) => Err(ConnectionError::Goodbye(goodbye.reason)),
             ControlFrame::Leaving(_) => {
                 self.client.departure.found_another();
+                // For the processes that take their places in its next session.
+                self.mesh.runtime.leave_names_of(self.client.session);
                 Ok(())
             }
             _ => Err(WireError::Unexpected { kind: "handshake", detail: "the handshake is over" }.into()),

@@ -189,6 +189,12 @@ impl<M: Message> PassingOn<M> {
                     tracing::warn!(pid = %context.pid(), successor = %self.to, %error, "a message is not passed on");
                 }
             }
+            // The successor may live, with the state: to whoever started this one it is as if that had shut it down.
+            Incoming::Received(Received::Event(Event::Down(down)))
+                if down.monitor == self.monitor && down.reason == ExitReason::NoConnection =>
+            {
+                return Some(ExitReason::Shutdown);
+            }
             Incoming::Received(Received::Event(Event::Down(down))) if down.monitor == self.monitor => {
                 return Some(ExitReason::Error(format!("its successor {} has ended: {}", self.to, down.reason)));
             }

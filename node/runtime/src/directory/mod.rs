@@ -173,6 +173,12 @@ impl Runtime {
         }
     }
 
+    /// The processes of a client's session give up the names that they have in the cluster: another session takes its place.
+    pub fn leave_names_of(&self, session: SessionId) {
+        let pids = read(&self.directory().0).sessions.get(&session).cloned().unwrap_or_default();
+        pids.iter().for_each(|pid| self.leave_names(pid));
+    }
+
     /// As the arbiter of `name`.
     fn grant_name(&self, name: &ProcessName, pid: &Pid) -> Result<(), Pid> {
         write(&self.directory().0).names.grant(name, pid)

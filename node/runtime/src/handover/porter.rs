@@ -108,8 +108,12 @@ impl Porter {
             }
             Asked::Part(old, new, offset, reply) => self.pass(&old, SystemRequest::Part(new, offset, reply)),
             Asked::Commit(old, new, reply) => {
-                let watched: Vec<Ref> =
-                    self.successors.iter().filter(|(_, (from, _))| *from == old).map(|(at, _)| *at).collect();
+                let watched: Vec<Ref> = self
+                    .successors
+                    .iter()
+                    .filter(|(_, it)| (&it.0, &it.1) == (&old, &new))
+                    .map(|(at, _)| *at)
+                    .collect();
                 for monitor in watched {
                     self.successors.remove(&monitor);
                     self.context.demonitor(monitor);

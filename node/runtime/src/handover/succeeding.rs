@@ -57,11 +57,11 @@ impl Succeeding {
                 self.way = Way::BySupervisor;
                 Step::Ask(self.way)
             }
-            // The old one has ended, or is taken for lost. Or whoever was asked is of a release that does not answer this.
-            (Err(CallError::NoProc | CallError::Exited(_) | CallError::Unsupported { .. }), _)
-            | (Err(CallError::NoConnection), Way::Straight) => Step::Serve,
+            // The old one has ended, or is taken for lost. Or it is of a release that does not answer this.
+            (Err(CallError::NoProc | CallError::Exited(_)), _)
+            | (Err(CallError::NoConnection | CallError::Unsupported { .. }), Way::Straight) => Step::Serve,
             (Err(CallError::Timeout), way) if now < self.until => Step::Ask(way),
-            // It goes on. Or the supervisor is lost, and this one ends with its link.
+            // It goes on, or may: the supervisor's node is of a release that asks for nobody. Or that is lost, and this one ends with its link.
             (Err(_), Way::BySupervisor) => Step::Fail(CallError::NoConnection),
             (Err(error), Way::Straight) => Step::Fail(error),
         }

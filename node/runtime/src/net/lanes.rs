@@ -153,19 +153,28 @@ pub struct Incoming {
 ///
 /// # Errors
 /// The connection is lost, or the peer broke the protocol.
-pub async fn read<I: Inbox>(connection: &Connection, incoming: Incoming, inbox: Arc<I>) -> Result<(), ConnectionError> {
+pub async fn read<I: Inbox>(
+    connection: &Connection,
+    incoming: Incoming,
+    inbox: Arc<I>,
+    first: Option<RecvStream>,
+) -> Result<(), ConnectionError> {
     let bulk = if incoming.bulk { MAX_BULK_STREAMS } else { 0 };
     let streams = u32::from(incoming.lanes) + u32::try_from(bulk).unwrap_or_default();
     connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams));
     let mut lanes_left = incoming.lanes;
     let reading = Arc::new(Reading { incoming, inbox, opened: AtomicUsize::new(0), bodies: Bodies::default() });
     let mut readers = JoinSet::new();
+    let begin = |readers: &mut JoinSet<_>, stream: RecvStream| {
+        let reading = reading.clone();
+        readers.spawn(async move { reading.stream(stream).await });
+    };
+    if let Some(stream) = first {
+        begin(&mut readers, stream);
+    }
     while lanes_left > 0 {
         tokio::select! {
-            accepted = connection.accept_uni() => {
-                let (stream, reading) = (accepted?, reading.clone());
-                readers.spawn(async move { reading.stream(stream).await });
-            }
+            accepted = connection.accept_uni() => begin(&mut readers, accepted?),
             Some(ended) = readers.join_next(), if !readers.is_empty() => {
                 match ended.unwrap_or(Err(ConnectionError::StreamClosed("lane")))? {
                     Ended::Lane => lanes_left -= 1,

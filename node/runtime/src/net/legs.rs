@@ -19,11 +19,11 @@ mod tests;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use quinn::Connection;
+use quinn::{Connection, RecvStream};
 use rookery_protocol::{ControlFrame, control::Goodbye, handshake::Agreement};
 use tokio::{
     sync::mpsc,
-    time::{interval, sleep, timeout},
+    time::{interval, timeout},
 };
 
 use super::{
@@ -62,8 +62,8 @@ pub trait Served: Send + Sync + 'static {
     type Note: Send;
     /// The sending side.
     fn outbound(&self) -> &Arc<Outbound>;
-    /// Reads the lanes of a connection.
-    fn reading(&self, connection: &Connection, agreement: &Agreement) -> Work;
+    /// Reads the lanes of a connection, of which the first may have been accepted already.
+    fn reading(&self, connection: &Connection, agreement: &Agreement, first: Option<RecvStream>) -> Work;
     /// Fails when the connection has been silent for too long.
     fn watching(&self, _connection: &Connection, _agreement: &Agreement) -> Work {
         Box::pin(std::future::pending())
@@ -90,7 +90,7 @@ pub trait Served: Send + Sync + 'static {
 /// How long a renewal may take in its parts.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Until the peer that was dialled goes over. It does at once, or when its large bodies are written.
+    /// Until the peer that was dialled goes over: its first lane is there. It does at once, or when its large bodies are written.
     pub peer: Duration,
     /// While nothing moves on the old connection, once this end has gone over.
     pub stalled: Duration,
@@ -130,12 +130,17 @@ struct Leg {
 }
 
 impl Leg {
-    fn new<S: Served>(served: &S, made: Made<S::Note>, leg: outbound::Leg) -> (Self, S::Note) {
+    fn new<S: Served>(
+        served: &S,
+        made: Made<S::Note>,
+        leg: outbound::Leg,
+        lane: Option<RecvStream>,
+    ) -> (Self, S::Note) {
         let Made { connection, control, agreement, note, .. } = made;
         let (sender, receiver) = control.split();
         let (written, outbound) = (connection.clone(), served.outbound().clone());
         let writing = Box::pin(async move { write_leg(&written, &outbound, leg).await });
-        let reading = served.reading(&connection, &agreement);
+        let reading = served.reading(&connection, &agreement, lane);
         let watching = served.watching(&connection, &agreement);
         let leg =
             Self { connection, reading, has_read: false, writing, has_written: false, watching, sender, receiver };
@@ -177,7 +182,8 @@ enum Stood<T> {
 
 /// What comes of the wait for a turn.
 enum Turn {
-    GoOver,
+    /// With the peer's first lane on the new connection, if that has come.
+    GoOver(Option<RecvStream>),
     Stay,
 }
 
@@ -197,7 +203,7 @@ pub async fn serve<S: Served>(
     mut next: mpsc::Receiver<Made<S::Note>>,
     patience: Patience,
 ) -> (Connection, ConnectionError) {
-    let (leg, _) = Leg::new(served, first, served.outbound().leg());
+    let (leg, _) = Leg::new(served, first, served.outbound().leg(), None);
     let ended = Serving { served, queue, patience }.until_the_end(leg, &mut next).await;
     // One that came too late.
     next.close();
@@ -253,7 +259,7 @@ impl<S: Served> Serving<'_, S> {
             };
             let connection = renewed.connection.clone();
             let gone_over = match self.turn(&mut leg, &renewed).await {
-                Ok(Turn::GoOver) => self.go_over(&mut leg, renewed).await,
+                Ok(Turn::GoOver(lane)) => self.go_over(&mut leg, renewed, lane).await,
                 Ok(Turn::Stay) => Ok(None),
                 Err(error) => Err(error),
             };
@@ -338,17 +344,19 @@ impl<S: Served> Serving<'_, S> {
     /// a while may have given up the handshake.
     async fn turn(&mut self, leg: &mut Leg, next: &Made<S::Note>) -> Result<Turn, ConnectionError> {
         if leg.has_read {
-            return Ok(Turn::GoOver);
+            return Ok(Turn::GoOver(None));
         }
         let (dialled, patience, outbound) = (next.dialled, self.patience, self.served.outbound().clone());
         let turn = async {
             if dialled {
-                // It sees by the end of the old lanes that the peer has gone.
-                sleep(patience.peer).await;
-                return Turn::Stay;
+                // The peer has gone when its first lane is there. Its old ones may take long: the path may be narrow.
+                return match timeout(patience.peer, next.connection.accept_uni()).await {
+                    Ok(Ok(lane)) => Turn::GoOver(Some(lane)),
+                    Ok(Err(_)) | Err(_) => Turn::Stay,
+                };
             }
             until_no_bodies(&outbound, patience.bodies).await;
-            Turn::GoOver
+            Turn::GoOver(None)
         };
         let gone = next.connection.closed();
         let turned = self.stand(leg, async {
@@ -360,7 +368,7 @@ impl<S: Served> Serving<'_, S> {
         });
         match turned.await? {
             Stood::Happened(turn) => Ok(turn),
-            Stood::AllRead => Ok(Turn::GoOver),
+            Stood::AllRead => Ok(Turn::GoOver(None)),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! they are few, bounded by the ties and calls they come from.
 
 mod lane;
+mod queueing;
 pub(crate) mod staged;
 #[cfg(test)]
 mod tests;
@@ -20,10 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rookery_protocol::{
-    LaneEncoder, NodeId, Recipient, RunBuffer, Serial, Signal, SignalBody, WireError, handshake::Features,
-    lane::MessageHead,
-};
+use rookery_protocol::{LaneEncoder, NodeId, Serial, Signal, WireError, handshake::Features, lane::MessageHead};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -34,7 +32,7 @@ use crate::{
 };
 
 pub use lane::Body;
-use lane::{BATCH_BYTES, FULL_BATCH_BYTES, Lane, LaneState, NEXT_BATCH_BYTES, first_batch};
+use lane::{Lane, LaneState, first_batch};
 
 /// A body from this size on is handed to the writer as it is; smaller ones are copied behind their heads, so that many
 /// of them make one write.
@@ -280,224 +278,6 @@ impl Outbound {
             LaneInfo { queued_bytes: state.queued as u64, sent: state.sent }
         };
         self.lanes.iter().map(info).collect()
-    }
-
-    /// Queues a signal of any kind. Never waits; a message may go beyond the budget by this way.
-    ///
-    /// # Errors
-    /// Gives the signal back when the connection is closed, or its payload too large.
-    pub fn push(&self, mut signal: Signal) -> Result<(), (NotTaken, Box<Signal>)> {
-        if signal.body.payload_bytes() > self.max_message_bytes {
-            return Err((NotTaken::TooLarge, Box::new(signal)));
-        }
-        if let SignalBody::Message { trace, .. } = &mut signal.body
-            && !self.trace
-        {
-            *trace = None;
-        }
-        staged::flush();
-        let mut state = lock(&self.lane(signal.from.serial()).state);
-        if state.closed {
-            return Err((NotTaken::Closed, Box::new(signal)));
-        }
-        let state = &mut *state;
-        let before = state.batch.len();
-        let bulk_limit = self.budget_of_all.saturating_mul(LIMIT_BUDGETS);
-        if state.queued > self.limit || self.bulk_queued_bytes() > bulk_limit {
-            self.give_up(state, before, GiveUp::TooSlow { bytes: self.limit });
-            return Err((NotTaken::Closed, Box::new(signal)));
-        }
-        if let Some(tap) = &self.tap {
-            tap.signal(&signal);
-        }
-        let payload = match &signal.body {
-            SignalBody::Message { payload, .. } | SignalBody::Reply { outcome: Ok(payload), .. } => Some(payload),
-            _ => None,
-        };
-        if let Some((payload, queue)) = payload.and_then(|it| Some((it, self.apart(it.body.len())?))) {
-            let ticket = queue.ticket(payload.body.len());
-            match state.encoder.ticketed(&signal, ticket, &mut state.batch) {
-                Ok(()) => {
-                    queue.push(ticket.number, vec![payload.body.clone()]);
-                    self.queued_more(state, before, None);
-                }
-                Err(error) => self.give_up(state, before, error.into()),
-            }
-            return Ok(());
-        }
-        let apart = match &signal.body {
-            SignalBody::Message { payload, reply, deadline_ms, credit, trace } if payload.body.len() >= APART_BYTES => {
-                let head = MessageHead {
-                    from: &signal.from,
-                    to: &signal.to,
-                    tag: payload.tag.as_bytes(),
-                    codec: payload.codec,
-                    reply: reply.as_ref(),
-                    deadline_ms: *deadline_ms,
-                    credit: *credit,
-                    trace: trace.as_deref(),
-                };
-                let encoded = state.encoder.message_head(&head, payload.body.len(), &mut state.batch);
-                encoded.map(|()| Some(payload.body.clone()))
-            }
-            _ => state.encoder.signal(&signal, &mut state.batch).map(|()| None),
-        };
-        match apart {
-            Ok(apart) => self.queued_more(state, before, apart),
-            Err(error) => self.give_up(state, before, error.into()),
-        }
-        Ok(())
-    }
-
-    /// Queues a message, if there is room. A large body is not copied.
-    ///
-    /// # Errors
-    /// When the connection is closed, its budget used up, or the payload too large; `body` is as it was then.
-    pub fn push_message(&self, head: &MessageHead<'_>, mut body: Body<'_>) -> Result<(), NotTaken> {
-        let body_bytes = body.len();
-        if body_bytes > self.max_message_bytes {
-            return Err(NotTaken::TooLarge);
-        }
-        staged::flush();
-        let mut state = lock(&self.lane(head.from.serial()).state);
-        if state.closed {
-            return Err(NotTaken::Closed);
-        }
-        let apart = self.apart(body_bytes);
-        // What waits apart holds up nobody else, and nobody else holds it up; but for its ticket.
-        if state.queued >= self.budget || apart.is_some_and(|queue| !queue.has_room()) {
-            return Err(NotTaken::Full);
-        }
-        let state = &mut *state;
-        if let (Some(tap), Recipient::Serial(to)) = (&self.tap, &head.to.to)
-            && (head.reply.is_some() || head.credit.is_some())
-        {
-            tap.message(*to, head);
-        }
-        let before = state.batch.len();
-        if let Some(queue) = apart {
-            let ticket = queue.ticket(body_bytes);
-            match state.encoder.message_ticket(head, ticket, &mut state.batch) {
-                Ok(()) => {
-                    queue.push(ticket.number, body.take_parts());
-                    self.queued_more(state, before, None);
-                }
-                Err(error) => self.give_up(state, before, error.into()),
-            }
-            return Ok(());
-        }
-        match state.encoder.message_head(head, body_bytes, &mut state.batch) {
-            Ok(()) => {
-                let apart = (body_bytes >= APART_BYTES).then(|| body.take());
-                if apart.is_none() {
-                    body.append_to(&mut state.batch);
-                }
-                self.queued_more(state, before, apart);
-            }
-            Err(error) => self.give_up(state, before, error.into()),
-        }
-        Ok(())
-    }
-
-    /// Whether messages with nothing beside them, of one process to another, share frames.
-    pub(crate) fn shares_frames(&self) -> bool {
-        self.types && self.runs
-    }
-
-    /// Queues messages that have one head, and nothing beside them. True if there is room for more.
-    ///
-    /// # Errors
-    /// When the connection is closed.
-    pub(crate) fn push_messages(&self, head: &MessageHead<'_>, messages: &RunBuffer) -> Result<bool, NotTaken> {
-        let mut state = lock(&self.lane(head.from.serial()).state);
-        if state.closed {
-            return Err(NotTaken::Closed);
-        }
-        let state = &mut *state;
-        let before = state.batch.len();
-        if state.queued > self.limit {
-            self.give_up(state, before, GiveUp::TooSlow { bytes: self.limit });
-            return Err(NotTaken::Closed);
-        }
-        match state.encoder.messages(head, messages, &mut state.batch) {
-            Ok(()) => {
-                self.queued_more(state, before, None);
-                // The first is counted.
-                state.sent.signals += messages.messages().saturating_sub(1) as u64;
-                Ok(state.queued < self.budget)
-            }
-            Err(error) => {
-                self.give_up(state, before, error.into());
-                Err(NotTaken::Closed)
-            }
-        }
-    }
-
-    fn queued_more(&self, state: &mut LaneState, before: usize, apart: Option<Bytes>) {
-        let mut more = state.batch.len() - before;
-        if let Some(apart) = apart {
-            more += apart.len();
-            let batch = std::mem::replace(&mut state.batch, Vec::with_capacity(BATCH_BYTES));
-            state.apart.push(Bytes::from(batch));
-            state.apart.push(apart);
-        } else if state.batch.len() >= FULL_BATCH_BYTES {
-            let batch = std::mem::replace(&mut state.batch, Vec::with_capacity(NEXT_BATCH_BYTES));
-            state.apart.push(Bytes::from(batch));
-        }
-        state.sent.signals += 1;
-        state.sent.bytes += more as u64;
-        state.queued += more;
-        if let Some(writer) = state.writer.take() {
-            wake_io(writer);
-        }
-    }
-
-    /// The lane's table of nodes is full. What stands in the batch before is still sent; the writer then ends the
-    /// connection, and with it every tie is told.
-    fn give_up(&self, state: &mut LaneState, before: usize, error: GiveUp) {
-        state.batch.truncate(before);
-        state.broken = Some(error);
-        state.closed = true;
-        if let Some(writer) = state.writer.take() {
-            writer.wake();
-        }
-        self.gave_up.notify_waiters();
-    }
-
-    /// Waits until the peer is given up for being too slow. Then nothing of what is queued can be written: the writer may
-    /// be waiting for that very peer.
-    pub async fn too_slow(&self, lane: usize) -> GiveUp {
-        loop {
-            let gave_up = self.gave_up.notified();
-            if let Some(error @ GiveUp::TooSlow { .. }) = &lock(&self.lanes[lane].state).broken {
-                return error.clone();
-            }
-            gave_up.await;
-        }
-    }
-
-    fn lane(&self, sender: Serial) -> &Lane {
-        // Neighbouring serials differ in their low bits, and sessions above; both count.
-        let hash = (sender.0 ^ (sender.0 >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        #[allow(clippy::cast_possible_truncation)]
-        &self.lanes[hash as usize % self.lanes.len()]
-    }
-
-    /// Waits until there is room for a message of `from` with a body of that size, or the connection is closed.
-    pub async fn room(&self, from: Serial, body_bytes: usize) {
-        let lane = self.lane(from);
-        loop {
-            let mut room = std::pin::pin!(lane.room.notified());
-            // Before looking, so that what happens in between is not missed.
-            room.as_mut().enable();
-            if self.is_closed() || lock(&lane.state).queued < self.budget {
-                break;
-            }
-            room.await;
-        }
-        if let Some(queue) = self.apart(body_bytes) {
-            queue.room(|| self.is_closed()).await;
-        }
     }
 
     /// What a lane's writer writes next, in order; waits while there is nothing.

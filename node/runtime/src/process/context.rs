@@ -28,7 +28,7 @@ use crate::{
         current,
         deadline::FAR,
         event::{Event, Received},
-        mailbox::{Item, KEPT_CAPACITY, Other, Process, Traced, signal},
+        mailbox::{Item, Other, Process, Traced, signal},
         timers::{TimerRef, Timers},
     },
     reply::ReplyTo,
@@ -199,9 +199,6 @@ impl<M: Message> Context<M> {
                     return received(self, incoming);
                 }
                 continue;
-            }
-            if inbox.taken.capacity() > KEPT_CAPACITY {
-                inbox.taken = VecDeque::new();
             }
             std::task::ready!(self.process.poll_take(cx, &mut inbox.taken));
         }

@@ -42,7 +42,7 @@ use item::fail_all;
 pub(crate) use item::{Item, Other, Traced};
 
 /// A mailbox that has held more than this gives its memory back when it is empty.
-pub(crate) const KEPT_CAPACITY: usize = 256;
+const KEPT_CAPACITY: usize = 256;
 
 /// With each so many messages more in a mailbox, one sender that can wait lets others run: the receiver, if it shares the
 /// sender's thread, which receives as many in a turn. So a sender in a loop keeps nobody from running, and what it has
@@ -272,6 +272,12 @@ impl<M: Message> Process<M> {
         // Whoever waited for what is urgent may have given up.
         state.quiet = false;
         if state.queue.is_empty() {
+            // While there is more, what the one has held holds the next.
+            for queue in [&mut state.queue, empty] {
+                if queue.capacity() > KEPT_CAPACITY {
+                    *queue = VecDeque::new();
+                }
+            }
             state.wait(cx.waker());
             return Poll::Pending;
         }

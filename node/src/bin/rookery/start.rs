@@ -155,14 +155,24 @@ async fn live(node: Node, settings: &Settings, stop: &mut Stop) -> Result<Option
         outlived = node.outlived() => ("it begins anew, with a larger incarnation", Ok(Some(outlived))),
         error = booted => ("it could not start what it was told to", Err(error)),
     };
-    tokio::select! {
-        () = node.shut_down(why) => tracing::info!("node stopped"),
-        _ = stop.told(), if ended.is_ok() => {
-            tracing::warn!("told again to stop: stopping at once");
-            return Ok(None);
+    let mut begins_anew = matches!(ended, Ok(Some(_)));
+    let stopping = node.shut_down(why);
+    tokio::pin!(stopping);
+    loop {
+        tokio::select! {
+            () = &mut stopping => break,
+            told = stop.told(), if ended.is_ok() => {
+                if !begins_anew {
+                    tracing::warn!("told again to stop: stopping at once");
+                    return Ok(None);
+                }
+                tracing::info!("{told}: it does not begin anew");
+                begins_anew = false;
+            }
         }
     }
-    ended
+    tracing::info!("node stopped");
+    ended.map(|outlived| outlived.filter(|_| begins_anew))
 }
 
 /// Starts the stock behaviours under their own names and the trees of the file, supervised.

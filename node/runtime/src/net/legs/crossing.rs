@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use quinn::RecvStream;
 use rookery_protocol::{ControlFrame, control::Goodbye};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -49,12 +50,17 @@ fn moved(connection: &quinn::Connection) -> u64 {
 
 impl<S: Served> Serving<'_, S> {
     /// Goes over from one connection to the next. `None`: this end has nothing to send any more, and the old one tells why.
-    pub(super) async fn go_over(&mut self, old: &mut Leg, next: Made<S::Note>) -> Result<Option<Leg>, ConnectionError> {
+    pub(super) async fn go_over(
+        &mut self,
+        old: &mut Leg,
+        next: Made<S::Note>,
+        lane: Option<RecvStream>,
+    ) -> Result<Option<Leg>, ConnectionError> {
         let served = self.served;
         let Some(turned) = served.outbound().turn() else {
             return if old.has_read { Err(self.why_closed(old).await) } else { Ok(None) };
         };
-        let (mut new, note) = Leg::new(served, next, turned);
+        let (mut new, note) = Leg::new(served, next, turned, lane);
         // Whether the peer knows that this end has read all of the old one, and the other way round.
         let (mut said, mut heard) = (false, false);
         let mut stall = Stall::new(self.patience.stalled, Instant::now());

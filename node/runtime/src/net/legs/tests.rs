@@ -201,12 +201,12 @@ impl Served for Played {
         &self.outbound
     }
 
-    fn reading(&self, connection: &Connection, agreement: &Agreement) -> Work {
+    fn reading(&self, connection: &Connection, agreement: &Agreement, first: Option<RecvStream>) -> Work {
         let inbox = Arc::new(Noted(self.runtime.clone(), self.got.clone()));
         let (own, peer, lanes) = (id("a"), id("b"), agreement.peer.lanes);
         let incoming = Incoming { own, peer, lanes, max_message_bytes: 1 << 20, bulk: true };
         let connection = connection.clone();
-        Box::pin(async move { read(&connection, incoming, inbox).await })
+        Box::pin(async move { read(&connection, incoming, inbox, first).await })
     }
 
     fn frame(&self, frame: ControlFrame) -> Result<(), ConnectionError> {
@@ -268,11 +268,13 @@ impl Stage {
         Self { played, next, serving, old, kept }
     }
 
-    /// Another connection, that `a` is to go over to.
+    /// Another connection, that `a` is to go over to; before `b`, which begins with its lane, unless it has dialled.
     async fn renew(&self, a_dials: bool) -> Hand {
         let (made, mut hand) = connect(a_dials).await;
         lock(&self.kept).push(made.connection.clone());
-        hand.open().await;
+        if !a_dials {
+            hand.open().await;
+        }
         self.next.send(made).await.unwrap();
         hand
     }
@@ -316,6 +318,7 @@ async fn a_renewal_that_the_peer_does_not_follow_changes_nothing_and_is_tried_ag
     stage.old.send(12).await;
     stage.old.end();
     let mut new = stage.renew(true).await;
+    new.open().await;
     new.send(13).await;
     stage.send(2);
     assert_eq!(stage.old.all().await, [1, 2], "what was queued before it went over is on the old one");
@@ -329,6 +332,25 @@ async fn a_renewal_that_the_peer_does_not_follow_changes_nothing_and_is_tried_ag
     new.connection.close(0_u32.into(), b"heard");
     let (end, _) = stage.end().await;
     assert!(matches!(end, ConnectionError::Leaving(_)), "{end}");
+}
+
+#[tokio::test]
+async fn a_peer_that_has_gone_over_is_waited_for_however_long_its_old_lanes_take() {
+    let mut stage = Stage::new(Patience { peer: MOMENT, ..PATIENT }).await;
+    stage.send(1);
+    let mut new = stage.renew(true).await;
+    new.open().await;
+    assert_eq!(stage.old.all().await, [1], "this end follows");
+    new.send(12).await;
+    for number in 0..4 {
+        stage.old.send(number).await;
+        assert!(timeout(MOMENT, stage.told(&["stays"])).await.is_err());
+    }
+    stage.old.end();
+    assert!(matches!(stage.old.next_frame().await, Err(ConnectionError::StreamClosed(_))), "it has read all");
+    stage.old.sender.finish().await.unwrap();
+    stage.told(&["gone over"]).await;
+    stage.got(&[0, 1, 2, 3, 12]).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)] // A test may stop where it fails.
 
-use rookery_protocol::{Codec, FrameDecoder, FrameKind, Payload, Pid, Tag};
+use rookery_protocol::{Codec, FrameDecoder, FrameKind, Payload, Pid, SignalBody, Tag};
 
 use std::task::Waker;
 
