@@ -239,6 +239,9 @@ impl<M: Message> Address<M> {
     /// ends meanwhile, nor for a connection that is lost. While many messages wait for a process of this node, it lets
     /// other processes run now and then. What is lost with a connection is not told here: links, monitors and calls tell.
     ///
+    /// Of several small ones in a row to one process of another node those behind the first leave together: when this process
+    /// next waits or sends anything else, and some milliseconds later at the latest, should it keep its thread.
+    ///
     /// # Errors
     /// The message is too large, or cannot be encoded; both only towards another node or client.
     pub fn send(&self, message: M) -> impl Future<Output = Result<(), SendError<M>>> + Send {
