@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// How often clients are looked at, at most, while some have old connections.
+const TICK: Duration = Duration::from_millis(50);
+
 /// How often if none has: one may have been made just while the identity changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -43,7 +46,7 @@ pub(crate) async fn run(mesh: Arc<Mesh>, spread: Duration, seed: u64) {
         }
         due = still;
         let next = due.values().map(|(_, at)| at.saturating_duration_since(now)).min();
-        let wait = next.unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
+        let wait = next.unwrap_or(LOOK_EVERY).clamp(TICK, LOOK_EVERY);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = sleep(wait) => {}

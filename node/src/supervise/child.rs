@@ -21,6 +21,8 @@ pub(super) struct Child {
     state: ChildState,
     /// It is being stopped here to be started on another node.
     pub(super) moving: bool,
+    /// When a successor of the process that it runs as was given up, which that one may have handed over to.
+    pub(super) half_moved: Option<Instant>,
     /// How often it has been started after its first start.
     pub(super) restarts: u64,
     /// Restarts in a row, for the backoff.
@@ -76,6 +78,7 @@ impl Child {
             searches: 0,
             delay: Duration::ZERO,
             running_since: None,
+            half_moved: None,
             last_end: None,
             awaiting_stop: Vec::new(),
         }

@@ -25,6 +25,9 @@ use crate::supervise::{
     policy::{AutoShutdown, Backoff, Strategy},
 };
 
+/// How long a process passes on after it has handed over, at most, and a while: it ends by then.
+const HALF_MOVED: Duration = Duration::from_secs(20);
+
 /// The decisions of one supervisor.
 #[derive(Debug)]
 pub struct StrategyMachine {
@@ -152,6 +155,7 @@ impl StrategyMachine {
         };
         let former = self.family.set(at, ChildState::Running { pid: pid.clone() });
         let child = &mut self.family[at];
+        child.half_moved = None;
         child.running_since = Some(now);
         child.searches = 0;
         match former {
@@ -184,6 +188,7 @@ impl StrategyMachine {
         if let ChildState::Moving { pid, .. } = self.family[at].state().clone() {
             let child = self.family[at].id().clone();
             self.family.set(at, ChildState::Running { pid });
+            self.family[at].half_moved = Some(now);
             return self.effects.push_back(Effect::Report(Report::NotMoved { child, failure }));
         }
         let former = self.family.set(at, ChildState::Stopped);
@@ -246,7 +251,9 @@ impl StrategyMachine {
             _ => None,
         };
         child.last_end = Some(reason.to_string());
-        let restarts = child.plan.restart.applies_to(&reason);
+        let half_moved = child.half_moved.take().is_some_and(|at| now.saturating_duration_since(at) < HALF_MOVED);
+        // One that has handed over to nobody any more says that it was shut down.
+        let restarts = child.plan.restart.applies_to(&reason) || shut_down && half_moved;
         if !was_running || self.is_to_be_stopped(at) {
             self.stopped(at);
         } else if let Some(attempt) = successor.filter(|_| restarts || shut_down) {

@@ -128,6 +128,22 @@ fn d6_a_child_whose_successor_fails_goes_on() {
 }
 
 #[test]
+fn d6_a_child_that_has_handed_over_to_one_that_is_lost_is_started_again() {
+    let (now, transient) = (Instant::now(), Spec { restart: Restart::Transient, ..PERMANENT });
+    for (is_moved, later, starts_again) in [(true, 0, true), (true, 60, false), (false, 0, false)] {
+        let mut machine = up(Strategy::OneForOne, AutoShutdown::Never, 1, &[transient]);
+        if is_moved {
+            let attempt = hand_over(&mut machine);
+            machine.handle_start_failed(attempt, StartFailure::Failed(RequestError::NoConnection), now);
+        }
+        settle(&mut machine, 2);
+        machine.handle_down(&pid(1), ExitReason::Shutdown, now + std::time::Duration::from_secs(later));
+        settle(&mut machine, 10);
+        assert_eq!(machine.children().any(|child| child.pid.is_some()), starts_again, "{is_moved} {later}");
+    }
+}
+
+#[test]
 fn d6_a_child_that_is_lost_while_it_moves_lives_on_in_its_successor() {
     let now = Instant::now();
     for succeeds in [true, false] {
