@@ -1,7 +1,10 @@
 //! What peers say of newer lives of this node, as they refuse it; see `outlived.rs`, which decides what that comes to.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -19,11 +22,18 @@ pub(crate) struct Lives {
     words: Mutex<Words>,
     /// Says so, once this node is outlived.
     outlived: watch::Sender<Option<Outlived>>,
+    /// It has been said that a peer speaks of a life that no clock would give.
+    too_far: AtomicBool,
 }
 
 impl Default for Lives {
     fn default() -> Self {
-        Self { began: Instant::now(), words: Mutex::default(), outlived: watch::channel(None).0 }
+        Self {
+            began: Instant::now(),
+            words: Mutex::default(),
+            outlived: watch::channel(None).0,
+            too_far: AtomicBool::new(false),
+        }
     }
 }
 
@@ -43,6 +53,8 @@ impl Lives {
         let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         match words.told(by.name().clone(), *newer, self.began.elapsed(), by_clock(), peers) {
             Heeded::Nothing => {}
+            // Once: it is dialled again every second.
+            Heeded::TooFar if self.too_far.swap(true, Ordering::Relaxed) => {}
             Heeded::TooFar => tracing::warn!(
                 %by,
                 incarnation = %newer.incarnation,
