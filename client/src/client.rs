@@ -216,7 +216,8 @@ impl Client {
         self.0.state.clone()
     }
 
-    /// Ends the client in good order: its processes end with `Shutdown`, what they sent is sent, and the node is told.
+    /// Ends the client in good order: its processes end with `Shutdown`, what they sent is sent, and the node is told. Those of a
+    /// session whose place another one has taken a moment ago end with `NoConnection`, as they would have anyway.
     pub async fn close(self) {
         let session = match &*self.0.state.borrow() {
             ClientState::Connected(runtime) => Some(runtime.clone()),

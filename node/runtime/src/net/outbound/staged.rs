@@ -30,7 +30,7 @@ thread_local! {
     /// Whether there may be something on this thread's stage, if only whom it is for.
     static STAGED: Cell<bool> = const { Cell::new(false) };
     /// What could not be put on a lane any more in this step.
-    static LOST: Cell<Option<Lost>> = const { Cell::new(None) };
+    static LOST: Cell<Vec<Lost>> = const { Cell::new(Vec::new()) };
 }
 
 /// What one worker's process has sent and its lane has not.
@@ -148,8 +148,12 @@ pub(crate) fn after(to: &Arc<Elsewhere>, is_sent: bool) {
 /// Puts what this thread's process has sent on its lane, before something else goes there. Whoever queues that may hold locks.
 #[inline]
 pub(crate) fn flush() {
-    if STAGED.get() {
-        LOST.set(end().or(LOST.take()));
+    if STAGED.get()
+        && let Some(lost) = end()
+    {
+        let mut all = LOST.take();
+        all.push(lost);
+        LOST.set(all);
     }
 }
 
