@@ -34,14 +34,15 @@ pub(super) fn namer(shared: &Arc<Shared>, runtime: &Runtime, at: usize) -> Resul
         let mut chance = shared.chance();
         let mut namer = Namer { by: life.pid.to_string(), at, life: &life };
         loop {
+            // Before the first as well: nodes that have not met yet may give one name to several.
+            let (pause, hold) = (chance.between(PAUSE_MS), chance.between(HELD_MS));
+            namer.wait(&mut context, None, Duration::from_millis(pause), &[Phase::Work]).await;
             let name = *chance.one_of(&NAMES).unwrap_or(&NAMES[0]);
-            let (hold, pause) = (chance.between(HELD_MS), chance.between(PAUSE_MS));
             match namer.once(&mut context, name, Duration::from_millis(hold)).await {
                 Done::Known => {}
                 // It may have the name. Its end takes it away for sure.
                 Done::Unknown => return,
             }
-            namer.wait(&mut context, None, Duration::from_millis(pause), &[Phase::Work]).await;
         }
     });
     address.map(|address| runtime_pid(runtime, &address))
