@@ -23,6 +23,7 @@ rookery_tests::contract! {
         n2_a_second_register_is_told_the_holder,
         n2_of_many_at_once_one_gets_it,
         n2_a_name_can_be_given_up_and_taken_by_another,
+        n2_names_taken_in_a_row_are_soon_known_everywhere,
         n3_a_name_dies_with_its_process,
         n3_who_registered_reads_its_own_write,
         n3_a_name_can_be_taken_as_soon_as_its_holders_end_is_known,
@@ -189,10 +190,43 @@ async fn n3_who_hears_of_a_process_can_look_up_its_name(a: &Runtime, b: &Runtime
     let mut near = Puppet::new(a);
     for number in 0..20 {
         let far = Puppet::new(b);
-        register(&far, &format!("till-{number}")).await.unwrap();
-        far.send(&near.pid, Note::Number(number)).await;
+        // Several in a row, since these may be told of together.
+        let names: Vec<String> = ["till", "desk", "door"].iter().map(|what| format!("{what}-{number}")).collect();
+        let wanted: Vec<ProcessName> = names.iter().map(|text| name(text)).collect();
+        let to = near.pid.clone();
+        far.run_async(move |context| {
+            let to = context.runtime().address::<Note>(&to);
+            Box::pin(async move {
+                for name in &wanted {
+                    context.register_in_cluster(name).await.unwrap();
+                }
+                to.send(Note::Number(number)).await.unwrap();
+            })
+        })
+        .await;
         assert_eq!(near.number().await, number);
-        assert_eq!(holder(a, &format!("till-{number}")).await, Some(far.pid.clone()));
+        for text in &names {
+            assert_eq!(holder(a, text).await, Some(far.pid.clone()));
+        }
+    }
+}
+
+async fn n2_names_taken_in_a_row_are_soon_known_everywhere(a: &Runtime, b: &Runtime) {
+    for round in 0..5 {
+        let far = Puppet::new(b);
+        let names: Vec<String> = (0..50).map(|number| format!("till-{round}-{number}")).collect();
+        let wanted: Vec<ProcessName> = names.iter().map(|text| name(text)).collect();
+        far.run_async(move |context| {
+            Box::pin(async move {
+                for name in &wanted {
+                    context.register_in_cluster(name).await.unwrap();
+                }
+            })
+        })
+        .await;
+        for text in &names {
+            seen(a, text, Some(&far.pid)).await;
+        }
     }
 }
 

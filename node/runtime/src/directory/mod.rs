@@ -15,6 +15,7 @@ mod groups;
 mod names;
 #[cfg(test)]
 mod simulation;
+mod telling;
 mod watchers;
 
 use std::{
@@ -32,6 +33,7 @@ use crate::{
     directory::{
         groups::GroupTable,
         names::{Conflict, NameTable},
+        telling::{Pace, tell_peer},
         watchers::Watchers,
     },
     net::outbound::Outbound,
@@ -49,6 +51,8 @@ pub(crate) struct State {
     watchers: Watchers,
     /// The peers that are told.
     peers: Vec<Arc<Outbound>>,
+    /// When they are told of names.
+    pace: Pace,
     /// The processes of each client that have, or had, something here.
     sessions: HashMap<SessionId, HashSet<Pid>>,
     /// Processes of clients for whom a name is being asked for; true once they have ended meanwhile.
@@ -68,6 +72,7 @@ impl Directory {
             groups: GroupTable::new(own.clone()),
             watchers: Watchers::default(),
             peers: Vec::new(),
+            pace: Pace::default(),
             sessions: HashMap::new(),
             claiming: HashMap::new(),
         }))
@@ -76,21 +81,6 @@ impl Directory {
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
         read(&self.0)
     }
-}
-
-impl State {
-    /// Tells every peer what has changed for `pid`.
-    fn tell(&self, pid: &Pid, update: &DirectoryUpdate) {
-        for peer in &self.peers {
-            tell_peer(peer, pid, update.clone());
-        }
-    }
-}
-
-/// A peer that takes no more signals will be told anew, all of it, when it is connected again.
-fn tell_peer(peer: &Outbound, pid: &Pid, update: DirectoryUpdate) {
-    let to = Destination { node: peer.peer().clone(), to: Recipient::Serial(Serial::NODE) };
-    drop(peer.push(Signal { from: pid.clone(), to, body: SignalBody::Directory(update) }));
 }
 
 /// The wall clock in microseconds, for stamps.
@@ -134,7 +124,7 @@ impl Runtime {
             return Err(error);
         }
         match state.names.take(name, pid, wall_clock()) {
-            Ok(Some(stamp)) => state.tell(pid, &DirectoryUpdate::Hold { name: name.clone(), stamp }),
+            Ok(Some(stamp)) => self.tell_soon(&mut state, pid, &DirectoryUpdate::Hold { name: name.clone(), stamp }),
             Ok(None) => {}
             Err(holder) => {
                 state.names.release(name, pid);

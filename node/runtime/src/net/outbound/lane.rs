@@ -43,7 +43,7 @@ pub(super) struct LaneState {
     pub(super) queued: usize,
     /// Signals that were queued, and their bytes with all that the lane needs around them.
     pub(super) sent: Traffic,
-    /// The writer, while it has nothing to write.
+    /// The writer, while it has nothing to write, or only what may wait.
     pub(super) writer: Option<Waker>,
     pub(super) closed: bool,
     /// The lane cannot name one more node: the connection has to be made anew.

@@ -10,12 +10,46 @@ use super::{
 };
 use crate::{scheduler::wake_io, sync::lock};
 
+/// When the lane's writer takes what is queued.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    /// With what is queued next, or when it is [woken](Outbound::wake_writers).
+    Later,
+}
+
 impl Outbound {
     /// Queues a signal of any kind. Never waits; a message may go beyond the budget by this way.
     ///
     /// # Errors
     /// Gives the signal back when the connection is closed, or its payload too large.
-    pub fn push(&self, mut signal: Signal) -> Result<(), (NotTaken, Box<Signal>)> {
+    pub fn push(&self, signal: Signal) -> Result<(), (NotTaken, Box<Signal>)> {
+        self.queue(signal, When::Now)
+    }
+
+    /// As [`push`](Self::push), of what may wait until there is more on its lane, or until [`wake_writers`](Self::wake_writers),
+    /// which the caller sees to.
+    ///
+    /// # Errors
+    /// As `push`.
+    pub(crate) fn push_later(&self, signal: Signal) -> Result<(), (NotTaken, Box<Signal>)> {
+        self.queue(signal, When::Later)
+    }
+
+    /// Has what may wait written.
+    pub(crate) fn wake_writers(&self) {
+        for lane in &self.lanes {
+            let mut state = lock(&lane.state);
+            if state.batch.is_empty() && state.apart.is_empty() {
+                continue;
+            }
+            if let Some(writer) = state.writer.take() {
+                wake_io(writer);
+            }
+        }
+    }
+
+    fn queue(&self, mut signal: Signal, when: When) -> Result<(), (NotTaken, Box<Signal>)> {
         if signal.body.payload_bytes() > self.max_message_bytes {
             return Err((NotTaken::TooLarge, Box::new(signal)));
         }
@@ -48,7 +82,7 @@ impl Outbound {
             match state.encoder.ticketed(&signal, ticket, &mut state.batch) {
                 Ok(()) => {
                     queue.push(ticket.number, vec![payload.body.clone()]);
-                    self.queued_more(state, before, None);
+                    self.queued_more(state, before, None, when);
                 }
                 Err(error) => self.give_up(state, before, error.into()),
             }
@@ -72,7 +106,7 @@ impl Outbound {
             _ => state.encoder.signal(&signal, &mut state.batch).map(|()| None),
         };
         match apart {
-            Ok(apart) => self.queued_more(state, before, apart),
+            Ok(apart) => self.queued_more(state, before, apart, when),
             Err(error) => self.give_up(state, before, error.into()),
         }
         Ok(())
@@ -109,7 +143,7 @@ impl Outbound {
             match state.encoder.message_ticket(head, ticket, &mut state.batch) {
                 Ok(()) => {
                     queue.push(ticket.number, body.take_parts());
-                    self.queued_more(state, before, None);
+                    self.queued_more(state, before, None, When::Now);
                 }
                 Err(error) => self.give_up(state, before, error.into()),
             }
@@ -121,7 +155,7 @@ impl Outbound {
                 if apart.is_none() {
                     body.append_to(&mut state.batch);
                 }
-                self.queued_more(state, before, apart);
+                self.queued_more(state, before, apart, When::Now);
             }
             Err(error) => self.give_up(state, before, error.into()),
         }
@@ -150,7 +184,7 @@ impl Outbound {
         }
         match state.encoder.messages(head, messages, &mut state.batch) {
             Ok(()) => {
-                self.queued_more(state, before, None);
+                self.queued_more(state, before, None, When::Now);
                 // The first is counted.
                 state.sent.signals += messages.messages().saturating_sub(1) as u64;
                 Ok(state.queued < self.budget)
@@ -162,7 +196,7 @@ impl Outbound {
         }
     }
 
-    fn queued_more(&self, state: &mut LaneState, before: usize, apart: Option<Bytes>) {
+    fn queued_more(&self, state: &mut LaneState, before: usize, apart: Option<Bytes>, when: When) {
         let mut more = state.batch.len() - before;
         if let Some(apart) = apart {
             more += apart.len();
@@ -176,7 +210,9 @@ impl Outbound {
         state.sent.signals += 1;
         state.sent.bytes += more as u64;
         state.queued += more;
-        if let Some(writer) = state.writer.take() {
+        if when == When::Now
+            && let Some(writer) = state.writer.take()
+        {
             wake_io(writer);
         }
     }

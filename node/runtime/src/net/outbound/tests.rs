@@ -1,8 +1,11 @@
 #![allow(clippy::unwrap_used)] // A test may stop where it fails.
 
-use rookery_protocol::{Codec, FrameDecoder, FrameKind, Payload, Pid, SignalBody, Tag};
+use rookery_protocol::{Codec, FrameDecoder, FrameKind, Payload, Pid, SignalBody, Tag, UnlinkId};
 
-use std::task::Waker;
+use std::{
+    sync::{Arc, atomic::AtomicUsize},
+    task::{Wake, Waker},
+};
 
 use super::*;
 
@@ -58,4 +61,49 @@ fn what_is_let_go_with_a_connection_does_not_look_like_its_end() {
         let taken = outbound.poll_take(0, first, &Context::from_waker(Waker::noop()));
         assert!(matches!(taken, Poll::Ready(Err(GiveUp::LetGo))), "{taken:?}");
     }
+}
+
+/// A lane's writer that counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_may_wait_goes_before_what_is_sent_behind_it_or_when_it_is_time() {
+    let (own, peer): (NodeId, NodeId) = ("a.1".parse().unwrap(), "b.1".parse().unwrap());
+    let outbound = Outbound::new(&own, &peer, 1, 1 << 20, 1 << 20);
+    let signal =
+        |body| Signal { from: Pid::new(own.clone(), Serial(7)), to: (&Pid::new(peer.clone(), Serial(9))).into(), body };
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let times = || woken.0.load(Ordering::Relaxed);
+    let wait = || outbound.poll_take(0, outbound.leg(), &Context::from_waker(&waker)).is_pending();
+    drop(frames(&outbound));
+    assert!(wait());
+
+    outbound.push_later(signal(SignalBody::Link)).unwrap();
+    assert_eq!(times(), 0);
+    outbound.push(signal(SignalBody::Unlink(UnlinkId(1)))).unwrap();
+    assert_eq!(times(), 1);
+    assert_eq!(frames(&outbound), [FrameKind::Link, FrameKind::Unlink]);
+    assert!(wait());
+
+    outbound.push_later(signal(SignalBody::Link)).unwrap();
+    outbound.push_later(signal(SignalBody::Unlink(UnlinkId(1)))).unwrap();
+    assert_eq!(times(), 1);
+    outbound.wake_writers();
+    assert_eq!(times(), 2);
+    assert_eq!(frames(&outbound), [FrameKind::Link, FrameKind::Unlink]);
+    assert!(wait());
+    outbound.wake_writers();
+    assert_eq!(times(), 2, "there is nothing to write");
+
+    outbound.push_later(signal(SignalBody::Link)).unwrap();
+    outbound.finish();
+    assert_eq!((times(), frames(&outbound)), (3, vec![FrameKind::Link]), "the last is written as well");
 }
