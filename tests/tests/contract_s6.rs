@@ -140,10 +140,13 @@ async fn s6_many_small_messages_of_one_step_find_the_buffer_full() {
         assert_eq!(receiver.number().await, number);
     }
     let sending = to.clone();
+    let since = Instant::now();
     let taken = sender
         .run(move |_| (0..100_000).filter(|_| sending.try_send(Note::Text("x".repeat(EACH_BYTES))).is_ok()).count())
         .await;
-    assert!(taken * EACH_BYTES < 4 * 1024 * 1024, "{taken} messages are taken at once");
+    // What the path carries meanwhile makes room for more.
+    let carried = since.elapsed().as_secs_f64() * NARROW.bytes_per_s.unwrap() as f64;
+    assert!(((taken * EACH_BYTES) as f64) < 4e6 + carried, "{taken} messages are taken at once");
     for _ in 0..taken {
         let next = receiver.next().await;
         assert!(matches!(&next, Received::Message(Note::Text(text)) if text.len() == EACH_BYTES), "{next:?}");
