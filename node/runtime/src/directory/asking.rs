@@ -16,7 +16,7 @@ use rookery_protocol::{
 };
 use tokio::time::Instant;
 
-use super::{bytes_of_pids_of, names::arbiter_of};
+use super::bytes_of_pids_of;
 use crate::{
     handover::limits::KNOWN_PATIENCE,
     requests::{REQUEST_TIMEOUT, Ties, unexpected},
@@ -124,17 +124,16 @@ impl Runtime {
     }
 
     async fn claim(&self, name: &ProcessName, pid: &Pid) -> Result<(), RequestError> {
-        let members = self.directory_members();
-        let arbiter = arbiter_of(name, &members).unwrap_or(self.node());
+        let arbiter = self.directory().read().arbiter(name, self.node());
         let mut claim = Claim { runtime: self, name, pid, arbiter: None };
-        if arbiter == self.node() {
+        if arbiter == *self.node() {
             self.grant_name(name, pid).map_err(|holder| RequestError::NameTaken { name: name.clone(), holder })?;
         } else {
             claim.arbiter = Some(arbiter.clone());
             let request = RequestBody::Claim { name: name.clone(), pid: pid.clone() };
             // An answer to a client's process would be passed on to the client.
             let asker = if pid.serial().session().is_some() { self.own_pid() } else { pid.clone() };
-            let answer = self.request_as(&asker, arbiter, request, Ties::default()).await;
+            let answer = self.request_as(&asker, &arbiter, request, Ties::default()).await;
             if let Err(RequestError::NameTaken { .. } | RequestError::NoConnection) = answer {
                 claim.arbiter = None;
             }

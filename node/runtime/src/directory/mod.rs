@@ -32,7 +32,7 @@ use rookery_protocol::{
 use crate::{
     directory::{
         groups::GroupTable,
-        names::{Conflict, NameTable},
+        names::{Conflict, NameTable, arbiter_of},
         telling::{Pace, tell_peer},
         watchers::Watchers,
     },
@@ -80,6 +80,14 @@ impl Directory {
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
         read(&self.0)
+    }
+}
+
+impl State {
+    /// Who decides about a name, as the node `own` sees it now.
+    fn arbiter(&self, name: &ProcessName, own: &NodeId) -> NodeId {
+        let members = self.peers.iter().map(|peer| peer.peer()).chain([own]);
+        arbiter_of(name, members).unwrap_or(own).clone()
     }
 }
 

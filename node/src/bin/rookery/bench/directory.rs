@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +22,9 @@ use super::{
 
 /// Longer than it takes.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// So many times as many processes as have had a name in the run before are started for the next.
+const ENOUGH: f64 = 1.5;
 
 /// Members of the group.
 const MEMBERS: usize = 10_000;
@@ -49,17 +52,24 @@ async fn ask_all(
     Ok(())
 }
 
-/// Takes names in the cluster until told to stop, each for a process of its own; gives who has one and how long that took.
-async fn take_names(runtime: Runtime, prefix: String, stop: Arc<AtomicBool>) -> Result<Vec<(Pid, u64)>, BenchError> {
-    let mut taken = Vec::new();
+/// Takes names in the cluster until told to stop, each for a process of its own: one of `holders`, and a new one when there are no more.
+/// Gives who has one, and how long that took.
+async fn take_names(
+    runtime: Runtime,
+    prefix: String,
+    holders: Arc<Mutex<Vec<Pid>>>,
+    stop: Arc<AtomicBool>,
+) -> Result<Vec<(Pid, u64)>, BenchError> {
+    let running = || holders.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut taken, mut ready) = (Vec::new(), std::mem::take(&mut *running()));
     while !stop.load(Ordering::Relaxed) {
         let name: ProcessName = format!("{prefix}-{}", taken.len()).parse()?;
-        let holder = idler(&runtime)?;
-        let Some(pid) = holder.pid() else { continue };
+        let Some(pid) = ready.pop().or_else(|| idler(&runtime).ok()?.pid()) else { continue };
         let since = Instant::now();
         runtime.register_in_cluster(&name, &pid).await?;
         taken.push((pid, since.elapsed().as_nanos() as u64));
     }
+    running().append(&mut ready);
     Ok(taken)
 }
 
@@ -70,24 +80,35 @@ pub(super) async fn names(plan: &Plan, samples: &mut Samples) -> Result<(), Benc
     for callers in [1, 64] {
         let variant = counted(callers, "caller");
         plan.say(&variant);
+        // One caller's time is not to be that of starting processes; those of many are started as they go.
+        let starts_before = callers == 1;
         let callers: Vec<usize> = (0..callers).collect();
+        let mut per_s = 0.0;
         for run in 0..=plan.runs {
-            let stop = stop_after(if run == 0 { plan.warm_up() } else { plan.seconds });
+            let seconds = if run == 0 { plan.warm_up() } else { plan.seconds };
+            let enough = if starts_before { (per_s * seconds * ENOUGH) as usize } else { 0 };
+            let holders = (0..enough).map(|_| idler(&stage.node)).collect::<Result<Vec<_>, _>>()?;
+            let holders: Vec<Pid> = holders.iter().filter_map(Address::pid).collect();
+            let holders = Arc::new(Mutex::new(holders));
+            let stop = stop_after(seconds);
             let (since, cpu) = (Instant::now(), stage.cpu_seconds());
+            let running = holders.clone();
             let taken = each::<Stop, _, _, _>(&stage.node, &callers, move |context, caller| {
-                take_names(context.runtime().clone(), format!("bench-{caller}"), stop.clone())
+                take_names(context.runtime().clone(), format!("bench-{caller}"), running.clone(), stop.clone())
             });
             let taken = taken.await?.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
             let count = taken.len();
             ask_all(&hosts, move |reply| Host::Knows { names: count, groups: 0, reply }).await?;
             let (took, cpu) = (since.elapsed().as_secs_f64(), stage.cpu_seconds() - cpu);
-            let (holders, mut nanos): (Vec<Pid>, Vec<u64>) = taken.into_iter().unzip();
+            per_s = count as f64 / took;
+            let (named, mut nanos): (Vec<Pid>, Vec<u64>) = taken.into_iter().unzip();
             if run > 0 {
                 samples.add(format!("names_per_s.{variant}"), "/s", count as f64 / took);
                 samples.add(format!("cpu_s_per_million.{variant}"), "s", cpu * 1e6 / count.max(1) as f64);
                 samples.latencies("register", &variant, &mut nanos);
             }
-            for holder in &holders {
+            let unnamed = std::mem::take(&mut *holders.lock().unwrap_or_else(PoisonError::into_inner));
+            for holder in named.iter().chain(&unnamed) {
                 stage.node.exit(holder, ExitReason::Kill);
             }
             ask_all(&hosts, |reply| Host::Knows { names: 0, groups: 0, reply }).await?;
