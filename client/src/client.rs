@@ -13,7 +13,7 @@ use std::{
 };
 
 use rookery_runtime::{
-    Behaviours, ExitReason, Incarnation, NodeId, NodeName, Runtime,
+    Behaviours, Incarnation, NodeId, NodeName, Runtime,
     net::{control::ConnectionError, io_thread::IoThread, settings::ConnectionSettings},
     protocol::handshake::{Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Role},
     tls::{CertificateRole, Identity, IdentityUser, keep_renewed},
@@ -25,7 +25,7 @@ use crate::{
     credentials::Credentials,
     endpoint::Server,
     error::ConnectError,
-    moving::Running,
+    moving::{CLOSES_WITHIN, Running},
     resolve::addresses_of,
     session::{self, Session},
 };
@@ -43,6 +43,9 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// After how long a silence a node is taken for lost, and another one is looked for: five missed keep-alives. A client has
 /// nobody to ask about it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What [`Client::close`] waits beyond the time that sessions have to end: they notice it on a thread of their own.
+const CLOSE_SLACK: Duration = Duration::from_secs(1);
 
 /// Within what time connections are renewed, unless told.
 const RENEW_WITHIN: Duration = Duration::from_secs(30);
@@ -216,20 +219,19 @@ impl Client {
         self.0.state.clone()
     }
 
-    /// Ends the client in good order: its processes end with `Shutdown`, what they sent is sent, and the node is told. Those of a
-    /// session whose place another one has taken a moment ago end with `NoConnection`, as they would have anyway.
+    /// Ends the client in good order: its processes end with `Shutdown`, also those of a session whose place another one has just taken;
+    /// what they sent is sent, whoever is tied to them or waits for their answers is told that reason, and the node is told. Who has
+    /// not ended after a second is killed. What the client itself has asked is answered `NoConnection`.
+    ///
+    /// Once begun it goes on, also if nobody waits for it any more: a process of the client may call it, and ends while it waits.
     pub async fn close(self) {
-        let session = match &*self.0.state.borrow() {
-            ClientState::Connected(runtime) => Some(runtime.clone()),
-            _ => None,
-        };
-        if let Some(runtime) = session {
-            runtime.shut_down(ExitReason::Shutdown, Duration::from_secs(1)).await;
-        }
         self.0.closing.send_replace(true);
-        let mut state = self.0.state.clone();
-        let closed = state.wait_for(|state| matches!(state, ClientState::Closed { .. }));
-        drop(tokio::time::timeout(Duration::from_secs(2), closed).await);
+        let closed = tokio::spawn(async move {
+            let mut state = self.0.state.clone();
+            let closed = state.wait_for(|state| matches!(state, ClientState::Closed { .. }));
+            drop(tokio::time::timeout(CLOSES_WITHIN + CLOSE_SLACK, closed).await);
+        });
+        drop(closed.await);
     }
 }
 
@@ -313,7 +315,7 @@ impl Keeper {
                 }
             }
         }
-        drop(tokio::time::timeout(session::FAREWELL, async { while resting.join_next().await.is_some() {} }).await);
+        drop(tokio::time::timeout(CLOSES_WITHIN, async { while resting.join_next().await.is_some() {} }).await);
         state.send_replace(ClientState::Closed { reason: "the client was closed".to_owned() });
     }
 
