@@ -44,9 +44,6 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// nobody to ask about it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What [`Client::close`] waits beyond the time that sessions have to end: they notice it on a thread of their own.
-const CLOSE_SLACK: Duration = Duration::from_secs(1);
-
 /// Within what time connections are renewed, unless told.
 const RENEW_WITHIN: Duration = Duration::from_secs(30);
 
@@ -109,7 +106,9 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     state: watch::Receiver<ClientState>,
-    /// The last session's runtime that was seen.
+    /// The runtime of the last session, from when its former one rests, also when it is lost.
+    sessions: watch::Receiver<Option<Runtime>>,
+    /// What was given last.
     latest: Mutex<Runtime>,
     closing: watch::Sender<bool>,
     credentials: Arc<Credentials>,
@@ -156,7 +155,8 @@ impl Client {
             renew_within: config.renew_within,
             processes: Handle::try_current()?,
         };
-        let keeper = Keeper { servers: config.servers, settings };
+        let (current, sessions) = watch::channel(None);
+        let keeper = Keeper { servers: config.servers, settings, current };
         let io = IoThread::start("rookery-client").map_err(ConnectError::Thread)?;
         let (state, watched) = watch::channel(ClientState::Connecting { last: None });
         let (closing, close) = watch::channel(false);
@@ -165,7 +165,7 @@ impl Client {
         match tokio::time::timeout(timeout, connected(watched.clone())).await {
             Ok(Ok(runtime)) => {
                 let latest = Mutex::new(runtime);
-                Ok(Self(Arc::new(Inner { state: watched, latest, closing, credentials, _io: io })))
+                Ok(Self(Arc::new(Inner { state: watched, sessions, latest, closing, credentials, _io: io })))
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
@@ -191,11 +191,12 @@ impl Client {
     ///
     /// Ask for it at each call: when its node is about to leave, the client goes to another one while what was asked is answered, and
     /// this is the new session's from then on. Addresses of the former one answer `NoConnection` once that has ended, a quarter of a
-    /// second later at the soonest; a call that got `NoConnection` may have run (A3).
+    /// second later at the soonest; a call that got `NoConnection` may have run (A3). A session that rests is never given, also not
+    /// when the next one is lost before anybody has asked for it.
     #[must_use]
     pub fn runtime(&self) -> Runtime {
         let mut latest = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let ClientState::Connected(runtime) = &*self.0.state.borrow() {
+        if let Some(runtime) = &*self.0.sessions.borrow() {
             *latest = runtime.clone();
         }
         latest.clone()
@@ -229,7 +230,7 @@ impl Client {
         let closed = tokio::spawn(async move {
             let mut state = self.0.state.clone();
             let closed = state.wait_for(|state| matches!(state, ClientState::Closed { .. }));
-            drop(tokio::time::timeout(CLOSES_WITHIN + CLOSE_SLACK, closed).await);
+            drop(tokio::time::timeout(CLOSES_WITHIN * 2, closed).await);
         });
         drop(closed.await);
     }
@@ -253,6 +254,8 @@ impl fmt::Debug for Client {
 struct Keeper {
     servers: Vec<Server>,
     settings: session::Settings,
+    /// Tells which session is the last. Not the state: that is another one already when a session is lost that nobody asked for.
+    current: watch::Sender<Option<Runtime>>,
 }
 
 impl Keeper {
@@ -274,6 +277,7 @@ impl Keeper {
                 Ok(session) => {
                     wait = RETRY_MIN;
                     tracing::info!(node = %session.node, address = %session.address, "connected");
+                    self.current.send_replace(Some(session.runtime.clone()));
                     state.send_replace(ClientState::Connected(session.runtime.clone()));
                     // Now: nobody is given that one's runtime any more.
                     if let Some(former) = former.take() {
