@@ -8,31 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quinn::{Connection, SendStream};
 use rookery_client::Client;
 use rookery_node::{AdminConfig, Node};
-use rookery_runtime::{
-    Pid,
-    net::{
-        control::{
-            ConnectionError, Control, ControlReceiver, ControlSender, Verdict, facts_of, session_proof, shake_hands,
-        },
-        settings::ConnectionSettings,
-    },
-    protocol::{
-        LaneEncoder, Payload, Serial, SessionId, Signal, SignalBody,
-        handshake::{Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, RefusalCode, RenewedSession, Role},
-        limits::{RENEWAL_EVERY, RENEWALS_AT_ONCE},
-    },
-    tls::{PeerIdentity, SERVER_NAME},
+use rookery_runtime::protocol::{
+    handshake::RefusalCode,
+    limits::{RENEWAL_EVERY, RENEWALS_AT_ONCE},
 };
 use rookery_tests::{
-    DEADLINE, Puppet,
+    Puppet,
     cluster::{client_config, client_identity, mesh, node_identity},
     eventually,
     flow::{Seen, stream, watch},
+    hand::Hand,
     http::get,
-    within,
 };
 
 /// How long the node may take to let a client renew again: what it says, and some slow looks.
@@ -47,118 +35,18 @@ async fn node() -> Node {
     nodes.await.pop().unwrap()
 }
 
-/// A client that is played by hand, as far as it renews its connection.
-struct Hand {
-    connection: Connection,
-    sender: ControlSender,
-    receiver: ControlReceiver,
-    lane: SendStream,
-    encoder: LaneEncoder,
-    session: SessionId,
-    /// Those before: their last words are to be heard.
-    former: Vec<Connection>,
-}
-
-impl Hand {
-    /// Connects, and takes over the session of `former` if there is one.
-    async fn new(node: &Node, former: Option<&Self>) -> Result<Self, Refusal> {
-        let identity = client_identity("eve");
-        let config = identity.quinn_client_config(ConnectionSettings::default().transport()).unwrap();
-        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-        let connection = endpoint.connect_with(config, node.listen_address(), SERVER_NAME).unwrap().await.unwrap();
-        connection.set_max_concurrent_uni_streams(16_u32.into());
-        let mut control = Control::open(&connection).await.unwrap();
-        let hello = Hello {
-            versions: (PROTOCOL_MIN, PROTOCOL_MAX),
-            features: Features::OURS,
-            cluster: identity.own().cluster.clone(),
-            role: Role::Client,
-            node: "eve.1".parse().unwrap(),
-            listen_port: 0,
-            advertised: Vec::new(),
-            max_message_bytes: 1 << 20,
-            lanes: 1,
-            replace: false,
-            extensions: Vec::new(),
-        };
-        let proof = |former: &Self| session_proof(&former.connection).unwrap();
-        let renewed = former.map(|former| RenewedSession { session: former.session, proof: proof(former) });
-        let hello = renewed.iter().fold(hello, Hello::with_session);
-        let facts = facts_of(&PeerIdentity::of_connection(&connection).unwrap());
-        let agreement = match shake_hands(&mut control, true, hello, facts, |_| Verdict::Admit(None)).await {
-            Ok(agreement) => agreement,
-            Err(ConnectionError::RefusedByPeer(refusal)) => return Err(refusal),
-            Err(error) => panic!("{error}"),
-        };
-        let (sender, receiver) = control.split();
-        let mut lane = connection.open_uni().await.unwrap();
-        let mut bytes = Vec::new();
-        LaneEncoder::open(0, &mut bytes);
-        lane.write_all(&bytes).await.unwrap();
-        let own = node.runtime().node().clone();
-        let encoder = LaneEncoder::new(own.clone(), own);
-        Ok(Self {
-            connection,
-            sender,
-            receiver,
-            lane,
-            encoder,
-            session: agreement.session.unwrap(),
-            former: Vec::new(),
-        })
-    }
-
-    /// Goes over to another connection, as soon as the node knows this one; or tells why it may not.
-    async fn renew(&mut self, node: &Node) -> Result<(), Refusal> {
-        let start = Instant::now();
-        let mut new = loop {
-            match Self::new(node, Some(self)).await {
-                Ok(new) => break new,
-                // It has not heard yet that the one before is done.
-                Err(refusal) if refusal.code == RefusalCode::Duplicate => {
-                    assert!(start.elapsed() < DEADLINE, "{refusal}");
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                Err(refusal) => return Err(refusal),
-            }
-        };
-        assert_eq!(new.session, self.session);
-        std::mem::swap(self, &mut new);
-        let mut old = new;
-        old.lane.finish().unwrap();
-        let mut lane = within("the node's lane", old.connection.accept_uni()).await.unwrap();
-        within("its end", lane.read_to_end(1 << 20)).await.unwrap();
-        old.sender.finish().await.unwrap();
-        let end = within("the end of the old one", old.receiver.receive()).await;
-        assert!(matches!(end, Err(ConnectionError::StreamClosed(_))), "{end:?}");
-        self.former.append(&mut old.former);
-        self.former.push(old.connection);
-        Ok(())
-    }
-
-    /// From the client's process of that number.
-    async fn send(&mut self, from: u32, to: &Pid, number: u64) {
-        let from = Pid::new(to.node().clone(), Serial::of_client(self.session, from));
-        let payload = Payload::json(format!("{{\"Number\":{number}}}"));
-        let body = SignalBody::Message { payload, reply: None, deadline_ms: None, credit: None, trace: None };
-        let mut bytes = Vec::new();
-        self.encoder.signal(&Signal { from, to: to.into(), body }, &mut bytes).unwrap();
-        self.lane.write_all(&bytes).await.unwrap();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_renews_some_times_in_a_row_and_then_is_told_to_wait_and_loses_nothing() {
     let node = node().await;
     let mut receives = Puppet::new(&node);
-    let mut hand = Hand::new(&node, None).await.unwrap();
+    let mut hand = Hand::connect(&node).await;
     let (start, mut renewed, mut refused) = (Instant::now(), 0, 0);
     // It renews as often as it can, also when it is told not to: as a client of a release before would, but sooner.
     let again = loop {
         hand.send(1, &receives.pid, renewed).await;
         assert_eq!(receives.number().await, renewed, "the connection that it has serves");
         let asked = Instant::now();
-        match hand.renew(&node).await {
+        match hand.renew().await {
             Ok(()) if refused > 0 => break asked,
             Ok(()) => renewed += 1,
             Err(refusal) => {
