@@ -13,7 +13,7 @@ use std::{
 };
 
 use rookery_runtime::{
-    Behaviours, ExitReason, Incarnation, NodeId, NodeName, Runtime,
+    Behaviours, Incarnation, NodeId, NodeName, Runtime,
     net::{control::ConnectionError, io_thread::IoThread, settings::ConnectionSettings},
     protocol::handshake::{Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Role},
     tls::{CertificateRole, Identity, IdentityUser, keep_renewed},
@@ -25,7 +25,7 @@ use crate::{
     credentials::Credentials,
     endpoint::Server,
     error::ConnectError,
-    moving::Running,
+    moving::{CLOSES_WITHIN, Running},
     resolve::addresses_of,
     session::{self, Session},
 };
@@ -106,7 +106,9 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     state: watch::Receiver<ClientState>,
-    /// The last session's runtime that was seen.
+    /// The runtime of the last session, from when its former one rests, also when it is lost.
+    sessions: watch::Receiver<Option<Runtime>>,
+    /// What was given last.
     latest: Mutex<Runtime>,
     closing: watch::Sender<bool>,
     credentials: Arc<Credentials>,
@@ -153,7 +155,8 @@ impl Client {
             renew_within: config.renew_within,
             processes: Handle::try_current()?,
         };
-        let keeper = Keeper { servers: config.servers, settings };
+        let (current, sessions) = watch::channel(None);
+        let keeper = Keeper { servers: config.servers, settings, current };
         let io = IoThread::start("rookery-client").map_err(ConnectError::Thread)?;
         let (state, watched) = watch::channel(ClientState::Connecting { last: None });
         let (closing, close) = watch::channel(false);
@@ -162,7 +165,7 @@ impl Client {
         match tokio::time::timeout(timeout, connected(watched.clone())).await {
             Ok(Ok(runtime)) => {
                 let latest = Mutex::new(runtime);
-                Ok(Self(Arc::new(Inner { state: watched, latest, closing, credentials, _io: io })))
+                Ok(Self(Arc::new(Inner { state: watched, sessions, latest, closing, credentials, _io: io })))
             }
             Ok(Err(error)) => Err(error),
             Err(_) => {
@@ -188,11 +191,12 @@ impl Client {
     ///
     /// Ask for it at each call: when its node is about to leave, the client goes to another one while what was asked is answered, and
     /// this is the new session's from then on. Addresses of the former one answer `NoConnection` once that has ended, a quarter of a
-    /// second later at the soonest; a call that got `NoConnection` may have run (A3).
+    /// second later at the soonest; a call that got `NoConnection` may have run (A3). A session that rests is never given, also not
+    /// when the next one is lost before anybody has asked for it.
     #[must_use]
     pub fn runtime(&self) -> Runtime {
         let mut latest = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let ClientState::Connected(runtime) = &*self.0.state.borrow() {
+        if let Some(runtime) = &*self.0.sessions.borrow() {
             *latest = runtime.clone();
         }
         latest.clone()
@@ -216,20 +220,19 @@ impl Client {
         self.0.state.clone()
     }
 
-    /// Ends the client in good order: its processes end with `Shutdown`, what they sent is sent, and the node is told. Those of a
-    /// session whose place another one has taken a moment ago end with `NoConnection`, as they would have anyway.
+    /// Ends the client in good order: its processes end with `Shutdown`, also those of a session whose place another one has just taken;
+    /// what they sent is sent, whoever is tied to them or waits for their answers is told that reason, and the node is told. Who has
+    /// not ended after a second is killed. What the client itself has asked is answered `NoConnection`.
+    ///
+    /// Once begun it goes on, also if nobody waits for it any more: a process of the client may call it, and ends while it waits.
     pub async fn close(self) {
-        let session = match &*self.0.state.borrow() {
-            ClientState::Connected(runtime) => Some(runtime.clone()),
-            _ => None,
-        };
-        if let Some(runtime) = session {
-            runtime.shut_down(ExitReason::Shutdown, Duration::from_secs(1)).await;
-        }
         self.0.closing.send_replace(true);
-        let mut state = self.0.state.clone();
-        let closed = state.wait_for(|state| matches!(state, ClientState::Closed { .. }));
-        drop(tokio::time::timeout(Duration::from_secs(2), closed).await);
+        let closed = tokio::spawn(async move {
+            let mut state = self.0.state.clone();
+            let closed = state.wait_for(|state| matches!(state, ClientState::Closed { .. }));
+            drop(tokio::time::timeout(CLOSES_WITHIN * 2, closed).await);
+        });
+        drop(closed.await);
     }
 }
 
@@ -251,6 +254,8 @@ impl fmt::Debug for Client {
 struct Keeper {
     servers: Vec<Server>,
     settings: session::Settings,
+    /// Tells which session is the last. Not the state: that is another one already when a session is lost that nobody asked for.
+    current: watch::Sender<Option<Runtime>>,
 }
 
 impl Keeper {
@@ -272,6 +277,7 @@ impl Keeper {
                 Ok(session) => {
                     wait = RETRY_MIN;
                     tracing::info!(node = %session.node, address = %session.address, "connected");
+                    self.current.send_replace(Some(session.runtime.clone()));
                     state.send_replace(ClientState::Connected(session.runtime.clone()));
                     // Now: nobody is given that one's runtime any more.
                     if let Some(former) = former.take() {
@@ -313,7 +319,7 @@ impl Keeper {
                 }
             }
         }
-        drop(tokio::time::timeout(session::FAREWELL, async { while resting.join_next().await.is_some() {} }).await);
+        drop(tokio::time::timeout(CLOSES_WITHIN, async { while resting.join_next().await.is_some() {} }).await);
         state.send_replace(ClientState::Closed { reason: "the client was closed".to_owned() });
     }
 

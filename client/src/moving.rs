@@ -4,13 +4,14 @@
 //! ```text
 //! runs ── node: Leaving ──▶ another node is looked for ── found ──▶ rests: Leaving to the node, waits for its answers ──▶ Goodbye
 //!                                    └── the session ends first: it is lost, as ever
+//! runs, or rests ── the client is closed ──▶ its processes end with Shutdown, and say so ──▶ Goodbye
 //! ```
 //! New calls go by the new session from the moment that it is there; what was asked by the old one is answered there.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use rookery_runtime::{
-    Runtime,
+    ExitReason, Runtime,
     net::{control::ConnectionError, outbound::Outbound},
 };
 use tokio::{
@@ -19,7 +20,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::session::{Session, Settings, closed};
+use crate::session::{FAREWELL, Session, Settings, closed};
 
 /// How long a session rests at least: whoever has just asked for the runtime calls by it.
 const RESTS_FOR: Duration = Duration::from_millis(250);
@@ -29,6 +30,13 @@ const PROCESSES_STAY: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether it has got its answers.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How long processes have to end when the client is closed; then they are killed.
+const PROCESSES_END: Duration = Duration::from_secs(1);
+
+/// How long a session may take to end when the client is closed: its processes, what the killed ones of them have to tell, and the goodbye.
+pub(crate) const CLOSES_WITHIN: Duration =
+    PROCESSES_END.saturating_add(Duration::from_millis(500)).saturating_add(FAREWELL);
 
 /// What is wanted of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,8 +59,6 @@ pub(crate) async fn wanted(wanted: &mut watch::Receiver<Wanted>, at_least: Wante
 
 /// A session that runs.
 pub(crate) struct Running {
-    runtime: Runtime,
-    outbound: Arc<Outbound>,
     ends: JoinHandle<ConnectionError>,
     /// Whether its node is about to leave.
     leaves: watch::Receiver<bool>,
@@ -61,21 +67,22 @@ pub(crate) struct Running {
 
 impl Running {
     /// Runs it until it ends, or `closing` says so.
-    pub(crate) fn start(session: Session, settings: Settings, mut closing: watch::Receiver<bool>) -> Self {
-        let (runtime, outbound) = (session.runtime.clone(), session.outbound().clone());
-        let (wants, wanted) = watch::channel(Wanted::Open);
+    pub(crate) fn start(session: Session, settings: Settings, closing: watch::Receiver<bool>) -> Self {
+        let (wants, orders) = watch::channel(Wanted::Open);
         let (tells, leaves) = watch::channel(false);
+        let (runtime, outbound) = (session.runtime.clone(), session.outbound().clone());
         let closes = wants.clone();
         let ends = tokio::spawn(async move {
-            let run = session.run(settings, wanted, tells);
+            let done = is_done(&runtime, &outbound, orders.clone(), closing);
+            let run = session.run(settings, orders, tells);
             tokio::pin!(run);
             tokio::select! {
                 end = &mut run => return end,
-                () = closed(&mut closing) => drop(closes.send_replace(Wanted::Closed)),
+                () = done => drop(closes.send_replace(Wanted::Closed)),
             }
             run.await
         });
-        Self { runtime, outbound, ends, leaves, wants }
+        Self { ends, leaves, wants }
     }
 
     /// Why it has ended.
@@ -95,7 +102,7 @@ impl Running {
 
     /// Another one has taken its place: it ends once it has its answers, beside what the client does.
     pub(crate) fn rest(self, resting: &mut JoinSet<()>) {
-        let Self { runtime, outbound, mut ends, wants, .. } = self;
+        let Self { ends, wants, .. } = self;
         while resting.try_join_next().is_some() {}
         wants.send_if_modified(|now| {
             let rests = *now < Wanted::Resting;
@@ -104,14 +111,25 @@ impl Running {
             }
             rests
         });
-        resting.spawn(async move {
-            tokio::select! {
-                _ = &mut ends => return,
-                () = rested(&runtime, &outbound) => {}
-            }
-            wants.send_replace(Wanted::Closed);
-            drop(ends.await);
-        });
+        resting.spawn(async move { drop(ends.await) });
+    }
+}
+
+/// Waits until a session that stands may say goodbye: it has rested, or the client is closed, and then its processes have ended.
+async fn is_done(
+    runtime: &Runtime,
+    outbound: &Outbound,
+    mut orders: watch::Receiver<Wanted>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let rests = async {
+        wanted(&mut orders, Wanted::Resting).await;
+        rested(runtime, outbound).await;
+    };
+    tokio::select! {
+        biased;
+        () = closed(&mut closing) => runtime.shut_down(ExitReason::Shutdown, PROCESSES_END).await,
+        () = rests => {}
     }
 }
 

@@ -18,12 +18,13 @@ use rookery_runtime::{
     protocol::{
         SessionId,
         handshake::{Features, Hello, Refusal, RefusalCode, RenewedSession},
+        limits::RENEWAL_EVERY,
     },
     tls::PeerIdentity,
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -35,6 +36,9 @@ use crate::{
 
 /// After so long a renewal that came to nothing is tried again at the soonest; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(500);
+
+/// How much longer than it has to a client waits that has renewed too often, at most, in parts of that: others may have for the same cause.
+const TOO_OFTEN_SPREAD: f64 = 0.25;
 
 /// The longest wait: behind an address that leads to several nodes the right one is found by chance.
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -93,19 +97,27 @@ impl Renewer {
             until_no_bodies(&self.outbound, BODIES).await;
             let former = self.standing.connection().stable_id();
             self.standing.renewing.store(true, Ordering::Relaxed);
-            let renewed = self.dial(session).await;
-            if let Ok(made) = renewed {
-                if self.next.send(made).await.is_ok() {
-                    self.standing.settled.notified().await;
+            let mut too_often = false;
+            match self.dial(session).await {
+                Ok(made) => {
+                    if self.next.send(made).await.is_ok() {
+                        self.standing.settled.notified().await;
+                    }
                 }
-            } else if let Err(reason) = renewed {
-                tracing::debug!(node = %self.node, %reason, "the connection was not renewed; it goes on, and is tried again");
+                Err(reason) => {
+                    too_often = is_too_often(&reason);
+                    tracing::debug!(node = %self.node, %reason, "the connection was not renewed; it goes on, and is tried again");
+                }
             }
             self.standing.renewing.store(false, Ordering::Relaxed);
             if self.standing.connection().stable_id() != former {
                 return;
             }
-            tokio::time::sleep(wait.mul_f64(1.0 + fraction())).await;
+            if too_often {
+                sleep(RENEWAL_EVERY.mul_f64(1.0 + TOO_OFTEN_SPREAD * fraction())).await;
+                continue;
+            }
+            sleep(wait.mul_f64(1.0 + fraction())).await;
             wait = (wait * 2).min(RETRY_MAX);
         }
     }
@@ -117,6 +129,8 @@ impl Renewer {
             let limit = self.handshake_timeout;
             match timeout(limit, self.dial_at(*address, session)).await {
                 Ok(Ok(made)) => return Ok(made),
+                // The others lead to the same node.
+                Ok(Err(error)) if is_too_often(&error) => return Err(error),
                 Ok(Err(error)) => last = error,
                 Err(_) => last = ConnectionError::HandshakeTimeout(limit),
             }
@@ -158,4 +172,9 @@ impl Renewer {
             }
         }
     }
+}
+
+/// Whether the node has said that this session is renewed too often.
+fn is_too_often(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::RefusedByPeer(refusal) if refusal.code == RefusalCode::Busy)
 }

@@ -226,9 +226,11 @@ impl Drop for Ends {
     }
 }
 
-/// Waits until the client is to be closed.
+/// Waits until the client is to be closed. One that is dropped is not: it ends as by a crash.
 pub(crate) async fn closed(closing: &mut watch::Receiver<bool>) {
-    drop(closing.wait_for(|closing| *closing).await);
+    if closing.wait_for(|closing| *closing).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Takes what the node sends.

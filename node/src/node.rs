@@ -297,11 +297,21 @@ impl Node {
         let served = admin.map(|bound| {
             let io = io.clone();
             let (runtime, peers) = (runtime.clone(), mesh.peers.clone());
-            let handshakes = mesh.handshakes.clone();
+            let (handshakes, lives) = (mesh.handshakes.clone(), mesh.lives.clone());
             let (listens, dashboard) = (address, config.dashboard);
             AdminPort::serve(
                 bound,
-                WatchedParts { runtime, peers, listens, looks_for_others, io, handshakes, credentials, dashboard },
+                WatchedParts {
+                    runtime,
+                    peers,
+                    lives,
+                    listens,
+                    looks_for_others,
+                    io,
+                    handshakes,
+                    credentials,
+                    dashboard,
+                },
             )
         });
         let admin = served.transpose().map_err(|error| match error {

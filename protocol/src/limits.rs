@@ -1,6 +1,8 @@
 //! Every limit of the wire, with its reason, in one place. Relations between limits are asserted at compile time.
 //! A length that comes from the network is compared with one of these before anything is allocated for it.
 
+use std::time::Duration;
+
 /// Bytes before each frame's body: length (4), kind (1), flags (1).
 pub const FRAME_HEADER_BYTES: usize = 6;
 
@@ -90,6 +92,14 @@ pub const CREDIT_OF_NAMES: u32 = 4096;
 /// Credits that one node, or client, may have towards one process: one for each way to address it, which are its pid and
 /// its names. Beyond these it gets one message through for each answer.
 pub const MAX_CREDITS_PER_ASKER: usize = 64;
+
+/// How often in a row a client may renew its session's connection: a CA, its node's certificate and its own may change one after the
+/// other, and one of these may have to be mended.
+pub const RENEWALS_AT_ONCE: u32 = 4;
+
+/// After so long it may once more. Each time costs its node a handshake and, until both have gone over, two connections; what changes in
+/// earnest does not change more often, and identities are read every two seconds.
+pub const RENEWAL_EVERY: Duration = Duration::from_secs(10);
 
 /// What one peer in such a list takes at most: a name and its length, an incarnation, a count, and addresses of kind,
 /// IPv6 address and port.

@@ -11,6 +11,7 @@ pub mod collector;
 pub mod fence;
 pub mod fleet;
 pub mod flow;
+pub mod hand;
 pub mod http;
 pub mod isolation;
 pub mod machine;

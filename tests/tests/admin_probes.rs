@@ -7,14 +7,14 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, mpsc},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use rookery_node::{AdminConfig, Node, NodeConfig, StartError};
+use rookery_node::{AdminConfig, Incarnation, Node, NodeConfig, StartError};
 use rookery_runtime::{Context, Event, Received};
 use rookery_tests::{
     DEADLINE,
-    cluster::{mesh, node_config},
+    cluster::{impatient, mesh, meshed, node_config},
     eventually,
     http::{Answer, get, request},
     program::{Certificates, Program, node_of},
@@ -249,6 +249,42 @@ async fn the_program_opens_it_and_has_started_once_its_tree_has() {
     assert!(program.log().contains("started under their own names"), "{}", program.log());
     get(admin, "/readyz").await.has(200, &[]);
     get(admin, "/livez").await.has(200, &[]);
+}
+
+/// As where a clock was ahead when the node was started the time before.
+#[tokio::test]
+async fn a_node_that_is_refused_as_older_than_its_last_life_says_so_as_long_as_it_is() {
+    let mut config = node_config("judge", &[]);
+    impatient(&mut config.connections);
+    let judge = Node::start(config).await.unwrap();
+    let life = |incarnation| {
+        let mut config = node_config("late", &[judge.listen_address()]);
+        impatient(&mut config.connections);
+        config.incarnation = incarnation;
+        config
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let ahead = u64::try_from((now + Duration::from_secs(3_600)).as_micros()).unwrap();
+    let last = Node::start(life(Some(Incarnation(ahead)))).await.unwrap();
+    meshed(&[&judge, &last]).await;
+    // As a crash: whether it runs is not known for a moment.
+    drop(last);
+    let (older, admin) = watched(life(None)).await;
+    let start = Instant::now();
+    let told = loop {
+        let told = get(admin, "/readyz").await;
+        if told.body.contains("has gone") {
+            break told;
+        }
+        assert!(start.elapsed() < DEADLINE, "{}", told.body);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    told.has(503, &["not ready\n", "failed  life: judge refuses it, since it has known a newer life", "rookery start"]);
+    get(admin, "/livez").await.has(200, &[]);
+    older.shut_down("it begins anew").await;
+    let (_newer, admin) = watched(life(Some(Incarnation(ahead + 1)))).await;
+    until(200, admin, "/readyz").await;
+    get(admin, "/readyz?verbose").await.has(200, &["ok      life: nobody has known a newer one"]);
 }
 
 #[tokio::test]

@@ -178,3 +178,38 @@ fn d6_a_client_that_knows_no_other_node_is_served_to_the_end() {
             .await;
     });
 }
+
+/// Nobody has asked for the next session before it was lost, and the former one still waits for its answer.
+#[test]
+fn d6_a_session_that_rests_is_not_given_when_the_next_one_is_lost() {
+    placement::run(async {
+        let mut nodes = mesh(3, |config| impatient(&mut config.connections)).await;
+        let client = within("a client", Client::connect(client_config("eve", &[&nodes[0], &nodes[1]]))).await.unwrap();
+        let former = client.runtime();
+        assert_eq!(former.node(), nodes[0].runtime().node());
+        let (slow, asked_so_far) = slow(&nodes[2]);
+        let by_former = former.address::<Slow>(slow.pid().unwrap());
+        let asked = tokio::spawn(async move { by_former.call_within(LONG, Slow::Ask).await });
+        eventually("the call is under way", || asked_so_far.load(Ordering::Relaxed) == 1).await;
+        let mut states = client.state();
+        states.mark_unchanged();
+        let (next, leaves) = (nodes.remove(1), nodes.remove(0));
+        let leaving = tokio::spawn(async move { leaves.shut_down("enough").await });
+        within("the next session", states.changed()).await.unwrap();
+        assert!(matches!(&*states.borrow_and_update(), ClientState::Connected(_)));
+        // As a crash.
+        let lost = next.runtime().node().clone();
+        drop(next);
+        let is_lost = states.wait_for(|state| !matches!(state, ClientState::Connected(_)));
+        drop(within("the loss", is_lost).await.unwrap());
+        let (given, former_stands) = (client.runtime(), !former.is_closed() && former.awaits_answers());
+        assert_eq!((given.node(), given.is_closed()), (&lost, true));
+        let by_given = given.address::<Slow>(slow.pid().unwrap());
+        assert_eq!(within("an answer", by_given.call(Slow::Ask)).await, Err(CallError::NoConnection));
+        assert!(former_stands, "too slow to show anything: the former session has ended");
+        slow.send(Slow::Answer).await.unwrap();
+        assert_eq!(within("an answer by the former session", asked).await.unwrap(), Ok(7));
+        within("the node leaves", leaving).await.unwrap();
+        client.close().await;
+    });
+}

@@ -74,14 +74,24 @@ fn renew_node(node: &Node) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_goes_over_to_a_renewed_connection_and_nothing_is_lost_or_out_of_order() {
     let nodes = restless(2).await;
+    for _ in 0..2 {
+        // Of new clients: more in a row than three each is more than they may, at times.
+        renewed_in_each_way(&nodes).await;
+        eventually("the clients are gone", || nodes[0].clients() == 0).await;
+    }
+}
+
+/// Renews the connections of two clients of the first node, while all send.
+async fn renewed_in_each_way(nodes: &[Node]) {
     let seen = Arc::new(Seen::default());
+    let mut made = handshakes(&nodes[0]).await + 2;
     let clients = [connect("eve", &nodes[0]).await, connect("eve", &nodes[0]).await];
     let runtimes = [clients[0].runtime(), clients[1].runtime()];
     let mut states = [clients[0].state(), clients[1].state()];
     states.iter_mut().for_each(tokio::sync::watch::Receiver::mark_unchanged);
     for runtime in &runtimes {
         watch(runtime, &seen);
-        for node in &nodes {
+        for node in nodes {
             // Several, and both ways.
             for _ in 0..2 {
                 stream(runtime, node, &seen);
@@ -91,15 +101,14 @@ async fn a_session_goes_over_to_a_renewed_connection_and_nothing_is_lost_or_out_
     }
     stream(&runtimes[0], &runtimes[1], &seen);
     eventually("all flows", || seen.come() > 2_000).await;
-    assert_eq!(handshakes(&nodes[0]).await, 2);
-    let mut made = 2;
-    for round in 0..6 {
+    assert_eq!(handshakes(&nodes[0]).await, made);
+    for round in 0..3 {
         let before = seen.come();
         // The node's certificate, a client's own, and both at once.
-        if round % 3 != 1 {
+        if round != 1 {
             renew_node(&nodes[0]);
         }
-        if round % 3 != 0 {
+        if round != 0 {
             for client in &clients {
                 client.renew_identity(client_identity("eve")).unwrap();
             }
@@ -111,12 +120,15 @@ async fn a_session_goes_over_to_a_renewed_connection_and_nothing_is_lost_or_out_
         assert_eq!(*seen.wrong.lock().unwrap(), Vec::<String>::new(), "round {round}");
         made = handshakes(&nodes[0]).await;
     }
-    assert!(seen.bodies.load(Ordering::Relaxed) > 50, "bodies have gone apart");
+    assert!(seen.bodies.load(Ordering::Relaxed) > 25, "bodies have gone apart");
     assert_eq!(nodes[0].clients(), 2);
     for state in &states {
         assert!(!state.has_changed().unwrap(), "the session is the same: {state:?}");
     }
     seen.stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

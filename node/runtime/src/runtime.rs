@@ -40,7 +40,7 @@ use crate::{
         deadline::Clock,
         info::ProcessInfo,
         mailbox::Process,
-        table::{Layout, Table},
+        table::{Layout, Table, Telling},
     },
     reply::Calls,
     scheduler::{Executor, SchedulerHandle},
@@ -448,9 +448,9 @@ impl Runtime {
         self.process(to)?.as_any().downcast().ok()
     }
 
-    /// Removes an ended process from the table.
-    pub(crate) fn forget(&self, pid: &Pid) {
-        self.0.table.remove(pid.serial());
+    /// Removes an ended process from the table. Until what this gives is dropped, a runtime that shuts down waits for what it tells.
+    pub(crate) fn forget(&self, pid: &Pid) -> Option<Telling<'_>> {
+        self.0.table.remove(pid.serial())
     }
 
     /// Notes on the connection to `other` that `own` has a tie with it; false if there is no connection.

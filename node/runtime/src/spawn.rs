@@ -338,14 +338,14 @@ impl Runtime {
         // Whoever closed the runtime since has told all that were in the table by then; perhaps not this one.
         if self.is_closed() {
             process.end(&ExitReason::NoProc);
-            self.forget(process.pid());
+            drop(self.forget(process.pid()));
             return Err((SpawnError::ShuttingDown, f));
         }
         if let Some(name) = &options.name
             && let Err(error) = self.register_here(name, process.pid())
         {
             process.end(&ExitReason::NoProc);
-            self.forget(process.pid());
+            drop(self.forget(process.pid()));
             return Err((error.into(), f));
         }
         for group in &options.groups {

@@ -31,7 +31,7 @@ use std::{
 use rookery_runtime::{ClusterName, RequestError, Runtime, net::io_thread::IoThread};
 use tokio::{runtime::Handle, time::MissedTickBehavior};
 
-use crate::mesh::{counts::Handshakes, credentials::Credentials, peers::Peers};
+use crate::mesh::{counts::Handshakes, credentials::Credentials, lives::Lives, peers::Peers};
 use dashboard::{Dashboard, DashboardConfig};
 use limits::BEAT_EVERY;
 use metrics::Metrics;
@@ -65,6 +65,7 @@ impl AdminConfig {
 pub(crate) struct Watched {
     runtime: Runtime,
     peers: Arc<Peers>,
+    lives: Arc<Lives>,
     /// Where nodes and clients connect.
     listens: SocketAddr,
     /// Whether the node was told to look for others.
@@ -82,6 +83,7 @@ pub(crate) struct Watched {
 pub(crate) struct WatchedParts {
     pub(crate) runtime: Runtime,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) lives: Arc<Lives>,
     pub(crate) listens: SocketAddr,
     pub(crate) looks_for_others: bool,
     pub(crate) io: Handle,
@@ -101,6 +103,7 @@ impl Watched {
             booted: self.booted.load(Ordering::Relaxed),
             peers: self.peers.all().len(),
             has_joined: self.peers.has_joined(),
+            taken_for_older: self.lives.taken_for_older(),
             looks_for_others: self.looks_for_others,
             draining: self.runtime.is_draining(),
             beat,
@@ -160,6 +163,7 @@ impl AdminPort {
             pulse: Pulse::start(&parts.runtime, parts.io).map_err(ServeError::Pulse)?,
             runtime: parts.runtime,
             peers: parts.peers,
+            lives: parts.lives,
             listens: parts.listens,
             looks_for_others: parts.looks_for_others,
             booted: AtomicBool::new(!config.waits_for_boot),

@@ -4,7 +4,7 @@
 //! | probe | checks | when it fails |
 //! |---|---|---|
 //! | live | a process answers, the I/O thread runs | the container is started anew |
-//! | ready | live; started; joined; not draining | it gets no new clients |
+//! | ready | live; started; joined; not draining; not refused by all for an older life | it gets no new clients |
 //! | startup | the node listens, and has started what it was told to | nobody asks the other two yet |
 //!
 //! Who has joined stays joined: the last node that is left of a cluster is still of use, and is not to be hidden for it.
@@ -15,6 +15,7 @@ use super::{
     limits::BEAT_DEADLINE,
     pulse::{Outcome, Stuck},
 };
+use crate::mesh::outlived::TakenForOlder;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub(super) struct Facts {
     pub(super) peers: usize,
     /// Whether it was ever connected with one.
     pub(super) has_joined: bool,
+    /// Why peers refuse it, while some take it for older than its last life.
+    pub(super) taken_for_older: Option<TakenForOlder>,
     /// Whether it was told to look for others.
     pub(super) looks_for_others: bool,
     /// Whether it is about to leave.
@@ -83,6 +86,7 @@ fn checks(probe: Probe, facts: &Facts) -> Vec<Check> {
         Probe::Ready => vec![
             ("boot", boot(facts)),
             ("joined", joined(facts)),
+            ("life", life(facts)),
             ("draining", draining(facts)),
             ("processes", processes(facts)),
             ("io", io(facts)),
@@ -105,6 +109,15 @@ fn joined(facts: &Facts) -> Result<String, String> {
         (0, true, _) => Ok("connected with no other node now, but it was".to_owned()),
         (0, false, false) => Ok("alone, as neither service nor peers are set".to_owned()),
         (0, false, true) => Err("no other node was found yet; it goes on looking (service, peers)".to_owned()),
+    }
+}
+
+/// Whoever is refused for an older life is so for ever: it is of no use alone, whatever it was before.
+fn life(facts: &Facts) -> Result<String, String> {
+    match &facts.taken_for_older {
+        None => Ok("nobody has known a newer one".to_owned()),
+        Some(refusal) if facts.peers > 0 => Ok(format!("others take it, but {refusal}")),
+        Some(refusal) => Err(refusal.to_string()),
     }
 }
 
@@ -137,7 +150,10 @@ fn told(what: &str, outcome: &Result<Duration, Stuck>) -> Result<String, String>
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // A test may stop where it fails.
 mod tests {
+    use rookery_protocol::{Incarnation, handshake::NewerLife};
+
     use super::*;
 
     fn well() -> Facts {
@@ -147,6 +163,7 @@ mod tests {
             booted: true,
             peers: 2,
             has_joined: true,
+            taken_for_older: None,
             looks_for_others: true,
             draining: false,
             beat: Some(Outcome { process: fine.clone(), io: fine }),
@@ -190,6 +207,23 @@ mod tests {
         assert!(!passes(Probe::Ready, &lonely) && passes(Probe::Live, &lonely));
         assert!(passes(Probe::Ready, &Facts { looks_for_others: false, ..lonely.clone() }));
         assert!(passes(Probe::Ready, &Facts { has_joined: true, ..lonely }), "the last one left is of use");
+    }
+
+    #[test]
+    fn a_node_that_all_refuse_for_an_older_life_says_so_and_is_not_ready() {
+        let newer = NewerLife { incarnation: Incarnation(7), runs: false };
+        let refused = TakenForOlder { by: "b".parse().unwrap(), newer, too_far: false };
+        let among_others = Facts { taken_for_older: Some(refused), ..well() };
+        assert!(passes(Probe::Ready, &among_others));
+        let told = answer(Probe::Ready, &among_others, true).text;
+        assert!(told.contains("ok      life: others take it, but b refuses it"), "{told}");
+        // Whether it was connected before, or looks for nobody.
+        for (has_joined, looks_for_others) in [(true, true), (false, true), (false, false)] {
+            let alone = Facts { peers: 0, has_joined, looks_for_others, ..among_others.clone() };
+            let told = answer(Probe::Ready, &alone, false);
+            assert!(!told.passed && told.text.contains("failed  life: b refuses it"), "{}", told.text);
+            assert!(passes(Probe::Live, &alone) && passes(Probe::Startup, &alone));
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(crate) struct Mesh {
     /// What was logged of connections that were refused.
     pub(super) refusals: Mutex<Troubles<(IpAddr, String)>>,
     /// What was said of newer lives of this node.
-    pub(crate) lives: Lives,
+    pub(crate) lives: Arc<Lives>,
     /// How handshakes ended.
     pub(crate) handshakes: Arc<Handshakes>,
     pub(super) next_connection: AtomicU64,
@@ -94,7 +94,7 @@ impl Mesh {
             leaving: watch::channel(None).0,
             arbiter: Mutex::new(Arbiter::new(own)),
             refusals: Mutex::default(),
-            lives: Lives::default(),
+            lives: Arc::default(),
             handshakes: Arc::default(),
             next_connection: AtomicU64::new(1),
             next_session: AtomicU32::new(1),

@@ -411,10 +411,10 @@ impl Mesh {
             standing.node == *client && proof.is_some_and(|proof| is_same(&proof, &renewed.proof))
         };
         match standing.filter(own) {
-            Some(standing) if standing.renewal.asked(number, false) => {
-                Ok(Renewing { renewal: standing.renewal.clone(), next: standing.next.clone(), number })
-            }
-            Some(_) => Err((RefusalCode::Duplicate, format!("{client} renews its session already"))),
+            Some(standing) => match standing.may_renew(|| standing.renewal.asked(number, false)) {
+                Ok(()) => Ok(Renewing { renewal: standing.renewal.clone(), next: standing.next.clone(), number }),
+                Err((code, why)) => Err((code, format!("{client} {why}"))),
+            },
             None => Err((RefusalCode::Duplicate, format!("{} has no such session of {client}", self.own()))),
         }
     }

@@ -13,7 +13,7 @@ use rookery_protocol::{Incarnation, NodeName, handshake::Refusal};
 use rookery_runtime::{net::control::ConnectionError, tls::PeerIdentity};
 use tokio::sync::watch;
 
-use super::outlived::{Heeded, Outlived, Words, by_clock};
+use super::outlived::{Heeded, Outlived, TakenForOlder, Words, by_clock};
 
 /// See the module.
 #[derive(Debug)]
@@ -72,6 +72,11 @@ impl Lives {
     /// A connection with `peer` is agreed on.
     pub(super) fn taken_by(&self, peer: &NodeName) {
         self.words.lock().unwrap_or_else(PoisonError::into_inner).taken_by(peer);
+    }
+
+    /// Why peers refuse this node, while they take it for older than its last life.
+    pub(crate) fn taken_for_older(&self) -> Option<TakenForOlder> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner).taken_for_older(self.began.elapsed())
     }
 
     /// Waits until this node is outlived.

@@ -83,9 +83,38 @@ struct Word {
     at: Duration,
 }
 
+/// A peer refuses this node, since it takes it for older than a life before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TakenForOlder {
+    /// Who says so.
+    pub(crate) by: NodeName,
+    /// What it has known.
+    pub(crate) newer: NewerLife,
+    /// That is of no honest clock.
+    pub(crate) too_far: bool,
+}
+
+impl fmt::Display for TakenForOlder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { by, newer: NewerLife { incarnation, runs }, too_far } = self;
+        write!(f, "{by} refuses it, since it has known a newer life of this node, {incarnation}, which ")?;
+        match (too_far, runs) {
+            (true, _) => write!(f, "no clock would give: {by} has to be started anew"),
+            (false, true) => write!(f, "runs: two nodes have one name, and one of them has to end"),
+            (false, false) => write!(
+                f,
+                "has gone: the clock is behind, or was ahead when the node was started last; it has to begin anew, as \
+                 `rookery start` does by itself"
+            ),
+        }
+    }
+}
+
 /// What peers have said.
 #[derive(Debug, Default)]
 pub(super) struct Words {
+    /// The last refusal for a newer life, and when it came.
+    last: Option<(TakenForOlder, Duration)>,
     /// The last word of each.
     of: HashMap<NodeName, Word>,
     /// Since when some say that the newer life has gone, and nobody that it runs.
@@ -103,7 +132,9 @@ impl Words {
         taken_by: usize,
     ) -> Heeded {
         let furthest = u64::try_from(FURTHEST_AHEAD.as_micros()).unwrap_or(u64::MAX);
-        if newer.incarnation.0 > clock.0.saturating_add(furthest) {
+        let too_far = newer.incarnation.0 > clock.0.saturating_add(furthest);
+        self.last = Some((TakenForOlder { by: by.clone(), newer, too_far }, now));
+        if too_far {
             return Heeded::TooFar;
         }
         self.of.retain(|_, word| now.saturating_sub(word.at) < COUNTS);
@@ -135,6 +166,13 @@ impl Words {
     /// `peer` takes this node: whatever it has known before, it does not any more.
     pub(super) fn taken_by(&mut self, peer: &NodeName) {
         self.of.remove(peer);
+        self.last.take_if(|(refusal, _)| refusal.by == *peer);
+    }
+
+    /// Why this node is refused, while somebody says so. Of several, who has said it last.
+    pub(super) fn taken_for_older(&self, now: Duration) -> Option<TakenForOlder> {
+        let (refusal, _) = self.last.as_ref().filter(|(_, at)| now.saturating_sub(*at) < COUNTS)?;
+        Some(refusal.clone())
     }
 }
 
@@ -231,6 +269,26 @@ mod tests {
             let heeded = words.told(name("c"), life(furthest, false), seconds(second), CLOCK, 0);
             assert_eq!(heeded, if second < 5 { Heeded::Nothing } else { outlived(furthest, "c") });
         }
+    }
+
+    #[test]
+    fn why_a_node_is_refused_is_known_while_somebody_says_so() {
+        let mut words = Words::default();
+        let said = |words: &Words, second| words.taken_for_older(seconds(second)).map(|refusal| refusal.to_string());
+        assert_eq!(said(&words, 0), None);
+        words.told(name("b"), life(1, false), seconds(0), CLOCK, 0);
+        assert!(said(&words, 1).is_some_and(|text| text.starts_with("b refuses it") && text.contains("has gone")));
+        words.told(name("c"), life(1, true), seconds(2), CLOCK, 0);
+        assert!(said(&words, 3).is_some_and(|text| text.contains("two nodes have one name")));
+        let absurd = NewerLife { incarnation: Incarnation(u64::MAX), runs: false };
+        words.told(name("d"), absurd, seconds(4), CLOCK, 0);
+        assert!(said(&words, 5).is_some_and(|text| text.contains("d has to be started anew")));
+        words.taken_by(&name("b"));
+        assert!(said(&words, 33).is_some(), "d still says so");
+        assert_eq!(said(&words, 34), None, "it has not for long");
+        words.told(name("d"), absurd, seconds(35), CLOCK, 0);
+        words.taken_by(&name("d"));
+        assert_eq!(said(&words, 35), None);
     }
 
     #[test]

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rookery_protocol::{ControlFrame, Destination, NodeId, NodeName, Recipient, SessionId, handshake::Features};
+use rookery_protocol::{
+    ControlFrame, Destination, NodeId, NodeName, Recipient, SessionId,
+    handshake::{Features, RefusalCode},
+};
 use rookery_runtime::{
     Uplink,
     net::{
@@ -23,7 +26,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{arbiter::ConnectionNumber, credentials::Version, renewal::Renewal};
-use crate::session::{departure::Departure, driver::locked, edges::Edges};
+use crate::session::{
+    departure::Departure,
+    driver::locked,
+    edges::Edges,
+    pace::{Pace, TOO_OFTEN},
+};
 
 /// A node that is connected.
 pub(crate) struct Peer {
@@ -185,6 +193,8 @@ pub(crate) struct Client {
     pub(crate) made_with: Version,
     /// How another connection comes to take this one's place.
     pub(crate) renewal: Arc<Renewal>,
+    /// How often it may.
+    pub(crate) pace: Arc<Mutex<Pace>>,
     /// Where that goes.
     pub(crate) next: mpsc::Sender<Made<Version>>,
     /// How it goes when this node is about to leave.
@@ -205,9 +215,24 @@ impl Client {
             control: self.control.clone(),
             made_with,
             renewal: self.renewal.clone(),
+            pace: self.pace.clone(),
             next: self.next.clone(),
             departure: self.departure.clone(),
         }
+    }
+
+    /// Whether it may renew its connection now, if `admitted` says so as well. It counts then.
+    pub(crate) fn may_renew(&self, admitted: impl FnOnce() -> bool) -> Result<(), (RefusalCode, &'static str)> {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if !pace.may(now) {
+            return Err((RefusalCode::Busy, TOO_OFTEN));
+        }
+        if !admitted() {
+            return Err((RefusalCode::Duplicate, "renews its session already"));
+        }
+        pace.renews(now);
+        Ok(())
     }
 
     /// What ties its processes to others.

@@ -85,6 +85,7 @@ pub(crate) fn open(mesh: &Arc<Mesh>, session: SessionId, made: Made<Version>) {
         control,
         made_with: made.note,
         renewal: Arc::default(),
+        pace: Arc::default(),
         next,
         departure: Arc::new(Departure::new(agreement.features.has(Features::LEAVING))),
     });

@@ -8,6 +8,7 @@ mod credits;
 pub(crate) mod departure;
 pub(crate) mod driver;
 pub(crate) mod edges;
+pub(crate) mod pace;
 pub mod policy;
 pub(crate) mod renewing;
 mod served;

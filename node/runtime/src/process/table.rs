@@ -80,11 +80,22 @@ struct Slots {
     slots: Vec<Slot>,
     /// Slots that are free; the one freed last is used first, since it is warm.
     free: Vec<usize>,
+    /// Processes that have left their slots, and have not told everybody yet.
+    telling: usize,
 }
 
 struct Slot {
     generation: u32,
     process: Option<Arc<dyn AnyProcess>>,
+}
+
+/// A process that has left its table, until it has told everybody who must know.
+pub(crate) struct Telling<'a>(&'a Shard);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        write(self.0).telling -= 1;
+    }
 }
 
 impl Table {
@@ -102,7 +113,7 @@ impl Table {
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1) % SHARDS;
         let mut shard = write(&self.shards[number]);
-        let Slots { slots, free } = &mut *shard;
+        let Slots { slots, free, .. } = &mut *shard;
         let index = free.pop().unwrap_or_else(|| {
             if number == 0 && slots.is_empty() {
                 // Slot 0 is the node, or the client, itself.
@@ -124,25 +135,34 @@ impl Table {
         shard.slots.get(index).filter(|slot| slot.generation == generation)?.process.clone()
     }
 
-    pub(crate) fn remove(&self, serial: Serial) {
-        let Some((number, index, generation)) = self.place(serial) else { return };
+    /// Takes a process out. Until what this gives is dropped, it counts as one that has to tell of its end.
+    pub(crate) fn remove(&self, serial: Serial) -> Option<Telling<'_>> {
+        let (number, index, generation) = self.place(serial)?;
         let mut shard = write(&self.shards[number]);
-        let Slots { slots, free } = &mut *shard;
-        let Some(slot) = slots.get_mut(index).filter(|slot| slot.generation == generation) else { return };
+        let Slots { slots, free, telling } = &mut *shard;
+        let slot = slots.get_mut(index).filter(|slot| slot.generation == generation)?;
         let removed = slot.process.take();
         let worn_out = slot.generation >= ((1_u64 << self.layout.generation_bits) - 1) as u32;
         if removed.is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+            *telling += 1;
+            // Whoever finds nobody finds that this one is telling.
+            self.count.fetch_sub(1, Ordering::Release);
             if !worn_out {
                 slot.generation += 1;
                 free.push(index);
             }
         }
         drop(shard);
+        removed.map(|_| Telling(&self.shards[number]))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Whether no process lives, and all have told of their ends.
+    pub(crate) fn all_have_told(&self) -> bool {
+        self.len() == 0 && self.shards.iter().all(|shard| read(shard).telling == 0)
     }
 
     /// Every process that lives now, in no order. For people and for shutting down, not for the hot path.

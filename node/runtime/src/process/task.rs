@@ -176,7 +176,7 @@ fn finish(
             runtime.monitor_nodes(process.pid(), false);
         }
     }
-    runtime.forget(process.pid());
+    let _telling = runtime.forget(process.pid());
     let failed = dropping::Mode::Fail(CallFailure::Exited(reason.clone()));
     // As this process: what its destructors send, and the answers that it leaves undone, come behind all that it sent (S1).
     let (running, left) = current::run(process.clone(), || {

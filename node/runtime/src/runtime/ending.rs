@@ -1,11 +1,18 @@
 //! The end of a runtime: drained, shut down in good order, or lost.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 use rookery_protocol::{ExitReason, Pid};
+use tokio::time::{sleep, timeout};
 
 use super::Runtime;
 use crate::sync::lock;
+
+/// How long is waited for what processes that are killed have to tell: one that keeps its thread does not end.
+const KILLED_WITHIN: Duration = Duration::from_millis(250);
+
+/// How often it is looked whether all have ended: shutting down is rare, and the table has no list of waiters for it.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The end.
 impl Runtime {
@@ -42,29 +49,28 @@ impl Runtime {
     }
 
     /// Takes no processes any more, and sends every process an exit signal with `reason`; then waits until all have
-    /// ended, or `grace` is over; what is left is killed.
-    pub async fn shut_down(&self, reason: ExitReason, grace: std::time::Duration) {
+    /// ended and have told whoever is tied to them, or `grace` is over; what is left is killed, and has a quarter of a second to tell.
+    pub async fn shut_down(&self, reason: ExitReason, grace: Duration) {
         self.0.closed.store(true, Ordering::Release);
         let own = self.own_pid();
         for process in self.0.table.all() {
             process.exit(&own, reason.clone());
         }
-        let ended = tokio::time::timeout(grace, self.all_ended()).await;
-        if ended.is_err() {
+        if timeout(grace, self.all_have_told()).await.is_err() {
             tracing::warn!(left = self.process_count(), "processes did not end in time and are killed");
-        }
-        for process in self.0.table.all() {
-            process.exit(&own, ExitReason::Kill);
+            for process in self.0.table.all() {
+                process.exit(&own, ExitReason::Kill);
+            }
+            drop(timeout(KILLED_WITHIN, self.all_have_told()).await);
         }
         self.0.calls.fail_from(None);
         self.0.credits.lost(|_| true);
         self.fail_requests(None);
     }
 
-    async fn all_ended(&self) {
-        // Shutting down is rare, and the table has no list of waiters for it.
-        while self.process_count() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    async fn all_have_told(&self) {
+        while !self.0.table.all_have_told() {
+            sleep(LOOK_EVERY).await;
         }
     }
 
