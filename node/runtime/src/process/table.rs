@@ -73,15 +73,18 @@ pub(crate) struct Table {
     limit: usize,
 }
 
-type Shard = RwLock<Slots>;
+#[derive(Default)]
+struct Shard {
+    slots: RwLock<Slots>,
+    /// Processes that have left their slots, and have not told everybody yet.
+    telling: AtomicUsize,
+}
 
 #[derive(Default)]
 struct Slots {
     slots: Vec<Slot>,
     /// Slots that are free; the one freed last is used first, since it is warm.
     free: Vec<usize>,
-    /// Processes that have left their slots, and have not told everybody yet.
-    telling: usize,
 }
 
 struct Slot {
@@ -94,7 +97,7 @@ pub(crate) struct Telling<'a>(&'a Shard);
 
 impl Drop for Telling<'_> {
     fn drop(&mut self) {
-        write(self.0).telling -= 1;
+        self.0.telling.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -112,8 +115,8 @@ impl Table {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed).wrapping_add(1) % SHARDS;
-        let mut shard = write(&self.shards[number]);
-        let Slots { slots, free, .. } = &mut *shard;
+        let mut shard = write(&self.shards[number].slots);
+        let Slots { slots, free } = &mut *shard;
         let index = free.pop().unwrap_or_else(|| {
             if number == 0 && slots.is_empty() {
                 // Slot 0 is the node, or the client, itself.
@@ -131,20 +134,20 @@ impl Table {
 
     pub(crate) fn get(&self, serial: Serial) -> Option<Arc<dyn AnyProcess>> {
         let (number, index, generation) = self.place(serial)?;
-        let shard = read(&self.shards[number]);
+        let shard = read(&self.shards[number].slots);
         shard.slots.get(index).filter(|slot| slot.generation == generation)?.process.clone()
     }
 
     /// Takes a process out. Until what this gives is dropped, it counts as one that has to tell of its end.
     pub(crate) fn remove(&self, serial: Serial) -> Option<Telling<'_>> {
         let (number, index, generation) = self.place(serial)?;
-        let mut shard = write(&self.shards[number]);
-        let Slots { slots, free, telling } = &mut *shard;
+        let mut shard = write(&self.shards[number].slots);
+        let Slots { slots, free } = &mut *shard;
         let slot = slots.get_mut(index).filter(|slot| slot.generation == generation)?;
         let removed = slot.process.take();
         let worn_out = slot.generation >= ((1_u64 << self.layout.generation_bits) - 1) as u32;
         if removed.is_some() {
-            *telling += 1;
+            self.shards[number].telling.fetch_add(1, Ordering::Relaxed);
             // Whoever finds nobody finds that this one is telling.
             self.count.fetch_sub(1, Ordering::Release);
             if !worn_out {
@@ -162,20 +165,22 @@ impl Table {
 
     /// Whether no process lives, and all have told of their ends.
     pub(crate) fn all_have_told(&self) -> bool {
-        self.len() == 0 && self.shards.iter().all(|shard| read(shard).telling == 0)
+        self.len() == 0 && self.shards.iter().all(|shard| shard.telling.load(Ordering::Acquire) == 0)
     }
 
     /// Every process that lives now, in no order. For people and for shutting down, not for the hot path.
     pub(crate) fn all(&self) -> Vec<Arc<dyn AnyProcess>> {
         self.shards
             .iter()
-            .flat_map(|shard| read(shard).slots.iter().filter_map(|slot| slot.process.clone()).collect::<Vec<_>>())
+            .flat_map(|shard| {
+                read(&shard.slots).slots.iter().filter_map(|slot| slot.process.clone()).collect::<Vec<_>>()
+            })
             .collect()
     }
 
     /// Adds the processes of the next `slots` slots from `cursor` on to `page`; gives where to go on, `None` at the end.
     pub(crate) fn page(&self, cursor: Cursor, slots: usize, page: &mut Vec<Arc<dyn AnyProcess>>) -> Option<Cursor> {
-        let shard = &read(self.shards.get(cursor.shard)?).slots;
+        let shard = &read(&self.shards.get(cursor.shard)?.slots).slots;
         let end = cursor.index.saturating_add(slots).min(shard.len());
         let some = shard.get(cursor.index..end).unwrap_or_default();
         page.extend(some.iter().filter_map(|slot| slot.process.clone()));
