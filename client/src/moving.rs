@@ -140,7 +140,7 @@ async fn rested(runtime: &Runtime, outbound: &Outbound) {
     let has_work = || {
         runtime.awaits_answers()
             || outbound.queued_bytes() > 0
-            || (runtime.process_count() > 0 && begin.elapsed() < PROCESSES_STAY)
+            || (!runtime.has_told_all() && begin.elapsed() < PROCESSES_STAY)
     };
     while has_work() {
         tokio::time::sleep(LOOK_EVERY).await;

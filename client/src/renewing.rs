@@ -129,13 +129,17 @@ impl Renewer {
             let limit = self.handshake_timeout;
             match timeout(limit, self.dial_at(*address, session)).await {
                 Ok(Ok(made)) => return Ok(made),
-                // The others lead to the same node.
-                Ok(Err(error)) if is_too_often(&error) => return Err(error),
+                // The others lead to the same node. Behind an address of several another one may have said so.
+                Ok(Err(error)) if is_too_often(&error) && self.is_said_by_node(&error) => return Err(error),
                 Ok(Err(error)) => last = error,
                 Err(_) => last = ConnectionError::HandshakeTimeout(limit),
             }
         }
         Err(last)
+    }
+
+    fn is_said_by_node(&self, error: &ConnectionError) -> bool {
+        matches!(error, ConnectionError::RefusedByPeer(refusal) if refusal.by.as_ref() == Some(&self.node))
     }
 
     async fn dial_at(&self, address: SocketAddr, session: SessionId) -> Result<Made<Version>, ConnectionError> {

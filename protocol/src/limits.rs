@@ -97,8 +97,8 @@ pub const MAX_CREDITS_PER_ASKER: usize = 64;
 /// other, and one of these may have to be mended.
 pub const RENEWALS_AT_ONCE: u32 = 4;
 
-/// After so long it may once more. Each time costs its node a handshake and, until both have gone over, two connections; what changes in
-/// earnest does not change more often, and identities are read every two seconds.
+/// After so long it may once more. Each time has two connections until both ends have gone over; what changes in earnest does not change
+/// more often, and identities are read every two seconds. (A try that is refused costs a handshake all the same, as any dial does.)
 pub const RENEWAL_EVERY: Duration = Duration::from_secs(10);
 
 /// What one peer in such a list takes at most: a name and its length, an incarnation, a count, and addresses of kind,

@@ -215,3 +215,44 @@ fn c2_the_same_is_heard_of_a_session_that_rests() {
         eventually("its session is gone", || nodes[0].clients() == 1).await;
     });
 }
+
+/// What is heard of a process that is ended as its session rests, and whose values take longer to go than that rests at least.
+async fn heard_of_one_that_is_ended_as_its_session_rests() -> ExitReason {
+    let mut nodes = mesh(2, |_| ()).await;
+    let moves = Client::connect(client_config("moves", &[&nodes[0], &nodes[1]])).await.unwrap();
+    let former = moves.runtime();
+    assert_eq!(former.node(), nodes[0].runtime().node());
+    eventually("it knows the nodes", || former.nodes().len() == 2).await;
+    let run = async |mut context: Context<Note>| {
+        let _lingers = [const { Lingers }; 5];
+        while context.message().await.is_some() {}
+    };
+    let ends = former.spawn(run).unwrap().pid().unwrap();
+    let mut watcher = Puppet::trapping(&nodes[1]).await;
+    let pid = ends.clone();
+    watcher.run(move |context| context.link(&pid)).await;
+    fence(&nodes[1], &former).await;
+    let mut states = moves.state();
+    states.mark_unchanged();
+    let leaves = nodes.remove(0);
+    let leaving = tokio::spawn(async move { leaves.shut_down("enough").await });
+    within("the next session", states.changed()).await.unwrap();
+    former.exit(&ends, ExitReason::Shutdown);
+    let (_, reason, _) = watcher.exit().await;
+    within("the node leaves", leaving).await.unwrap();
+    reason
+}
+
+#[test]
+fn c2_a_session_that_rests_waits_for_what_its_last_process_has_to_tell() {
+    placement::run(async {
+        // It waits a second for that, which a machine may stand still for.
+        for _ in 0..5 {
+            match heard_of_one_that_is_ended_as_its_session_rests().await {
+                ExitReason::Shutdown => return,
+                reason => assert_eq!(reason, ExitReason::NoConnection),
+            }
+        }
+        panic!("it never waits");
+    });
+}

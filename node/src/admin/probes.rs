@@ -4,7 +4,7 @@
 //! | probe | checks | when it fails |
 //! |---|---|---|
 //! | live | a process answers, the I/O thread runs | the container is started anew |
-//! | ready | live; started; joined; not draining; not refused by all for an older life | it gets no new clients |
+//! | ready | live; started; joined; not draining; not refused for an older life while nobody takes it | it gets no new clients |
 //! | startup | the node listens, and has started what it was told to | nobody asks the other two yet |
 //!
 //! Who has joined stays joined: the last node that is left of a cluster is still of use, and is not to be hidden for it.
@@ -117,6 +117,8 @@ fn life(facts: &Facts) -> Result<String, String> {
     match &facts.taken_for_older {
         None => Ok("nobody has known a newer one".to_owned()),
         Some(refusal) if facts.peers > 0 => Ok(format!("others take it, but {refusal}")),
+        // What is wrong is with whoever says so, and who has joined stays joined.
+        Some(refusal) if facts.has_joined && refusal.too_far => Ok(format!("others took it, but {refusal}")),
         Some(refusal) => Err(refusal.to_string()),
     }
 }
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_all_refuse_for_an_older_life_says_so_and_is_not_ready() {
+    fn a_node_that_is_refused_for_an_older_life_and_has_nobody_says_so_and_is_not_ready() {
         let newer = NewerLife { incarnation: Incarnation(7), runs: false };
         let refused = TakenForOlder { by: "b".parse().unwrap(), newer, too_far: false };
         let among_others = Facts { taken_for_older: Some(refused), ..well() };
@@ -224,6 +226,15 @@ mod tests {
             assert!(!told.passed && told.text.contains("failed  life: b refuses it"), "{}", told.text);
             assert!(passes(Probe::Live, &alone) && passes(Probe::Startup, &alone));
         }
+    }
+
+    #[test]
+    fn a_node_that_had_joined_is_ready_whoever_is_wrong_about_its_last_life() {
+        let newer = NewerLife { incarnation: Incarnation(u64::MAX), runs: false };
+        let refused = TakenForOlder { by: "b".parse().unwrap(), newer, too_far: true };
+        let left_alone = Facts { peers: 0, has_joined: true, taken_for_older: Some(refused), ..well() };
+        assert!(passes(Probe::Ready, &left_alone));
+        assert!(!passes(Probe::Ready, &Facts { has_joined: false, ..left_alone }));
     }
 
     #[test]

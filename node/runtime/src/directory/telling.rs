@@ -42,20 +42,26 @@ enum Told {
     Later,
     /// It is the first that waits: until then.
     Until(Instant),
+    /// With those that wait, now: what was to end the moment is late.
+    Overdue,
 }
 
 impl Pace {
     fn taken(&mut self, now: Instant) -> Told {
-        match self.until.filter(|until| now < *until) {
-            None if !self.waits => {
+        match (self.until.filter(|until| now < *until), self.waits) {
+            (None, false) => {
                 self.until = Some(now + MOMENT);
                 Told::Now
             }
-            Some(until) if !self.waits => {
+            (Some(until), false) => {
                 self.waits = true;
                 Told::Until(until)
             }
-            _ => Told::Later,
+            (Some(_), true) => Told::Later,
+            (None, true) => {
+                self.over(now);
+                Told::Overdue
+            }
         }
     }
 
@@ -77,22 +83,25 @@ impl State {
 impl Runtime {
     /// As [`State::tell`], of what may wait a moment.
     pub(super) fn tell_soon(&self, state: &mut State, pid: &Pid, update: &DirectoryUpdate) {
-        let until = match state.pace.taken(Instant::now()) {
-            Told::Now => return state.tell(pid, update),
-            Told::Later => None,
-            Told::Until(until) => Some(until),
-        };
+        let told = state.pace.taken(Instant::now());
+        if told == Told::Now {
+            return state.tell(pid, update);
+        }
         for peer in &state.peers {
             drop(peer.push_later(signal(peer, pid, update.clone())));
         }
-        if let Some(until) = until {
-            let runtime = self.clone();
-            // Ends when the moment is over.
-            self.tokio().spawn(async move {
-                tokio::time::sleep_until(until).await;
-                write(&runtime.directory().0).pace.over(Instant::now());
-                read(&runtime.directory().0).peers.iter().for_each(|peer| peer.wake_writers());
-            });
+        match told {
+            Told::Now | Told::Later => {}
+            Told::Overdue => state.peers.iter().for_each(|peer| peer.wake_writers()),
+            Told::Until(until) => {
+                let runtime = self.clone();
+                // Ends when the moment is over. Among the I/O, which no process and nobody's program holds up for long.
+                self.executor().io().spawn(async move {
+                    tokio::time::sleep_until(until).await;
+                    write(&runtime.directory().0).pace.over(Instant::now());
+                    read(&runtime.directory().0).peers.iter().for_each(|peer| peer.wake_writers());
+                });
+            }
         }
     }
 }
@@ -118,10 +127,11 @@ mod tests {
         assert_eq!(pace.taken(at(0)), Told::Now);
         assert_eq!(pace.taken(at(100)), Told::Until(at(1_000)));
         assert_eq!(pace.taken(at(200)), Told::Later);
-        assert_eq!(pace.taken(at(1_500)), Told::Later, "the task that ends the moment is late");
-        pace.over(at(1_600));
-        assert_eq!(pace.taken(at(1_700)), Told::Until(at(2_600)));
-        pace.over(at(2_600));
-        assert_eq!(pace.taken(at(3_700)), Told::Now);
+        pace.over(at(1_100));
+        assert_eq!(pace.taken(at(1_700)), Told::Until(at(2_100)));
+        assert_eq!(pace.taken(at(2_500)), Told::Overdue, "the task that ends the moment is late");
+        assert_eq!(pace.taken(at(2_600)), Told::Until(at(3_500)));
+        pace.over(at(3_500));
+        assert_eq!(pace.taken(at(4_700)), Told::Now);
     }
 }

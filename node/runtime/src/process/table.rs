@@ -163,9 +163,10 @@ impl Table {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Whether no process lives, and all have told of their ends.
-    pub(crate) fn all_have_told(&self) -> bool {
-        self.len() == 0 && self.shards.iter().all(|shard| shard.telling.load(Ordering::Acquire) == 0)
+    /// How many have left their slots, and have not told everybody yet. Looked at after [`len`](Self::len): whoever has found nobody
+    /// there finds them here.
+    pub(crate) fn telling(&self) -> usize {
+        self.shards.iter().map(|shard| shard.telling.load(Ordering::Acquire)).sum()
     }
 
     /// Every process that lives now, in no order. For people and for shutting down, not for the hot path.

@@ -49,7 +49,8 @@ impl Runtime {
     }
 
     /// Takes no processes any more, and sends every process an exit signal with `reason`; then waits until all have
-    /// ended and have told whoever is tied to them, or `grace` is over; what is left is killed, and has a quarter of a second to tell.
+    /// ended, their destructors too, and have told whoever is tied to them, or `grace` is over; what is left is killed, and has a quarter
+    /// of a second to tell.
     pub async fn shut_down(&self, reason: ExitReason, grace: Duration) {
         self.0.closed.store(true, Ordering::Release);
         let own = self.own_pid();
@@ -57,7 +58,12 @@ impl Runtime {
             process.exit(&own, reason.clone());
         }
         if timeout(grace, self.all_have_told()).await.is_err() {
-            tracing::warn!(left = self.process_count(), "processes did not end in time and are killed");
+            let (left, telling) = (self.process_count(), self.0.table.telling());
+            tracing::warn!(
+                left,
+                telling,
+                "processes did not end in time and are killed, or their destructors take long"
+            );
             for process in self.0.table.all() {
                 process.exit(&own, ExitReason::Kill);
             }
@@ -69,9 +75,15 @@ impl Runtime {
     }
 
     async fn all_have_told(&self) {
-        while !self.0.table.all_have_told() {
+        while !self.has_told_all() {
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Whether no process lives, and all that did have told whoever is tied to them of their ends.
+    #[must_use]
+    pub fn has_told_all(&self) -> bool {
+        self.process_count() == 0 && self.0.table.telling() == 0
     }
 
     /// The session, or the node, is gone for good: every process of it ends with `NoConnection`, which cannot be trapped here, since

@@ -63,7 +63,6 @@ pub enum SchedulerError {
 #[derive(Debug)]
 pub struct Scheduler {
     shared: Arc<Shared>,
-    io: Handle,
     /// Closed when the last thread has ended.
     ended: mpsc::Receiver<()>,
 }
@@ -81,13 +80,12 @@ impl Scheduler {
         let tokio = Handle::try_current()?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().on_thread_unpark(Worker::has_waited).enable_all().build()?;
-        let io = runtime.handle().clone();
         let queues: Vec<_> = (0..workers.max(1)).map(|_| crossbeam_deque::Worker::new_fifo()).collect();
         let stealers = queues.iter().map(crossbeam_deque::Worker::stealer).collect();
         let shared = Arc::new(Shared::new(runtime, tokio, stealers));
         let (ends, ended) = mpsc::channel();
         // Before the threads: should one not start, those that run are ended.
-        let scheduler = Self { shared: shared.clone(), io, ended };
+        let scheduler = Self { shared: shared.clone(), ended };
         // Dropped before it: then nobody is left who would have to end.
         let ends = ends;
         for (index, queue) in queues.into_iter().enumerate() {
@@ -107,7 +105,7 @@ impl Scheduler {
     /// Where to spawn what does I/O. It shares its threads with processes, and must not block.
     #[must_use]
     pub fn io(&self) -> &Handle {
-        &self.io
+        self.shared.io()
     }
 
     /// For a runtime whose processes it is to run.
@@ -162,6 +160,14 @@ impl Executor {
                 (workers, u64::try_from(busy.as_micros()).unwrap_or(u64::MAX), metrics.global_queue_depth())
             }
             Self::Scheduler(SchedulerHandle(shared)) => (shared.workers(), shared.busy_us(), shared.queued()),
+        }
+    }
+
+    /// Where what must not wait for the program's own tasks runs.
+    pub(crate) fn io(&self) -> &Handle {
+        match self {
+            Self::Tokio(tokio) => tokio,
+            Self::Scheduler(SchedulerHandle(shared)) => shared.io(),
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) type Lead<'a> = MutexGuard<'a, Option<Runtime>>;
 pub(crate) struct Shared {
     /// What workers are within when they run processes.
     tokio: Handle,
+    /// Where to spawn what does I/O.
+    io: Handle,
     lead: Mutex<Option<Runtime>>,
     /// Wakes the leader out of its turn.
     leader: OnceLock<Waker>,
@@ -85,6 +87,7 @@ impl Shared {
         };
         Self {
             tokio,
+            io: io.handle().clone(),
             lead: Mutex::new(Some(io)),
             leader: OnceLock::new(),
             led: AtomicBool::new(false),
@@ -106,6 +109,10 @@ impl Shared {
 
     pub(crate) fn tokio(&self) -> &Handle {
         &self.tokio
+    }
+
+    pub(crate) fn io(&self) -> &Handle {
+        &self.io
     }
 
     /// How many workers there are.
