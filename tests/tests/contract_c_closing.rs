@@ -201,6 +201,8 @@ fn c2_the_same_is_heard_of_a_session_that_rests() {
         within("the next session", states.changed()).await.unwrap();
         let next = closes.runtime();
         assert_eq!(next.node(), nodes[0].runtime().node());
+        // Open at its node, too, so that its processes can be reached.
+        assert_eq!(within("an answer", next.whereis(&"nobody".parse().unwrap())).await, Ok(None));
         let second = silent(&next);
         let tied_to_the_next = everywhere(&[&nodes[0]], &[&other], &second, &next).await;
         assert!(former.awaits_answers() && !former.is_closed(), "the former session is there");
