@@ -144,9 +144,9 @@ async fn s6_many_small_messages_of_one_step_find_the_buffer_full() {
     let taken = sender
         .run(move |_| (0..100_000).filter(|_| sending.try_send(Note::Text("x".repeat(EACH_BYTES))).is_ok()).count())
         .await;
-    // What the path carries meanwhile makes room for more.
+    // The lane's buffer, and what QUIC keeps to send; what the path carries meanwhile makes room for more. All would be 50 MB.
     let carried = since.elapsed().as_secs_f64() * NARROW.bytes_per_s.unwrap() as f64;
-    assert!(((taken * EACH_BYTES) as f64) < 4e6 + carried, "{taken} messages are taken at once");
+    assert!(((taken * EACH_BYTES) as f64) < 16e6 + carried, "{taken} messages are taken at once");
     for _ in 0..taken {
         let next = receiver.next().await;
         assert!(matches!(&next, Received::Message(Note::Text(text)) if text.len() == EACH_BYTES), "{next:?}");
