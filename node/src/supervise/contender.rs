@@ -54,7 +54,7 @@ struct Contender {
     context: Context<Contend>,
     spec: SupervisorSpec,
     name: ProcessName,
-    /// Asked for in a pause: to take the place of a supervisor.
+    /// Asked for in a pause, or while a try of its own ends: to take the place of a supervisor.
     asked: Option<Ask<Pid, Pid>>,
 }
 
@@ -157,6 +157,10 @@ impl Contender {
         self.run_with(supervisor).await
     }
 
+    fn is_held_by(&self, supervisor: &Pid) -> bool {
+        self.context.runtime().holder_of_cluster_name(&self.name).as_ref() == Some(supervisor)
+    }
+
     fn launch(&self, of: Option<Pid>) -> Result<(Spawned<SupervisorMessage>, FirstStart), ExitReason> {
         let options = SpawnOptions::new().link_to(self.context.pid());
         let launched = Supervisor::launch_as(self.context.runtime(), self.spec.clone(), options, of);
@@ -179,7 +183,11 @@ impl Contender {
                     self.find_heir(&supervisor).await;
                     reply.answer(());
                 }
-                Received::Message(Contend::Inherit(ask)) => ask.reply.refuse("this node runs the tree already"),
+                Received::Message(Contend::Inherit(ask)) if !self.is_held_by(&ask.value) => {
+                    ask.reply.refuse("this node runs the tree already")
+                }
+                // What was tried here has lost the name to that one, and is about to end.
+                Received::Message(Contend::Inherit(ask)) => self.asked = Some(ask),
                 Received::Event(_) => {}
             }
         }
