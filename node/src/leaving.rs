@@ -60,6 +60,8 @@ async fn hand_over(runtime: &Runtime, limit: Duration) {
     status::tell_now(runtime);
     // A tree that is slow to go must not use up the others' time.
     keeper::leave(runtime, left() / 2).await;
+    // Children of such a tree are asked for below by whom they obey now.
+    runtime.adoptions_are_done(left()).await;
     let supervisors = runtime.supervisors_elsewhere();
     if supervisors.is_empty() {
         return;

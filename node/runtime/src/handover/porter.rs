@@ -60,6 +60,15 @@ impl Runtime {
         }
     }
 
+    /// Waits until all that this node has been told so far of processes that obey another one has been done, at most so long.
+    pub async fn adoptions_are_done(&self, patience: Duration) {
+        let Ok(porter) = porter_of(self.node()) else { return };
+        let nobody = self.own_pid();
+        // What is asked about nobody is answered behind all that came before, and changes nothing.
+        let asked = |reply| Asked::Part(nobody.clone(), nobody, 0, reply);
+        drop(self.address::<Asked>(porter).call_within(patience, asked).await);
+    }
+
     fn adopt_here(&self, Adoption { child, parent }: Adoption) {
         if let Some(process) = self.process(&child) {
             process.adopt(parent);
