@@ -17,12 +17,47 @@ use rookery_runtime::{
     },
     protocol::{
         ControlFrame, LaneEncoder, Payload, Serial, SessionId, Signal, SignalBody,
-        handshake::{Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, RefusalCode, RenewedSession, Role},
+        handshake::{
+            Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, RefusalCode, RenewedSession, Role,
+        },
     },
     tls::{PeerIdentity, SERVER_NAME},
 };
 
 use crate::{DEADLINE, cluster::client_identity, within};
+
+/// The handshake of the client `eve` with the node that is there, as far as it comes.
+///
+/// # Panics
+/// When nobody is there.
+pub async fn shake(
+    node: SocketAddr,
+    features: Features,
+    renewed: Option<RenewedSession>,
+) -> (Connection, Control, Result<Agreement, ConnectionError>) {
+    let identity = client_identity("eve");
+    let config = identity.quinn_client_config(ConnectionSettings::default().transport()).unwrap();
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let connection = endpoint.connect_with(config, node, SERVER_NAME).unwrap().await.unwrap();
+    let mut control = Control::open(&connection).await.unwrap();
+    let hello = Hello {
+        versions: (PROTOCOL_MIN, PROTOCOL_MAX),
+        features,
+        cluster: identity.own().cluster.clone(),
+        role: Role::Client,
+        node: "eve.1".parse().unwrap(),
+        listen_port: 0,
+        advertised: Vec::new(),
+        max_message_bytes: 1 << 20,
+        lanes: 1,
+        replace: false,
+        extensions: Vec::new(),
+    };
+    let hello = renewed.iter().fold(hello, Hello::with_session);
+    let facts = facts_of(&PeerIdentity::of_connection(&connection).unwrap());
+    let agreed = shake_hands(&mut control, true, hello, facts, |_| Verdict::Admit(None)).await;
+    (connection, control, agreed)
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -51,34 +86,15 @@ impl Hand {
 
     /// Connects, and takes over the session of `former` if there is one.
     async fn dial(home: (NodeId, SocketAddr), former: Option<&Self>) -> Result<Self, Refusal> {
-        let identity = client_identity("eve");
-        let config = identity.quinn_client_config(ConnectionSettings::default().transport()).unwrap();
-        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-        let connection = endpoint.connect_with(config, home.1, SERVER_NAME).unwrap().await.unwrap();
-        connection.set_max_concurrent_uni_streams(16_u32.into());
-        let mut control = Control::open(&connection).await.unwrap();
-        let hello = Hello {
-            versions: (PROTOCOL_MIN, PROTOCOL_MAX),
-            features: Features::OURS,
-            cluster: identity.own().cluster.clone(),
-            role: Role::Client,
-            node: "eve.1".parse().unwrap(),
-            listen_port: 0,
-            advertised: Vec::new(),
-            max_message_bytes: 1 << 20,
-            lanes: 1,
-            replace: false,
-            extensions: Vec::new(),
-        };
         let proof = |former: &Self| session_proof(&former.connection).unwrap();
         let renewed = former.map(|former| RenewedSession { session: former.session, proof: proof(former) });
-        let hello = renewed.iter().fold(hello, Hello::with_session);
-        let facts = facts_of(&PeerIdentity::of_connection(&connection).unwrap());
-        let agreement = match shake_hands(&mut control, true, hello, facts, |_| Verdict::Admit(None)).await {
+        let (connection, control, agreed) = shake(home.1, Features::OURS, renewed).await;
+        let agreement = match agreed {
             Ok(agreement) => agreement,
             Err(ConnectionError::RefusedByPeer(refusal)) => return Err(refusal),
             Err(error) => panic!("{error}"),
         };
+        connection.set_max_concurrent_uni_streams(16_u32.into());
         let (sender, receiver) = control.split();
         let mut lane = connection.open_uni().await.unwrap();
         let mut bytes = Vec::new();

@@ -13,21 +13,18 @@ use rookery_client::{Client, ClientState};
 use rookery_node::{AdminConfig, Node, NodeConfig};
 use rookery_runtime::{
     Context, Event, Received,
-    net::{
-        control::{ConnectionError, Control, Verdict, facts_of, session_proof, shake_hands},
-        settings::ConnectionSettings,
-    },
+    net::control::{ConnectionError, session_proof},
     protocol::{
         SessionId,
-        handshake::{Agreement, Features, Hello, PROTOCOL_MAX, PROTOCOL_MIN, RefusalCode, RenewedSession, Role},
+        handshake::{Features, RefusalCode, RenewedSession},
     },
-    tls::{PeerIdentity, SERVER_NAME},
 };
 use rookery_tests::{
     DEADLINE,
     cluster::{client_config, client_identity, mesh, node_identity},
     eventually,
     flow::{Seen, stream, watch},
+    hand::shake,
     http::get,
     within,
 };
@@ -166,40 +163,10 @@ async fn ties_names_and_groups_of_a_client_outlive_the_connection_that_they_were
     }
 }
 
-/// A client that is played by hand, as far as the handshake.
-async fn shake(
-    node: &Node,
-    features: Features,
-    renewed: Option<RenewedSession>,
-) -> (quinn::Connection, Control, Result<Agreement, ConnectionError>) {
-    let identity = client_identity("eve");
-    let config = identity.quinn_client_config(ConnectionSettings::default().transport()).unwrap();
-    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    let connection = endpoint.connect_with(config, node.listen_address(), SERVER_NAME).unwrap().await.unwrap();
-    let mut control = Control::open(&connection).await.unwrap();
-    let hello = Hello {
-        versions: (PROTOCOL_MIN, PROTOCOL_MAX),
-        features,
-        cluster: identity.own().cluster.clone(),
-        role: Role::Client,
-        node: "eve.1".parse().unwrap(),
-        listen_port: 0,
-        advertised: Vec::new(),
-        max_message_bytes: 1 << 20,
-        lanes: 1,
-        replace: false,
-        extensions: Vec::new(),
-    };
-    let hello = renewed.iter().fold(hello, Hello::with_session);
-    let facts = facts_of(&PeerIdentity::of_connection(&connection).unwrap());
-    let agreed = shake_hands(&mut control, true, hello, facts, |_| Verdict::Admit(None)).await;
-    (connection, control, agreed)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_takes_over_a_session_that_is_not_his_whatever_certificate_he_has() {
     let nodes = restless(1).await;
-    let (connection, _control, agreed) = shake(&nodes[0], Features::OURS, None).await;
+    let (connection, _control, agreed) = shake(nodes[0].listen_address(), Features::OURS, None).await;
     let session = agreed.unwrap().session.unwrap();
     let proof = session_proof(&connection).unwrap();
     let mut wrong = proof;
@@ -207,12 +174,12 @@ async fn nobody_takes_over_a_session_that_is_not_his_whatever_certificate_he_has
     let other = SessionId::new(session.get() + 1).unwrap();
     let (wrong, other) = (RenewedSession { session, proof: wrong }, RenewedSession { session: other, proof });
     for renewed in [wrong, other] {
-        let (_, _, refused) = shake(&nodes[0], Features::OURS, Some(renewed)).await;
+        let (_, _, refused) = shake(nodes[0].listen_address(), Features::OURS, Some(renewed)).await;
         let Err(ConnectionError::RefusedByPeer(refusal)) = refused else { panic!("{refused:?}") };
         assert_eq!(refusal.code, RefusalCode::Duplicate, "{refusal}");
     }
     let renewed = Some(RenewedSession { session, proof });
-    let (_again, _too, renewed) = shake(&nodes[0], Features::OURS, renewed).await;
+    let (_again, _too, renewed) = shake(nodes[0].listen_address(), Features::OURS, renewed).await;
     assert_eq!(renewed.unwrap().session, Some(session));
     assert_eq!(nodes[0].clients(), 1);
 }
@@ -221,7 +188,7 @@ async fn nobody_takes_over_a_session_that_is_not_his_whatever_certificate_he_has
 async fn d5_a_client_of_a_release_before_is_asked_for_nothing_and_keeps_its_connection() {
     let nodes = restless(1).await;
     let before = Features(Features::OURS.0 & !Features::RENEW_SESSION.0);
-    let (connection, mut control, agreed) = shake(&nodes[0], before, None).await;
+    let (connection, mut control, agreed) = shake(nodes[0].listen_address(), before, None).await;
     agreed.unwrap();
     let client = connect("eve", &nodes[0]).await;
     for made in [3, 4] {

@@ -172,6 +172,9 @@ impl Contender {
         loop {
             match self.context.receive().await {
                 Received::Event(Event::Exit { from, reason, .. }) if from == supervisor => {
+                    // Whose place was to be taken may have gone meanwhile: whoever asked is told.
+                    let holder = self.context.runtime().holder_of_cluster_name(&self.name);
+                    drop(self.asked.take_if(|ask| holder.as_ref() != Some(&ask.value)));
                     return told.map_or(Ok(reason), |told| Err(Told(told)));
                 }
                 // The supervisor has its time: its children end in order.
@@ -185,6 +188,9 @@ impl Contender {
                 }
                 Received::Message(Contend::Inherit(ask)) if !self.is_held_by(&ask.value) => {
                     ask.reply.refuse("this node runs the tree already")
+                }
+                Received::Message(Contend::Inherit(ask)) if self.context.runtime().is_draining() => {
+                    ask.reply.refuse("this node leaves, too");
                 }
                 // What was tried here has lost the name to that one, and is about to end.
                 Received::Message(Contend::Inherit(ask)) => self.asked = Some(ask),
