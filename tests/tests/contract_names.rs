@@ -325,15 +325,16 @@ async fn parted() -> (Node, Node, Relay) {
 fn n2_after_a_partition_one_holder_is_known_and_the_losers_are_told() {
     placement::run(async {
         let (a, b, relay) = parted().await;
-        let mut on_a = [Puppet::new(&a), Puppet::trapping(&a).await];
-        let mut on_b = [Puppet::new(&b), Puppet::trapping(&b).await];
-        // `first` is older on a, `second` on b: each node has one that keeps its name, and one that loses it.
-        register(&on_a[0], "first").await.unwrap();
+        let mut on_a = [Puppet::new(&a), Puppet::trapping(&a).await, Puppet::new(&a)];
+        let mut on_b = [Puppet::new(&b), Puppet::trapping(&b).await, Puppet::new(&b)];
+        // `first` and `third` are older on a, `second` on b: each node has some that keep their names, and one that ends.
+        register(&on_a[2], "first").await.unwrap();
         register(&on_a[1], "third").await.unwrap();
-        register(&on_b[0], "second").await.unwrap();
+        register(&on_b[2], "second").await.unwrap();
         register(&on_b[1], "first").await.unwrap();
         register(&on_b[0], "third").await.unwrap();
         register(&on_a[0], "second").await.unwrap();
+        register(&on_a[0], "besides").await.unwrap();
         let ends = (watch(&a, &on_a[0].pid).await, watch(&b, &on_b[0].pid).await);
         relay.lead_to(a.listen_address());
         meshed(&[&a, &b]).await;
@@ -341,19 +342,49 @@ fn n2_after_a_partition_one_holder_is_known_and_the_losers_are_told() {
         let Received::Event(Event::NameConflict { name: lost, holder: keeper }) = on_b[1].next().await else {
             panic!("no conflict was told")
         };
-        assert_eq!((lost, keeper), (name("first"), on_a[0].pid.clone()));
+        assert_eq!((lost, keeper), (name("first"), on_a[2].pid.clone()));
         // Who does not ends. Its end frees what else it had.
         assert!(matches!(ends.0.reason().await, ExitReason::NameConflict(text) if text.contains("second")));
         assert!(matches!(ends.1.reason().await, ExitReason::NameConflict(text) if text.contains("third")));
         for node in [&a, &b] {
-            seen(node, "first", None).await;
-            seen(node, "second", None).await;
+            seen(node, "first", Some(&on_a[2].pid)).await;
+            seen(node, "second", Some(&on_b[2].pid)).await;
             seen(node, "third", Some(&on_a[1].pid)).await;
+            seen(node, "besides", None).await;
         }
         on_b[1].quiet().await;
         on_a[1].quiet().await;
+        unregister(&on_a[2], "first").await.unwrap();
+        seen(&b, "first", None).await;
         register(&on_b[1], "first").await.unwrap();
         seen(&a, "first", Some(&on_b[1].pid)).await;
+    });
+}
+
+/// What `former` has told of the name is lost on its way to the next one, and comes when that has the name from its arbiter.
+#[test]
+fn n2_a_former_holder_that_is_heard_of_late_takes_no_name_away() {
+    placement::run(async {
+        let relay = Relay::start().await;
+        let a = Node::start(node_config("shop-0", &[])).await.unwrap();
+        relay.lead_to(a.listen_address());
+        let c = Node::start(node_config("shop-2", &[relay.address()])).await.unwrap();
+        meshed(&[&a, &c]).await;
+        // Of these three the arbiter of `till` (`arbiters_are_chosen_alike_for_ever`).
+        let arbiter = Node::start(node_config("shop-1", &[a.listen_address(), c.listen_address()])).await.unwrap();
+        meshed(&[&a, &arbiter, &c]).await;
+        let (former, mut next) = (Puppet::new(&a), Puppet::trapping(&c).await);
+        relay.cut();
+        register(&former, "till").await.unwrap();
+        unregister(&former, "till").await.unwrap();
+        register(&next, "till").await.unwrap();
+        assert_eq!(a.runtime().nodes().len(), 3, "the connection lives on");
+        relay.lead_to(a.listen_address());
+        fence(&a, &c).await;
+        next.quiet().await;
+        for node in [&a, &arbiter, &c] {
+            seen(node, "till", Some(&next.pid)).await;
+        }
     });
 }
 

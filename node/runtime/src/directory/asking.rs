@@ -1,149 +1,23 @@
 //! What processes ask of the directory, on a node and in a client; and what a node answers to clients and, as an arbiter,
 //! to other nodes.
 //!
-//! To take a name a node asks its arbiter, one round trip; everything else on a node is done at once, on its own
-//! replica. A client asks its node for everything. No wait is without a deadline, and none holds a lock (N4).
-
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+//! On a node all but to take a name (`claiming.rs`) is done at once, on its own replica. A client asks its node for everything. No
+//! wait is without a deadline, and none holds a lock (N4).
 
 use rookery_protocol::{
-    CallId, Destination, DirectoryUpdate, Group, NodeId, Pid, ProcessName, Recipient, Serial, Signal, SignalBody,
+    CallId, Destination, Group, Pid, ProcessName, Recipient, Serial, Signal, SignalBody,
     limits::{MAX_NAMES_PER_LOOKUP, MAX_PIDS_BYTES},
     request::{RequestBody, RequestError, ResponseBody},
 };
-use tokio::time::Instant;
 
 use super::bytes_of_pids_of;
 use crate::{
-    handover::limits::KNOWN_PATIENCE,
-    requests::{REQUEST_TIMEOUT, Ties, unexpected},
+    requests::{Ties, unexpected},
     runtime::{RegisterError, Runtime},
 };
 
-/// How soon a name is asked for again that its arbiter believes to be taken, while this node knows better: the two have
-/// heard of the holder's end, or of its node's loss, at different moments.
-const ASK_AGAIN: Duration = Duration::from_millis(5);
-
-/// For how long. A holder that the arbiter still sees then is one that only we do not see.
-const CONTRADICT_FOR: Duration = Duration::from_secs(1);
-
-/// Names that one node asks for at a time in the name of its clients' processes: each is a task until the arbiter
-/// answers.
-const MAX_CLIENT_CLAIMS: usize = 4_096;
-
-/// A name that an arbiter was asked for: given back unless it is taken. Whoever asked may be ended while it waits.
-struct Claim<'a> {
-    runtime: &'a Runtime,
-    name: &'a ProcessName,
-    pid: &'a Pid,
-    /// Whom to tell; `None` once there is nothing to give back.
-    arbiter: Option<NodeId>,
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        let Some(arbiter) = self.arbiter.take() else { return };
-        // Behind the request, on the same lane.
-        let to = Destination { node: arbiter, to: Recipient::Serial(Serial::NODE) };
-        let body = SignalBody::Directory(DirectoryUpdate::Release { name: self.name.clone() });
-        self.runtime.signal(Signal { from: self.pid.clone(), to, body });
-    }
-}
-
 /// Names.
 impl Runtime {
-    /// Gives `pid`, a process of this runtime, a name in the cluster (N2). Asks the name's arbiter: a round trip to one
-    /// node, which is this one for some names. As `global:register_name/2`, without a lock across the cluster.
-    ///
-    /// # Errors
-    /// Another process has it, who is told; the client may not have it; no answer came within 10 s, and it may or may
-    /// not have been done.
-    pub async fn register_in_cluster(&self, name: &ProcessName, pid: &Pid) -> Result<(), RegisterError> {
-        if self.session().is_some() {
-            self.enter_directory_of_node(pid)?;
-            let request = RequestBody::RegisterInCluster { name: name.clone(), pid: pid.clone() };
-            return Ok(self.request_done(&self.node().clone(), request).await?);
-        }
-        let asked = Instant::now();
-        loop {
-            let error = match self.claim(name, pid).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let again = match &error {
-                RequestError::NameTaken { holder, .. } => {
-                    self.holder(name).as_ref() != Some(holder) && asked.elapsed() < CONTRADICT_FOR
-                }
-                // The arbiter is lost; another one takes its place.
-                RequestError::NoConnection => asked.elapsed() < REQUEST_TIMEOUT,
-                _ => false,
-            };
-            if !again {
-                return Err(error.into());
-            }
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
-    }
-
-    /// `pid`, a process of this node, takes a name of `of`, whose place it takes; waits until all nodes know, so that each
-    /// has a holder when `of` gives it up. A name that `of` does not have is asked for as any other.
-    pub(crate) async fn succeed_in_cluster(
-        &self,
-        name: &ProcessName,
-        pid: &Pid,
-        of: &Pid,
-    ) -> Result<(), RegisterError> {
-        if self.session().is_some() || !self.take_name_behind(name, pid, of)? {
-            return self.register_in_cluster(name, pid).await;
-        }
-        let own = self.node();
-        let asking: Vec<_> = self.directory_members().into_iter().filter(|node| node != own).collect();
-        let asking: Vec<_> = asking
-            .into_iter()
-            .map(|node| {
-                let (runtime, pid, names) = (self.clone(), pid.clone(), vec![name.clone()]);
-                // Behind the update, on the same lane: what is answered has been heard.
-                self.tokio().spawn(async move {
-                    let request = RequestBody::WhereInCluster { names };
-                    drop(runtime.request_as(&pid, &node, request, Ties::default()).await);
-                })
-            })
-            .collect();
-        let all = async {
-            for one in asking {
-                drop(one.await);
-            }
-        };
-        if tokio::time::timeout(KNOWN_PATIENCE, all).await.is_err() {
-            tracing::warn!(%name, %pid, "not all nodes have said that they know the new holder of a name");
-        }
-        Ok(())
-    }
-
-    async fn claim(&self, name: &ProcessName, pid: &Pid) -> Result<(), RequestError> {
-        let arbiter = self.directory().read().arbiter(name, self.node());
-        let mut claim = Claim { runtime: self, name, pid, arbiter: None };
-        if arbiter == *self.node() {
-            self.grant_name(name, pid).map_err(|holder| RequestError::NameTaken { name: name.clone(), holder })?;
-        } else {
-            claim.arbiter = Some(arbiter.clone());
-            let request = RequestBody::Claim { name: name.clone(), pid: pid.clone() };
-            // An answer to a client's process would be passed on to the client.
-            let asker = if pid.serial().session().is_some() { self.own_pid() } else { pid.clone() };
-            let answer = self.request_as(&asker, &arbiter, request, Ties::default()).await;
-            if let Err(RequestError::NameTaken { .. } | RequestError::NoConnection) = answer {
-                claim.arbiter = None;
-            }
-            answer?;
-        }
-        self.take_name(name, pid)?;
-        claim.arbiter = None;
-        Ok(())
-    }
-
     /// Takes the name from `pid`.
     ///
     /// # Errors
@@ -346,7 +220,7 @@ impl Runtime {
 /// The client's half.
 impl Runtime {
     /// Notes that the node is to be told of this process's end.
-    fn enter_directory_of_node(&self, pid: &Pid) -> Result<(), RequestError> {
+    pub(super) fn enter_directory_of_node(&self, pid: &Pid) -> Result<(), RequestError> {
         let lives = self.process(pid).is_some_and(|process| process.enter_directory());
         if lives { Ok(()) } else { Err(RequestError::NoProc(pid.clone())) }
     }
@@ -398,52 +272,5 @@ impl Runtime {
             RequestBody::Members { group, after } => Ok(self.members_after(&group, after.as_ref())),
             _ => Err(RequestError::Unsupported),
         })
-    }
-
-    /// Asks a name's arbiter in the name of a client's process, and answers when it has.
-    fn register_for_client(
-        &self,
-        from: &Pid,
-        call: CallId,
-        name: ProcessName,
-        pid: Pid,
-    ) -> Option<Result<ResponseBody, RequestError>> {
-        let Some(slot) = ClaimSlot::take(self) else {
-            let text = format!("{MAX_CLIENT_CLAIMS} names are being registered for clients already; try again later");
-            return Some(Err(RequestError::Refused(text)));
-        };
-        self.claims(&pid, true);
-        let (runtime, from) = (self.clone(), from.clone());
-        // Ends with the arbiter's answer, its loss, or the time limit.
-        self.tokio().spawn(async move {
-            let _slot = slot;
-            let registered = runtime.register_in_cluster(&name, &pid).await;
-            runtime.claims(&pid, false);
-            let response = match registered {
-                Ok(()) => ResponseBody::Done,
-                Err(error) => ResponseBody::Failed(error.0),
-            };
-            runtime.respond(&runtime.own_pid(), &from, call, response);
-        });
-        None
-    }
-}
-
-/// One of the claims that a node makes for its clients at a time.
-struct ClaimSlot(Runtime);
-
-impl ClaimSlot {
-    fn take(runtime: &Runtime) -> Option<Self> {
-        let claims: &AtomicUsize = runtime.client_claims();
-        let taken = claims.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-            (count < MAX_CLIENT_CLAIMS).then_some(count + 1)
-        });
-        taken.is_ok().then(|| Self(runtime.clone()))
-    }
-}
-
-impl Drop for ClaimSlot {
-    fn drop(&mut self) {
-        self.0.client_claims().fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -2,15 +2,19 @@
 //!
 //! ```text
 //! own process registers, joins, ends ─▶ tables ─▶ an update to every peer, as a signal of that process
-//! update of a peer's process ─────────▶ tables ─▶ watchers, losers of a name
+//! update of a peer's process ─────────▶ tables ─▶ watchers, contests for a name
 //! peer up: it is told all that own processes have         peer lost: all that its processes had goes
 //! ```
-//! What decides is in `names.rs` and `groups.rs`; this is the lock around them, and what has to be told.
+//! What decides is in `names.rs` and `groups.rs`; this is the lock around them, and what has to be told. Who loses a name is found out
+//! in `contests.rs`.
 //!
 //! **Invariant:** an update is queued under the directory's lock and as its process's own signal. So peers hear of one
 //! process's changes in their order, before its end (P5), and a new peer misses none.
 
+mod arbiter;
 mod asking;
+mod claiming;
+mod contests;
 mod groups;
 mod names;
 #[cfg(test)]
@@ -31,8 +35,10 @@ use rookery_protocol::{
 
 use crate::{
     directory::{
+        arbiter::arbiter_of,
+        contests::Contests,
         groups::GroupTable,
-        names::{Conflict, NameTable, arbiter_of},
+        names::NameTable,
         telling::{Pace, tell_peer},
         watchers::Watchers,
     },
@@ -53,6 +59,10 @@ pub(crate) struct State {
     peers: Vec<Arc<Outbound>>,
     /// When they are told of names.
     pace: Pace,
+    /// Names that are being asked for, by the process that they are for.
+    asked: HashSet<(ProcessName, Pid)>,
+    /// Names that two seem to have.
+    contests: Contests,
     /// The processes of each client that have, or had, something here.
     sessions: HashMap<SessionId, HashSet<Pid>>,
     /// Processes of clients for whom a name is being asked for; true once they have ended meanwhile.
@@ -73,6 +83,8 @@ impl Directory {
             watchers: Watchers::default(),
             peers: Vec::new(),
             pace: Pace::default(),
+            asked: HashSet::new(),
+            contests: Contests::default(),
             sessions: HashMap::new(),
             claiming: HashMap::new(),
         }))
@@ -142,11 +154,14 @@ impl Runtime {
         Ok(())
     }
 
-    /// `pid` gives up a name that it has, or has been granted.
+    /// `pid` gives up a name; false if it does not have it. Of one that is being asked for it is not told: the arbiter would take it
+    /// for the answer to its grant.
     fn release_in_cluster(&self, name: &ProcessName, pid: &Pid) -> bool {
         let mut state = write(&self.directory().0);
-        let held = state.names.release(name, pid);
-        state.tell(pid, &DirectoryUpdate::Release { name: name.clone() });
+        let held = state.names.has(name, pid) && state.names.release(name, pid);
+        if held {
+            state.tell(pid, &DirectoryUpdate::Release { name: name.clone() });
+        }
         held
     }
 
@@ -302,9 +317,8 @@ impl Runtime {
         }
         match update {
             DirectoryUpdate::Hold { name, stamp } => {
-                if let Some(conflict) = state.names.hold(&name, from, stamp) {
-                    state.tell(&conflict.loser, &DirectoryUpdate::Release { name });
-                    self.tell_loser(conflict);
+                if let Some(contest) = state.names.hold(&name, from, stamp) {
+                    self.contest(&mut state.contests, contest);
                 }
             }
             DirectoryUpdate::Release { name } => drop(state.names.release(&name, from)),
@@ -322,18 +336,6 @@ impl Runtime {
                 state.names.gone(from);
                 let changes = state.groups.gone(from);
                 changes.iter().for_each(|change| self.tell_watchers(&state, change));
-            }
-        }
-    }
-
-    fn tell_loser(&self, conflict: Conflict) {
-        let Conflict { name, loser, holder } = conflict;
-        tracing::warn!(%name, %loser, %holder, "two processes held one cluster name; the older one keeps it");
-        match self.process(&loser) {
-            Some(process) => process.name_conflict(name, holder),
-            None => {
-                let body = SignalBody::NameConflict { name, holder };
-                self.signal(Signal { from: self.own_pid(), to: loser.into(), body });
             }
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! A node is the authority for the names of its own processes and tells the others; the loss of a node takes its names
 //! away. To take a name a node asks the name's **arbiter**, a member that all who see the same members compute alike
-//! ([`arbiter_of`]). It grants a name to one process at a time, so within a connected part two never get it. Where
+//! ([`arbiter_of`](super::arbiter::arbiter_of)). It grants a name to one process at a time, so within a connected part two never get it. Where
 //! views differed, two may hold a name all the same: the older one keeps it, which is decided alike everywhere.
 //!
 //! **Invariant:** the first of a name's holders is the same on all nodes that know the same holders.
@@ -36,14 +36,14 @@ struct Holder {
     pid: Pid,
 }
 
-/// A process of this node that has lost a name to another one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Conflict {
+/// A name that two hold, as far as this node has heard.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Contest {
     /// The name.
     pub(crate) name: ProcessName,
-    /// Who has lost it.
+    /// A process of this node, that loses it if the other one has it.
     pub(crate) loser: Pid,
-    /// Who has it.
+    /// The older one, elsewhere.
     pub(crate) holder: Pid,
 }
 
@@ -87,10 +87,11 @@ impl NameTable {
     /// # Errors
     /// Who has it, unknown to the arbiter; the grant is to be given back.
     pub(crate) fn take(&mut self, name: &ProcessName, pid: &Pid, now: u64) -> Result<Option<Stamp>, Pid> {
-        match self.holder(name) {
-            Some(holder) if holder == pid => return Ok(None),
-            Some(holder) => return Err(holder.clone()),
-            None => {}
+        if self.has(name, pid) {
+            return Ok(None);
+        }
+        if let Some(holder) = self.holder(name) {
+            return Err(holder.clone());
         }
         let stamp = Stamp(now.max(self.latest.0.saturating_add(1)));
         self.enter(name, pid, stamp);
@@ -110,15 +111,19 @@ impl NameTable {
         Some(stamp)
     }
 
-    /// `pid`, a process of another node, holds a name. Gives the process of this node that loses it thereby; it has lost it
-    /// already, which is to be told to the others.
-    pub(crate) fn hold(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp) -> Option<Conflict> {
+    /// `pid`, a process of another node, holds a name. If that is older than a process of this node that holds it, the latter
+    /// is to [`release`](Self::release) it, unless `pid` has done so meanwhile: its node knows.
+    pub(crate) fn hold(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp) -> Option<Contest> {
         self.enter(name, pid, stamp);
-        let holders = self.holders.get(name)?;
-        let keeper = holders.first()?.pid.clone();
-        let loser = holders.iter().skip(1).find(|holder| *holder.pid.node() == self.own)?.pid.clone();
-        self.release(name, &loser);
-        Some(Conflict { name: name.clone(), loser, holder: keeper })
+        let younger = self.holders.get(name)?.iter().skip_while(|holder| holder.pid != *pid).skip(1);
+        let loser = younger.map(|holder| &holder.pid).find(|holder| *holder.node() == self.own)?.clone();
+        Some(Contest { name: name.clone(), loser, holder: pid.clone() })
+    }
+
+    /// Whether both still hold the name, as far as this node has heard, and the other one is still the older.
+    pub(crate) fn stands(&self, Contest { name, loser, holder }: &Contest) -> bool {
+        let at = |pid: &Pid| self.holders.get(name)?.iter().position(|one| one.pid == *pid);
+        at(holder).zip(at(loser)).is_some_and(|(older, younger)| older < younger)
     }
 
     /// `pid` gives the name up, or does not take what it was granted. Tells whether it had it.
@@ -151,6 +156,11 @@ impl NameTable {
                 self.remove(&name, &pid);
             }
         }
+    }
+
+    /// Whether `pid` has the name, be it behind an older one.
+    pub(crate) fn has(&self, name: &ProcessName, pid: &Pid) -> bool {
+        self.stamp(name, pid).is_some()
     }
 
     /// The names that `pid` has, in no order.
@@ -198,24 +208,6 @@ impl NameTable {
         }
         removed
     }
-}
-
-/// Which of `members` decides who may have `name`: the one whose name and it give the highest hash, so that each member
-/// decides about as many names, and the coming or going of one moves no more than its own share ("rendezvous hashing",
-/// Thaler and Ravishankar, 1998). All nodes must compute it alike: the hash is part of the protocol.
-pub(crate) fn arbiter_of<'a>(name: &ProcessName, members: impl IntoIterator<Item = &'a NodeId>) -> Option<&'a NodeId> {
-    members.into_iter().max_by_key(|node| (weight(name, node), *node))
-}
-
-fn weight(name: &ProcessName, node: &NodeId) -> u64 {
-    // FNV-1a over both, with a byte between them that neither has; then the last step of MurmurHash3, since FNV's high
-    // bits hardly feel the last bytes.
-    let bytes = name.as_str().bytes().chain([0]).chain(node.name().as_str().bytes());
-    let mut hash =
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
 }
 
 #[cfg(test)]
@@ -271,11 +263,28 @@ mod tests {
         let older = here.take(&name("x"), &ours, 10).unwrap().unwrap();
         let younger = there.take(&name("x"), &theirs, 20).unwrap().unwrap();
         assert_eq!(here.hold(&name("x"), &theirs, younger), None);
-        let conflict = there.hold(&name("x"), &ours, older).unwrap();
-        assert_eq!(conflict, Conflict { name: name("x"), loser: theirs.clone(), holder: ours.clone() });
+        let contest = there.hold(&name("x"), &ours, older).unwrap();
+        assert_eq!(contest, Contest { name: name("x"), loser: theirs.clone(), holder: ours.clone() });
+        assert!(there.stands(&contest));
+        there.release(&name("x"), &theirs);
+        assert!(!there.stands(&contest));
         here.release(&name("x"), &theirs);
         assert_eq!((here.holder(&name("x")), there.holder(&name("x"))), (Some(&ours), Some(&ours)));
         assert_eq!(there.own().count(), 0);
+    }
+
+    #[test]
+    fn n2_a_former_holder_that_is_heard_of_late_takes_no_name_away() {
+        let mut here = table();
+        let (ours, former) = (pid("<a.1.1>"), pid("<b.1.1>"));
+        here.take(&name("x"), &ours, 20).unwrap().unwrap();
+        let contest = here.hold(&name("x"), &former, Stamp(10)).unwrap();
+        assert!(here.stands(&contest));
+        assert_eq!(here.take(&name("x"), &ours, 25), Ok(None), "it has it");
+        assert!(here.release(&name("x"), &former));
+        assert!(!here.stands(&contest));
+        assert_eq!(here.holder(&name("x")), Some(&ours));
+        assert_eq!(here.hold(&name("x"), &former, Stamp(30)), None, "which has it again, and is the younger now");
     }
 
     #[test]
@@ -356,32 +365,5 @@ mod tests {
         assert_eq!(table.take(&name("y"), &pid("<a.1.1>"), 7), Ok(Some(Stamp(1_001))));
         assert_eq!(table.take(&name("z"), &pid("<a.1.1>"), 2_000), Ok(Some(Stamp(2_000))));
         assert_eq!(table.take(&name("z"), &pid("<a.1.1>"), 3_000), Ok(None), "it has it");
-    }
-
-    #[test]
-    fn arbiters_are_chosen_alike_for_ever() {
-        let members: Vec<NodeId> = ["shop-0.1", "shop-1.1", "shop-2.1"].map(|id| id.parse().unwrap()).to_vec();
-        let chosen = ["orders", "till", "stock", "shop/eu-west-1/4711", "a", "b"]
-            .map(|text| arbiter_of(&name(text), &members).unwrap().name().to_string());
-        assert_eq!(chosen, ["shop-2", "shop-1", "shop-1", "shop-2", "shop-1", "shop-0"], "this is the protocol");
-        let reborn: Vec<NodeId> = ["shop-2.9", "shop-0.8", "shop-1.7"].map(|id| id.parse().unwrap()).to_vec();
-        assert_eq!(
-            arbiter_of(&name("orders"), &reborn).unwrap().name(),
-            arbiter_of(&name("orders"), &members).unwrap().name()
-        );
-    }
-
-    #[test]
-    fn arbiters_share_the_work_and_a_loss_moves_only_the_lost_ones() {
-        let members: Vec<NodeId> = (0..5).map(|n| format!("shop-{n}.1").parse().unwrap()).collect();
-        let mut count = [0; 5];
-        for number in 0..10_000 {
-            let name = name(&format!("order/{number}"));
-            let chosen = members.iter().position(|node| node == arbiter_of(&name, &members).unwrap()).unwrap();
-            count[chosen] += 1;
-            let left = arbiter_of(&name, &members[..4]).unwrap();
-            assert!(chosen == 4 || *left == members[chosen], "{name} moved without need");
-        }
-        assert!(count.iter().all(|&count| (1_700..2_300).contains(&count)), "{count:?}");
     }
 }

@@ -5,15 +5,16 @@
 //!
 //! A seed that fails is printed with the command that plays it again.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // A test may stop where it fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may stop where it fails.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_map::Entry};
 
 use rookery_protocol::{DirectoryUpdate, Group, Incarnation, NodeId, NodeName, Pid, ProcessName, Serial};
 
 use super::{
+    arbiter::arbiter_of,
     groups::{GroupTable, Members},
-    names::{NameTable, arbiter_of},
+    names::{Contest, NameTable},
 };
 
 /// Nodes of one run.
@@ -22,6 +23,8 @@ const NODES: usize = 4;
 const LANES: u64 = 2;
 /// Steps of one run, before all is left to become quiet.
 const STEPS: usize = 250;
+/// What arrives at most until all is quiet.
+const QUIET_WITHIN: usize = 20_000;
 /// Runs of the test; `ROOKERY_SEEDS` takes another number, `ROOKERY_SEED` one run.
 const SEEDS: u64 = 4_000;
 
@@ -39,6 +42,10 @@ enum Bug {
     NoArbiter,
     /// Who loses a name does not tell the others.
     LoserIsSilent,
+    /// Who seems to lose a name asks nobody.
+    LosesUnasked,
+    /// A process's node asks for what the process has.
+    AsksTwice,
 }
 
 /// SplitMix64.
@@ -63,6 +70,9 @@ enum Packet {
     Update(Pid, DirectoryUpdate),
     Claim(Pid, ProcessName),
     Answer(Pid, ProcessName, Result<(), Pid>),
+    /// Who has the name is asked, and who that is.
+    Where(Contest),
+    Holder(Contest, Option<Pid>),
 }
 
 struct Node {
@@ -87,7 +97,9 @@ struct World {
     wires: BTreeMap<(u64, NodeId, u64), VecDeque<Packet>>,
     next_link: u64,
     next_incarnation: u64,
-    /// No connection was ever lost: then no name has ever two holders (N2).
+    /// Whether connections are lost and nodes crash.
+    stormy: bool,
+    /// No connection was ever lost: then no name has ever two holders (N2), and nobody loses one.
     calm: bool,
     names: Vec<ProcessName>,
     groups: Vec<Group>,
@@ -104,6 +116,7 @@ impl World {
             wires: BTreeMap::new(),
             next_link: 0,
             next_incarnation: 0,
+            stormy: !seed.is_multiple_of(4),
             calm: true,
             names: ["a", "b", "c"].map(|name| name.parse().unwrap()).to_vec(),
             groups: ["g", "s#g"].map(|group| group.parse().unwrap()).to_vec(),
@@ -179,9 +192,11 @@ impl World {
 
     fn push(&mut self, from: usize, to: &NodeId, packet: Packet) {
         let Some(&link) = self.nodes[from].links.get(to) else { return };
-        let (Packet::Update(pid, _) | Packet::Claim(pid, _) | Packet::Answer(pid, ..)) = &packet;
-        // Answers are the node's own, on its own lane.
-        let lane = if matches!(packet, Packet::Answer(..)) { 0 } else { pid.serial().0 % LANES };
+        let lane = match &packet {
+            Packet::Update(pid, _) | Packet::Claim(pid, _) => pid.serial().0 % LANES,
+            // The node's own, on its own lane.
+            Packet::Answer(..) | Packet::Where(_) | Packet::Holder(..) => 0,
+        };
         self.wires.entry((link, to.clone(), lane)).or_default().push_back(packet);
     }
 
@@ -193,7 +208,8 @@ impl World {
 
     fn step(&mut self) {
         let at = self.random.below(NODES);
-        match self.random.below(100) {
+        let what = if self.stormy { 100 } else { 90 };
+        match self.random.below(what) {
             0..40 => self.deliver(),
             40..48 => self.spawn(at),
             48..66 => self.ask_for_name(at),
@@ -235,6 +251,12 @@ impl World {
                 let answer = self.nodes[at].names.grant(&name, &pid);
                 self.push(at, from, Packet::Answer(pid, name, answer));
             }
+            Packet::Where(contest) => {
+                let holder = self.nodes[at].names.holder(&contest.name).cloned();
+                self.push(at, from, Packet::Holder(contest, holder));
+            }
+            Packet::Holder(contest, holder) if holder.as_ref() == Some(&contest.holder) => self.lose(at, contest),
+            Packet::Holder(contest, _) => self.contest(at, contest),
             Packet::Answer(pid, name, answer) => {
                 if self.nodes[at].asking.remove(&(pid.clone(), name.clone())).is_some()
                     && answer.is_ok()
@@ -255,10 +277,8 @@ impl World {
                 } else {
                     stamp
                 };
-                if let Some(conflict) = node.names.hold(&name, pid, stamp)
-                    && self.bug != Bug::LoserIsSilent
-                {
-                    self.tell(at, &conflict.loser, &DirectoryUpdate::Release { name });
+                if let Some(contest) = node.names.hold(&name, pid, stamp) {
+                    self.contest(at, contest);
                 }
             }
             DirectoryUpdate::Release { name } => drop(node.names.release(&name, pid)),
@@ -268,6 +288,29 @@ impl World {
                 node.names.gone(pid);
                 node.groups.gone(pid);
             }
+        }
+    }
+
+    /// A process of this node seems to lose a name.
+    fn contest(&mut self, at: usize, contest: Contest) {
+        if self.bug == Bug::LosesUnasked {
+            self.lose(at, contest);
+        } else if self.nodes[at].names.stands(&contest) {
+            let node = contest.holder.node().clone();
+            self.push(at, &node, Packet::Where(contest));
+        }
+    }
+
+    fn lose(&mut self, at: usize, contest: Contest) {
+        let node = &mut self.nodes[at];
+        if !node.names.stands(&contest) {
+            return;
+        }
+        let Contest { name, loser, holder } = contest;
+        assert!(!self.calm, "N2: {loser} loses `{name}` to {holder}, though no connection was ever lost");
+        node.names.release(&name, &loser);
+        if self.bug != Bug::LoserIsSilent {
+            self.tell(at, &loser, &DirectoryUpdate::Release { name });
         }
     }
 
@@ -306,6 +349,9 @@ impl World {
         let Some(pid) = self.some_process(at) else { return };
         let name = self.names[self.random.below(self.names.len())].clone();
         let node = &mut self.nodes[at];
+        if node.names.has(&name, &pid) && self.bug != Bug::AsksTwice {
+            return;
+        }
         let members: Vec<NodeId> = node.links.keys().cloned().chain([node.id.clone()]).collect();
         let arbiter = arbiter_of(&name, &members).unwrap().clone();
         if arbiter == node.id || self.bug == Bug::NoArbiter {
@@ -419,7 +465,11 @@ impl World {
             }
             self.connect(one, other);
         }
+        let mut left = QUIET_WITHIN;
         while self.wires.values().any(|queue| !queue.is_empty()) {
+            left = left
+                .checked_sub(1)
+                .expect("N2: all is connected and nothing changes, and yet they ask each other for ever");
             self.deliver();
         }
         for name in &self.names {
@@ -493,7 +543,15 @@ fn n2_n3_g2_replicas_agree_whatever_happens_to_nodes_and_connections() {
 fn the_simulation_finds_each_bug_that_is_planted() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
-    let bugs = [Bug::NoSnapshot, Bug::OneNodeDisagrees, Bug::LossIgnored, Bug::NoArbiter, Bug::LoserIsSilent];
+    let bugs = [
+        Bug::NoSnapshot,
+        Bug::OneNodeDisagrees,
+        Bug::LossIgnored,
+        Bug::NoArbiter,
+        Bug::LoserIsSilent,
+        Bug::LosesUnasked,
+        Bug::AsksTwice,
+    ];
     let missed: Vec<Bug> = bugs.into_iter().filter(|&bug| !(0..500).any(|seed| fails(seed, bug))).collect();
     std::panic::set_hook(hook);
     assert_eq!(missed, [], "not found within 500 seeds");
