@@ -181,3 +181,35 @@ impl Porter {
         drop(self.context.runtime().spawn(ending));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A test may stop where it fails.
+    use std::collections::BTreeSet;
+
+    use rookery_protocol::Serial;
+
+    use super::*;
+    use crate::RuntimeConfig;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn d6_whoever_has_become_a_childs_supervisor_is_known_before_a_node_that_leaves_asks() {
+        let runtime = Runtime::new(RuntimeConfig::new("a.1".parse().unwrap())).unwrap();
+        runtime.start_handover().unwrap();
+        let child = runtime.spawn(async |_: Context<()>| std::future::pending::<()>().await);
+        let child = child.unwrap().pid().unwrap();
+        let porter = runtime.address::<Asked>(porter_of(runtime.node()).unwrap());
+        for number in 1..=1_000 {
+            let parent = Pid::new("b.1".parse().unwrap(), Serial(number));
+            // As another node says it.
+            let adoption = Adoption { child: child.clone(), parent: parent.clone() };
+            porter.try_send(Asked::Adopt(adoption)).unwrap();
+            if number % 100 == 0 {
+                runtime.adoptions_are_done(DEADLINE).await;
+                assert_eq!(runtime.supervisors_elsewhere(), BTreeSet::from([parent]));
+            }
+        }
+    }
+}
