@@ -33,7 +33,8 @@ pub use address::{Address, DEFAULT_CALL_TIMEOUT, SendError};
 pub use behaviour::{
     event_manager::{EventHandler, EventManager, EventMessage, HandlerId, HandlerToAdd, MAX_HANDLERS},
     registry::Behaviours,
-    server::{Next, Server, Starting},
+    server::{Next, Server},
+    starting::Starting,
     state_machine::{MAX_HELD_EVENTS, Machine, StateEvent, StateMachine, Timeouts, Transition},
     task::{Task, TaskError, TaskStartError, TaskSupervisor},
 };

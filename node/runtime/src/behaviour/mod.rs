@@ -3,6 +3,8 @@
 pub(crate) mod event_manager;
 pub(crate) mod registry;
 pub(crate) mod server;
+mod serving;
+pub(crate) mod starting;
 pub(crate) mod state_machine;
 pub(crate) mod succession;
 pub(crate) mod system;

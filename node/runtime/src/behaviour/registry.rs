@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use rookery_protocol::{BehaviourName, ParseIdError, Payload, request::RequestError};
 
 use crate::{
-    behaviour::server::{Done, Server, Starting},
+    behaviour::{
+        server::Server,
+        starting::{Done, Starting},
+    },
     message::{self, Message},
     process::context::Context,
     runtime::Runtime,

@@ -4,40 +4,22 @@
 //! init ─▶ whoever starts it is told ─▶ handle, event, handle, … ─▶ terminate ─▶ the process ends
 //!                                       └─ each followed by next: receive, continue, hibernate
 //! ```
-//! Whoever starts it hears of `init` exactly once, also when it panics or is killed (R2). A server that traps exits
-//! stops in good order when its parent exits.
+//! A server that traps exits stops in good order when its parent exits. What it may do is here; how it is run, in `serving.rs`.
 
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    pin::pin,
-    sync::{Arc, Mutex},
-    task::Poll,
-    time::Duration,
-};
+use std::{future::Future, time::Duration};
 
-use rookery_protocol::{ExitReason, Pid, ProcessName, request::RequestError};
-use tokio::{sync::oneshot, time::Instant};
+use rookery_protocol::{ExitReason, request::RequestError};
+use tokio::sync::oneshot;
 
 use crate::{
     address::Address,
-    behaviour::{
-        succession::{PassingOn, Stop, hand_over, placed},
-        system::SystemRequest,
-    },
-    handover::{Handover, Succession, heir::Heir},
+    behaviour::{serving::serve, starting::Done},
+    handover::Handover,
     message::Message,
-    process::{
-        alarm::Until,
-        context::{Context, Incoming},
-        deadline::FAR,
-        event::{Event, Received},
-    },
+    process::{context::Context, event::Event},
     requests::init_failed,
-    runtime::{RegisterError, Runtime},
-    spawn::{IntoExit, SpawnOptions},
-    sync::lock,
+    runtime::Runtime,
+    spawn::SpawnOptions,
 };
 
 /// What a server does [next](Server::next), as the last element of what `gen_server`'s callbacks return.
@@ -255,244 +237,7 @@ pub trait Server: Sized + Send + 'static {
     }
 }
 
-/// Tells whoever starts a server how its `init` went; also when it never came to an end.
-#[derive(Clone)]
-struct Starter(Arc<Mutex<Option<Done>>>);
-
-/// Is told how the start of a process went: once.
-pub(crate) type Done = Box<dyn FnOnce(Result<Pid, RequestError>) + Send>;
-
-impl Starter {
-    fn tell(&self, result: Result<Pid, RequestError>) {
-        let done = lock(&self.0).take();
-        if let Some(done) = done {
-            done(result);
-        }
-    }
-}
-
-/// A process that starts, and has to tell whoever started it how that went: as `proc_lib:init_ack/1`. Dropping it
-/// untold says that the process ended before it was ready.
-// Dropped with the process's own values, before anybody is told that it ended.
-#[must_use = "whoever starts the process waits for this"]
-pub struct Starting(Starter);
-
-impl Starting {
-    /// The process is ready.
-    pub fn ready<M: Message>(self, context: &Context<M>) {
-        self.0.tell(Ok(context.pid().clone()));
-    }
-
-    /// As [`ready`](Self::ready), told by the process whose pid this is.
-    pub fn ready_as(self, pid: Pid) {
-        self.0.tell(Ok(pid));
-    }
-
-    /// The process cannot start, for a reason that is not its own.
-    pub(crate) fn refused(self, error: RequestError) {
-        self.0.tell(Err(error));
-    }
-
-    /// The process cannot start, and ends by itself.
-    pub fn failed(self, reason: ExitReason) {
-        self.0.tell(Err(init_failed(reason)));
-    }
-}
-
-impl fmt::Debug for Starting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Starting")
-    }
-}
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        self.0.tell(Err(init_failed(ExitReason::Killed)));
-    }
-}
-
-/// A process that has to have a cluster name before it starts. Boxed, so that those without one are no larger for it.
-async fn named<M, F, Fut>(name: ProcessName, mut context: Context<M>, starting: Starting, f: F) -> ExitReason
-where
-    M: Message,
-    F: FnOnce(Context<M>, Starting) -> Fut + Send + 'static,
-    Fut: Future + Send + 'static,
-    Fut::Output: IntoExit,
-{
-    if let Err(RegisterError(error)) = Box::pin(context.register_in_cluster(&name)).await {
-        let reason = ExitReason::Error(error.to_string());
-        starting.0.tell(Err(error));
-        return reason;
-    }
-    Box::pin(f(context, starting)).await.into_exit()
-}
-
-async fn serve<S: Server>(
-    arguments: S::Arguments,
-    mut context: Context<S::Message>,
-    told: Starting,
-    succession: Option<Box<Succession>>,
-) -> ExitReason {
-    let mut heir = None;
-    let mut state = None;
-    if let Some(succession) = succession {
-        match Box::pin(Heir::begin(succession, &mut context)).await {
-            // Boxed: most servers take nobody's place, and are no larger for it.
-            Ok((found, handed)) => (heir, state) = (Some(Box::new(found)), handed),
-            Err(error) => {
-                let reason = ExitReason::Error(error.to_string());
-                told.0.tell(Err(error));
-                return reason;
-            }
-        }
-    }
-    let started = {
-        let init = async {
-            match state {
-                Some(state) => Box::pin(S::take_over(state, arguments, &mut context)).await,
-                None => S::init(arguments, &mut context).await,
-            }
-        };
-        let mut init = pin!(init);
-        // Whoever starts it shall learn of a panic by its text.
-        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| init.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        })
-        .await
-    };
-    let mut server = match started {
-        Ok(Ok(server)) => server,
-        Ok(Err(reason)) => {
-            told.0.tell(Err(init_failed(reason.clone())));
-            return reason;
-        }
-        Err(panic) => {
-            let text = crate::process::task::text_of(&*panic);
-            told.0.tell(Err(init_failed(ExitReason::Panic(text))));
-            resume_unwind(panic)
-        }
-    };
-    if let Some(heir) = heir
-        && let Err(error) = Box::pin(heir.take_place(&mut context)).await
-    {
-        let reason = ExitReason::Error(error.to_string());
-        told.0.tell(Err(error));
-        return reason;
-    }
-    told.0.tell(Ok(context.pid().clone()));
-    drop(told);
-    let end = loop {
-        if let Err(end) = step(&mut server, &mut context).await {
-            break end;
-        }
-    };
-    match end {
-        Stop::With(reason) => {
-            server.terminate(&reason, &mut context).await;
-            reason
-        }
-        Stop::HandedOver(to) => {
-            let reason = ExitReason::ShutdownWith(format!("handed over to {to}"));
-            Box::pin(handed_over(server, &mut context, to, reason)).await
-        }
-    }
-}
-
-/// The end of a server that has handed over. First of all goes what waits: callers wait for it, and `terminate` may take its time.
-async fn handed_over<S: Server>(
-    mut server: S,
-    context: &mut Context<S::Message>,
-    to: Pid,
-    reason: ExitReason,
-) -> ExitReason {
-    let mut passing = PassingOn::begin(context, to);
-    let ended = passing.what_waits(context).await;
-    server.terminate(&reason, context).await;
-    drop(server);
-    match ended {
-        Some(reason) => reason,
-        None => passing.all(context).await,
-    }
-}
-
-/// One step of a server: what it wants to do next, or what comes to it.
-async fn step<S: Server>(server: &mut S, context: &mut Context<S::Message>) -> Result<(), Stop> {
-    let next = if context.is_suspended() { Next::Receive } else { server.next() };
-    let incoming = match next {
-        Next::Continue => {
-            // However much is left to do, other processes run.
-            tokio::task::coop::consume_budget().await;
-            return Ok(server.handle_continue(context).await?);
-        }
-        Next::ReceiveWithin(timeout) => {
-            match Until::new(Instant::now() + timeout.min(FAR), context.receive_incoming()).await {
-                Some(incoming) => incoming,
-                None => return Ok(server.handle_timeout(context).await?),
-            }
-        }
-        Next::Hibernate => {
-            context.hibernate();
-            context.receive_incoming().await
-        }
-        Next::Receive => context.receive_incoming().await,
-    };
-    match incoming {
-        Incoming::Received(Received::Message(message)) => Ok(server.handle(message, context).await?),
-        Incoming::Received(Received::Event(Event::Exit { from, reason, .. })) if context.parent() == Some(&from) => {
-            Err(reason.into())
-        }
-        Incoming::Received(Received::Event(event)) => Ok(server.event(event, context).await?),
-        Incoming::System(request) => {
-            const GOES_ON: &str = "it has not handed over, and goes on";
-            match *request {
-                // The next step waits as it says.
-                SystemRequest::Suspend | SystemRequest::Resume | SystemRequest::Abandon(_) => {}
-                SystemRequest::State(reply) => match server.state() {
-                    Some(state) => drop(reply.send(state)),
-                    None => reply.refuse("the server does not tell its state (Server::state)"),
-                },
-                SystemRequest::HandOver(to, reply) => {
-                    return Box::pin(hand_over(server, context, to, reply)).await;
-                }
-                SystemRequest::Part(_, _, reply) => reply.refuse(GOES_ON),
-                SystemRequest::Commit(_, reply) => reply.refuse(GOES_ON),
-            }
-            Ok(())
-        }
-    }
-}
-
 impl Runtime {
-    /// Starts a process that tells by a [`Starting`] when it is ready; `done` is told.
-    pub(crate) fn spawn_starting<M, F, Fut>(&self, mut options: SpawnOptions, done: Done, f: F) -> Option<Address<M>>
-    where
-        M: Message,
-        F: FnOnce(Context<M>, Starting) -> Fut + Send + 'static,
-        Fut: Future + Send + 'static,
-        Fut::Output: IntoExit,
-    {
-        let starter = Starter(Arc::new(Mutex::new(Some(done))));
-        let starting = Starting(starter.clone());
-        // Told before what was to run is dropped, which would tell that it was killed.
-        if let Some(succession) = options.take_succession() {
-            let spawned = self.try_spawn(options, move |context| placed(succession, context, starting, f));
-            let spawned = spawned.map_err(|(error, _unused)| starter.tell(Err(error.into())));
-            return spawned.ok().map(|(process, _)| Address::local(process));
-        }
-        match options.take_cluster_name() {
-            None => self.try_spawn(options, move |context| f(context, starting)).map_err(|(error, _unused)| {
-                starter.tell(Err(error.into()));
-            }),
-            Some(name) => {
-                let spawned = self.try_spawn(options, move |context| named(name, context, starting, f));
-                spawned.map_err(|(error, _unused)| starter.tell(Err(error.into())))
-            }
-        }
-        .ok()
-        .map(|(process, _)| Address::local(process))
-    }
-
     /// Starts a server here and waits until its `init` is done. Named, linked or monitored as `options` say; a server
     /// with a name is found by [`named`](Runtime::named). As `gen_server:start/3,4`.
     ///

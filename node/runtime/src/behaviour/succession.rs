@@ -6,10 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     address::Address,
-    behaviour::{
-        server::{Server, Starting},
-        system::SystemRequest,
-    },
+    behaviour::{server::Server, starting::Starting, system::SystemRequest},
     handover::{
         Offer, Succession,
         heir::Heir,

@@ -1,5 +1,5 @@
 //! A server that hands over: what it decides when it is asked, or nobody asks in time. Pure; the server's own process
-//! drives it (`behaviour/server.rs`).
+//! drives it (`behaviour/succession.rs`).
 //!
 //! ```text
 //!               ┌── offered to, part by part ──┐
