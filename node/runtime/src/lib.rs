@@ -24,6 +24,7 @@ mod routing;
 mod runtime;
 pub mod scheduler;
 mod spawn;
+mod start;
 mod sync;
 mod tally;
 pub mod tls;
@@ -62,5 +63,6 @@ pub use rookery_protocol::{
 };
 pub use routing::Unreachable;
 pub use runtime::{DEFAULT_MAX_PROCESSES, RegisterError, Runtime, RuntimeConfig, Uplink};
-pub use spawn::{IntoExit, SpawnError, SpawnOptions, Spawned, Start, Started};
+pub use spawn::{IntoExit, SpawnError, SpawnOptions, Spawned};
+pub use start::{Start, Started};
 pub use tally::{CALL_BOUNDS, Durations, Kind as MessageKind, MAX_COUNTED_SUPERVISORS, Route as MessageRoute, Tally};

@@ -19,7 +19,8 @@ use crate::{
     process::{alarm::Until, current, relations::Lost},
     routing::is_of_client,
     runtime::{PendingRequest, RegisterError, Runtime},
-    spawn::{SpawnOptions, Start, Started},
+    spawn::SpawnOptions,
+    start::{Start, Started},
     sync::lock,
 };
 
