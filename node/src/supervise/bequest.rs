@@ -148,9 +148,7 @@ impl Driver {
     async fn pass_on(&mut self, heir: Pid, meanwhile: Vec<Received<SupervisorMessage>>) -> ExitReason {
         let pid = self.context.pid().clone();
         let runtime = self.context.runtime().clone();
-        if let Some(name) = self.registered.clone()
-            && runtime.holder_of_cluster_name(&name).as_ref() == Some(&pid)
-        {
+        if let Some(name) = self.registered.clone() {
             drop(runtime.unregister_in_cluster(&name, &pid).await);
         }
         let children: Vec<Pid> = self.machine.children().filter_map(|child| child.pid.cloned()).collect();

@@ -21,11 +21,11 @@ use crate::{
     sync::write,
 };
 
-/// How soon a name is asked for again that its arbiter believes to be taken, while this node knows better: the two have
-/// heard of the holder's end, or of its node's loss, at different moments.
+/// How soon a name is asked for again that its arbiter believes to be taken, while this node knows better, or the other way round: the
+/// two have heard of the holder's end, or of its node's loss, at different moments.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
-/// For how long. A holder that the arbiter still sees then is one that only we do not see.
+/// For how long. A holder whom one of the two still sees then is one that the other does not see.
 const CONTRADICT_FOR: Duration = Duration::from_secs(1);
 
 /// Names that one node asks for at a time in the name of its clients' processes: each is a task until the arbiter
@@ -42,6 +42,13 @@ struct Claim<'a> {
     arbiter: Option<NodeId>,
 }
 
+/// Why a name was not had.
+struct Refused {
+    error: RequestError,
+    /// Whether the arbiter has granted it; then it is this node that knows of another holder.
+    granted: bool,
+}
+
 /// What becomes of a wish for a name.
 enum Begun<'a> {
     /// The process has it.
@@ -53,11 +60,16 @@ enum Begun<'a> {
 
 impl<'a> Claim<'a> {
     fn begin(runtime: &'a Runtime, name: &'a ProcessName, pid: &'a Pid) -> Begun<'a> {
+        let asked = (name.clone(), pid.clone());
+        // Whoever waits for another one that asks leaves the lock to others.
+        if runtime.directory().read().asked.contains(&asked) {
+            return Begun::Asked;
+        }
         let mut state = write(&runtime.directory().0);
         if state.names.has(name, pid) {
             return Begun::Has;
         }
-        if !state.asked.insert((name.clone(), pid.clone())) {
+        if !state.asked.insert(asked) {
             return Begun::Asked;
         }
         Begun::Ask(Self { runtime, name, pid, arbiter: None })
@@ -82,8 +94,8 @@ impl Runtime {
     /// node, which is this one for some names. As `global:register_name/2`, without a lock across the cluster.
     ///
     /// # Errors
-    /// Another process has it, who is told; the client may not have it; no answer came within 10 s, and it may or may
-    /// not have been done.
+    /// Another process has it, who is told; the client may not have it; no answer came within 10 s, or 20 s where it was being asked for
+    /// already for this process, and it may or may not have been done.
     pub async fn register_in_cluster(&self, name: &ProcessName, pid: &Pid) -> Result<(), RegisterError> {
         if self.session().is_some() {
             self.enter_directory_of_node(pid)?;
@@ -99,19 +111,20 @@ impl Runtime {
                 Begun::Asked => return Err(RequestError::Timeout.into()),
                 Begun::Ask(claim) => match self.claim(claim).await {
                     Ok(()) => return Ok(()),
-                    Err(error) if self.may_ask_again(name, &error, asked.elapsed()) => {}
-                    Err(error) => return Err(error.into()),
+                    Err(refused) if self.may_ask_again(name, &refused, asked.elapsed()) => {}
+                    Err(refused) => return Err(refused.error.into()),
                 },
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }
     }
 
-    /// Whether a name may be had at another try that is not granted.
-    fn may_ask_again(&self, name: &ProcessName, error: &RequestError, asked_for: Duration) -> bool {
-        match error {
+    /// Whether a name may be had at another try.
+    fn may_ask_again(&self, name: &ProcessName, refused: &Refused, asked_for: Duration) -> bool {
+        match &refused.error {
             RequestError::NameTaken { holder, .. } => {
-                self.holder(name).as_ref() != Some(holder) && asked_for < CONTRADICT_FOR
+                let contradicted = refused.granted || self.holder(name).as_ref() != Some(holder);
+                contradicted && asked_for < CONTRADICT_FOR
             }
             // The arbiter is lost; another one takes its place.
             RequestError::NoConnection => asked_for < REQUEST_TIMEOUT,
@@ -154,23 +167,24 @@ impl Runtime {
         Ok(())
     }
 
-    async fn claim(&self, mut claim: Claim<'_>) -> Result<(), RequestError> {
+    async fn claim(&self, mut claim: Claim<'_>) -> Result<(), Refused> {
         let (name, pid) = (claim.name, claim.pid);
         let arbiter = self.directory().read().arbiter(name, self.node());
         if arbiter == *self.node() {
-            self.grant_name(name, pid).map_err(|holder| RequestError::NameTaken { name: name.clone(), holder })?;
+            let taken = |holder| RequestError::NameTaken { name: name.clone(), holder };
+            self.grant_name(name, pid).map_err(|holder| Refused { error: taken(holder), granted: false })?;
         } else {
             claim.arbiter = Some(arbiter.clone());
             let request = RequestBody::Claim { name: name.clone(), pid: pid.clone() };
-            // An answer to a client's process would be passed on to the client.
+            // An answer to a client's process would be passed on to the client. The lane is that of `pid` all the same.
             let asker = if pid.serial().session().is_some() { self.own_pid() } else { pid.clone() };
             let answer = self.request_as(&asker, &arbiter, request, Ties::default()).await;
             if let Err(RequestError::NameTaken { .. } | RequestError::NoConnection) = answer {
                 claim.arbiter = None;
             }
-            answer?;
+            answer.map_err(|error| Refused { error, granted: false })?;
         }
-        self.take_name(name, pid)?;
+        self.take_name(name, pid).map_err(|error| Refused { error, granted: true })?;
         claim.arbiter = None;
         Ok(())
     }

@@ -9,7 +9,7 @@
 //! An arbiter grants a name as soon as *it* has heard that the former holder gave it up, and the next one's node may hear of that holder
 //! only then: nothing orders what comes over different connections.
 //!
-//! **Invariant:** a contest ends when its process has lost the name, or has nobody before it.
+//! **Invariant:** a contest ends when its process has lost the name, or the other one is not before it any more.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,7 +23,10 @@ use rookery_protocol::{
 };
 use tokio::task::JoinSet;
 
-use super::names::Contest;
+use super::{
+    State,
+    names::{Contest, NameTable},
+};
 use crate::{
     requests::Ties,
     runtime::Runtime,
@@ -48,14 +51,13 @@ impl Contests {
         begins
     }
 
-    /// Adds to `asked` what `node` is to be asked next. When that is nothing, the task that asks has to end.
-    fn next(&mut self, node: &NodeId, asked: &mut Vec<Contest>) {
+    /// What `node` is to be asked next, beside what it is asked again. When that is nothing, the task that asks has to end.
+    fn next(&mut self, node: &NodeId, names: &NameTable, asked: &mut Vec<Contest>) {
+        asked.retain(|contest| names.stands(contest));
         let room = (QUESTIONS * MAX_NAMES_PER_LOOKUP).saturating_sub(asked.len());
-        let new: Vec<Contest> = self.0.get(node).into_iter().flatten().take(room).cloned().collect();
         if let Some(waiting) = self.0.get_mut(node) {
-            waiting.retain(|contest| !new.contains(contest));
+            asked.extend(waiting.extract_if(|_| true).filter(|contest| names.stands(contest)).take(room));
         }
-        asked.extend(new);
         if asked.is_empty() {
             self.0.remove(node);
         }
@@ -67,8 +69,8 @@ impl Runtime {
     pub(super) fn contest(&self, contests: &mut Contests, contest: Contest) {
         let node = contest.holder.node().clone();
         if contests.add(contest) {
-            // Ends when all is settled, or with the connection to that node.
-            self.tokio().spawn(settle(self.clone(), node));
+            // Ends when all is settled, or with the connection to that node. Among the I/O, which nobody's program holds up.
+            self.executor().io().spawn(settle(self.clone(), node));
         }
     }
 
@@ -82,7 +84,7 @@ impl Runtime {
             state.names.release(&contest.name, &contest.loser);
             state.tell(&contest.loser, &DirectoryUpdate::Release { name: contest.name.clone() });
         }
-        let Contest { name, loser, holder } = contest;
+        let Contest { name, loser, holder, .. } = contest;
         tracing::warn!(%name, %loser, %holder, "two processes held one cluster name; the older one keeps it");
         match self.process(&loser) {
             Some(process) => process.name_conflict(name, holder),
@@ -98,7 +100,10 @@ impl Runtime {
 async fn settle(runtime: Runtime, node: NodeId) {
     let mut asked = Vec::new();
     loop {
-        write(&runtime.directory().0).contests.next(&node, &mut asked);
+        {
+            let State { contests, names, .. } = &mut *write(&runtime.directory().0);
+            contests.next(&node, names, &mut asked);
+        }
         if asked.is_empty() || runtime.is_closed() {
             return;
         }
@@ -107,11 +112,11 @@ async fn settle(runtime: Runtime, node: NodeId) {
             questions.spawn(ask(runtime.clone(), node.clone(), part.to_vec()));
         }
         while questions.join_next().await.is_some() {}
-        {
+        let stands = {
             let state = read(&runtime.directory().0);
-            asked.retain(|contest| state.names.stands(contest));
-        }
-        if !asked.is_empty() {
+            asked.iter().any(|contest| state.names.stands(contest))
+        };
+        if stands {
             tokio::time::sleep(ASK_AGAIN).await;
         }
     }
@@ -123,7 +128,7 @@ async fn ask(runtime: Runtime, node: NodeId, contests: Vec<Contest>) {
     let answer =
         runtime.request_as(&runtime.own_pid(), &node, RequestBody::WhereInCluster { names }, Ties::default()).await;
     let holders = match answer {
-        Ok(ResponseBody::Holders(holders)) => holders,
+        Ok(ResponseBody::Holders(holders)) if holders.len() == contests.len() => holders,
         // What its processes have goes with the connection, and is told anew on the next.
         Err(RequestError::NoConnection) => return,
         // The rule stands where nobody says otherwise.

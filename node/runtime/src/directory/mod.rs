@@ -317,7 +317,7 @@ impl Runtime {
         }
         match update {
             DirectoryUpdate::Hold { name, stamp } => {
-                if let Some(contest) = state.names.hold(&name, from, stamp) {
+                for contest in state.names.hold(&name, from, stamp) {
                     self.contest(&mut state.contests, contest);
                 }
             }

@@ -34,6 +34,8 @@ struct Holder {
     // The order of the fields decides who keeps a name.
     stamp: Stamp,
     pid: Pid,
+    /// Whether it waits behind another one, who gives it up.
+    succeeds: bool,
 }
 
 /// A name that two hold, as far as this node has heard.
@@ -45,6 +47,8 @@ pub(crate) struct Contest {
     pub(crate) loser: Pid,
     /// The older one, elsewhere.
     pub(crate) holder: Pid,
+    /// Since when they hold it, that one first. Either may have given it up and taken it again.
+    since: (Stamp, Stamp),
 }
 
 impl NameTable {
@@ -52,14 +56,19 @@ impl NameTable {
         Self { own, holders: HashMap::new(), by_node: HashMap::new(), granted: HashMap::new(), latest: Stamp(0) }
     }
 
-    /// Who has `name`.
+    /// Who has `name`: a process of this node that has taken it, until it has lost it; or else the oldest.
     pub(crate) fn holder(&self, name: &ProcessName) -> Option<&Pid> {
-        self.holders.get(name)?.first().map(|holder| &holder.pid)
+        self.first_of(self.holders.get(name)?)
+    }
+
+    fn first_of<'a>(&self, holders: &'a [Holder]) -> Option<&'a Pid> {
+        let own = holders.iter().find(|holder| !holder.succeeds && *holder.pid.node() == self.own);
+        own.or_else(|| holders.first()).map(|holder| &holder.pid)
     }
 
     /// Every name with its holder, in no order.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&ProcessName, &Pid)> {
-        self.holders.iter().filter_map(|(name, holders)| Some((name, &holders.first()?.pid)))
+        self.holders.iter().filter_map(|(name, holders)| Some((name, self.first_of(holders)?)))
     }
 
     /// How many names there are.
@@ -94,7 +103,7 @@ impl NameTable {
             return Err(holder.clone());
         }
         let stamp = Stamp(now.max(self.latest.0.saturating_add(1)));
-        self.enter(name, pid, stamp);
+        self.enter(name, pid, stamp, false);
         Ok(Some(stamp))
     }
 
@@ -107,23 +116,28 @@ impl NameTable {
             return None;
         }
         let stamp = Stamp(self.stamp(name, of)?.0.saturating_add(1));
-        self.enter(name, pid, stamp);
+        self.enter(name, pid, stamp, true);
         Some(stamp)
     }
 
-    /// `pid`, a process of another node, holds a name. If that is older than a process of this node that holds it, the latter
-    /// is to [`release`](Self::release) it, unless `pid` has done so meanwhile: its node knows.
-    pub(crate) fn hold(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp) -> Option<Contest> {
-        self.enter(name, pid, stamp);
-        let younger = self.holders.get(name)?.iter().skip_while(|holder| holder.pid != *pid).skip(1);
-        let loser = younger.map(|holder| &holder.pid).find(|holder| *holder.node() == self.own)?.clone();
-        Some(Contest { name: name.clone(), loser, holder: pid.clone() })
+    /// `pid`, a process of another node, holds a name. Those of this node that hold it and are younger are to
+    /// [`release`](Self::release) it, unless `pid` has done so meanwhile: its node knows.
+    pub(crate) fn hold(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp) -> Vec<Contest> {
+        self.enter(name, pid, stamp, false);
+        let younger = self.holders.get(name).into_iter().flatten().skip_while(|holder| holder.pid != *pid).skip(1);
+        let own = younger.filter(|holder| *holder.pid.node() == self.own);
+        own.map(|own| Contest {
+            name: name.clone(),
+            loser: own.pid.clone(),
+            holder: pid.clone(),
+            since: (stamp, own.stamp),
+        })
+        .collect()
     }
 
-    /// Whether both still hold the name, as far as this node has heard, and the other one is still the older.
-    pub(crate) fn stands(&self, Contest { name, loser, holder }: &Contest) -> bool {
-        let at = |pid: &Pid| self.holders.get(name)?.iter().position(|one| one.pid == *pid);
-        at(holder).zip(at(loser)).is_some_and(|(older, younger)| older < younger)
+    /// Whether both still hold the name, as far as this node has heard.
+    pub(crate) fn stands(&self, Contest { name, loser, holder, since }: &Contest) -> bool {
+        (self.stamp(name, holder), self.stamp(name, loser)) == (Some(since.0), Some(since.1))
     }
 
     /// `pid` gives the name up, or does not take what it was granted. Tells whether it had it.
@@ -184,14 +198,14 @@ impl NameTable {
         self.holders.get(name)?.iter().find(|holder| holder.pid == *pid).map(|holder| holder.stamp)
     }
 
-    fn enter(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp) {
+    fn enter(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp, succeeds: bool) {
         self.latest = self.latest.max(stamp);
         if self.granted.get(name) == Some(pid) {
             self.granted.remove(name);
         }
         let holders = self.holders.entry(name.clone()).or_default();
         holders.retain(|holder| holder.pid != *pid);
-        let holder = Holder { stamp, pid: pid.clone() };
+        let holder = Holder { stamp, pid: pid.clone(), succeeds };
         let at = holders.partition_point(|other| *other < holder);
         holders.insert(at, holder);
         self.by_node.entry(pid.node().clone()).or_default().entry(pid.clone()).or_default().insert(name.clone());
@@ -262,10 +276,11 @@ mod tests {
         let (ours, theirs) = (pid("<a.1.1>"), pid("<b.1.1>"));
         let older = here.take(&name("x"), &ours, 10).unwrap().unwrap();
         let younger = there.take(&name("x"), &theirs, 20).unwrap().unwrap();
-        assert_eq!(here.hold(&name("x"), &theirs, younger), None);
-        let contest = there.hold(&name("x"), &ours, older).unwrap();
-        assert_eq!(contest, Contest { name: name("x"), loser: theirs.clone(), holder: ours.clone() });
+        assert_eq!(here.hold(&name("x"), &theirs, younger), []);
+        let contest = there.hold(&name("x"), &ours, older).pop().unwrap();
+        assert_eq!((&contest.loser, &contest.holder), (&theirs, &ours));
         assert!(there.stands(&contest));
+        assert_eq!(there.holder(&name("x")), Some(&theirs), "until it has lost it");
         there.release(&name("x"), &theirs);
         assert!(!there.stands(&contest));
         here.release(&name("x"), &theirs);
@@ -278,13 +293,20 @@ mod tests {
         let mut here = table();
         let (ours, former) = (pid("<a.1.1>"), pid("<b.1.1>"));
         here.take(&name("x"), &ours, 20).unwrap().unwrap();
-        let contest = here.hold(&name("x"), &former, Stamp(10)).unwrap();
+        let contest = here.hold(&name("x"), &former, Stamp(10)).pop().unwrap();
         assert!(here.stands(&contest));
+        assert_eq!(here.holder(&name("x")), Some(&ours));
         assert_eq!(here.take(&name("x"), &ours, 25), Ok(None), "it has it");
         assert!(here.release(&name("x"), &former));
         assert!(!here.stands(&contest));
         assert_eq!(here.holder(&name("x")), Some(&ours));
-        assert_eq!(here.hold(&name("x"), &former, Stamp(30)), None, "which has it again, and is the younger now");
+        assert_eq!(here.hold(&name("x"), &former, Stamp(30)), [], "which has it again, and is the younger now");
+        here.release(&name("x"), &ours);
+        here.take(&name("x"), &ours, 40).unwrap_err();
+        here.release(&name("x"), &former);
+        here.take(&name("x"), &ours, 40).unwrap().unwrap();
+        let later = here.hold(&name("x"), &former, Stamp(35)).pop().unwrap();
+        assert!(here.stands(&later) && !here.stands(&contest), "an answer about their first time says nothing now");
     }
 
     #[test]
@@ -302,13 +324,13 @@ mod tests {
             assert_eq!(b.holder(&name("x")), Some(&old), "until that one gives it up");
             assert_eq!(b.grant(&name("x"), &pid("<c.1.9>")), Err(old.clone()));
             // All are told of the new one before the old one gives up; a node that is slow hears the other way round.
-            assert_eq!(a.hold(&name("x"), &new, second), None, "it is no conflict");
+            assert_eq!(a.hold(&name("x"), &new, second), [], "it is no conflict");
             if told_first {
-                assert_eq!(c.hold(&name("x"), &new, second), None);
+                assert_eq!(c.hold(&name("x"), &new, second), []);
                 assert!(c.release(&name("x"), &old));
             } else {
                 c.release(&name("x"), &old);
-                assert_eq!(c.hold(&name("x"), &new, second), None);
+                assert_eq!(c.hold(&name("x"), &new, second), []);
             }
             a.release(&name("x"), &old);
             b.release(&name("x"), &old);
@@ -326,7 +348,7 @@ mod tests {
         assert!(b.succeed(&name("x"), &new, &old).unwrap() < Stamp(20));
         b.release(&name("x"), &old);
         // Beyond a partition somebody took it after `old` did.
-        assert_eq!(b.hold(&name("x"), &other, Stamp(20)), None);
+        assert_eq!(b.hold(&name("x"), &other, Stamp(20)), []);
         assert_eq!(b.holder(&name("x")), Some(&new));
     }
 
@@ -341,6 +363,16 @@ mod tests {
         table.succeed(&name("x"), &new, &old).unwrap();
         table.node_lost(old.node());
         assert_eq!(table.holder(&name("x")), Some(&new), "and takes it when the other is lost");
+    }
+
+    #[test]
+    fn n2_an_older_holder_contests_a_name_with_a_successor_too() {
+        let mut table = table();
+        let (old, new, older) = (pid("<a.1.1>"), pid("<a.1.2>"), pid("<b.1.1>"));
+        table.take(&name("x"), &old, 10).unwrap();
+        table.succeed(&name("x"), &new, &old).unwrap();
+        let contests = table.hold(&name("x"), &older, Stamp(5));
+        assert_eq!(contests.iter().map(|contest| &contest.loser).collect::<Vec<_>>(), [&old, &new]);
     }
 
     #[test]

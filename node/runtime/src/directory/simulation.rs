@@ -277,7 +277,7 @@ impl World {
                 } else {
                     stamp
                 };
-                if let Some(contest) = node.names.hold(&name, pid, stamp) {
+                for contest in node.names.hold(&name, pid, stamp) {
                     self.contest(at, contest);
                 }
             }
@@ -306,7 +306,7 @@ impl World {
         if !node.names.stands(&contest) {
             return;
         }
-        let Contest { name, loser, holder } = contest;
+        let Contest { name, loser, holder, .. } = contest;
         assert!(!self.calm, "N2: {loser} loses `{name}` to {holder}, though no connection was ever lost");
         node.names.release(&name, &loser);
         if self.bug != Bug::LoserIsSilent {

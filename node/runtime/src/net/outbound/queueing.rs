@@ -1,7 +1,7 @@
 //! What goes onto the lanes: signals of every kind, messages where there is room, and who waits for that.
 
 use bytes::Bytes;
-use rookery_protocol::{Recipient, RunBuffer, Serial, Signal, SignalBody, lane::MessageHead};
+use rookery_protocol::{Recipient, RunBuffer, Serial, Signal, SignalBody, lane::MessageHead, request::RequestBody};
 
 use super::{
     APART_BYTES, Body, GiveUp, LIMIT_BUDGETS, NotTaken, Outbound,
@@ -59,7 +59,7 @@ impl Outbound {
             *trace = None;
         }
         staged::flush();
-        let mut state = lock(&self.lane(signal.from.serial()).state);
+        let mut state = lock(&self.lane(lane_of(&signal)).state);
         if state.closed {
             return Err((NotTaken::Closed, Box::new(signal)));
         }
@@ -263,5 +263,14 @@ impl Outbound {
         if let Some(queue) = self.apart(body_bytes) {
             queue.room(|| self.is_closed()).await;
         }
+    }
+}
+
+/// Whose lane a signal takes: its sender's. A name that a node asks for in the name of a client's process is asked for on the lane of
+/// that process, which tells of its names there.
+fn lane_of(signal: &Signal) -> Serial {
+    match &signal.body {
+        SignalBody::Request { body, .. } if let RequestBody::Claim { pid, .. } = &**body => pid.serial(),
+        _ => signal.from.serial(),
     }
 }
