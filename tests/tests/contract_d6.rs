@@ -60,8 +60,14 @@ fn tree(counters: usize) -> SupervisorData {
 async fn run_tree(nodes: &[Node], counters: usize) {
     ClusterSupervisor::start(nodes[0].runtime(), name("shop"), tree(counters)).await.unwrap();
     let group: Group = "tills".parse().unwrap();
+    // A child joins its groups before it has its name.
+    let names: Vec<String> = ["shop", "prices"]
+        .map(String::from)
+        .into_iter()
+        .chain((0..counters).map(|number| format!("c{number}")))
+        .collect();
     let there = |node: &Node| {
-        node.holder_of_cluster_name(&name("shop")).is_some()
+        names.iter().all(|name| holder(node, name).is_some())
             && node.groups().iter().any(|(known, members)| *known == group && members.len() == counters + 1)
     };
     eventually("the tree runs", || nodes.iter().all(there)).await;
