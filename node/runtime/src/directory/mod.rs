@@ -169,11 +169,12 @@ impl Runtime {
     fn take_name_behind(&self, name: &ProcessName, pid: &Pid, of: &Pid) -> Result<bool, RequestError> {
         let mut state = write(&self.directory().0);
         self.enters_directory(&mut state, pid)?;
-        let stamp = state.names.succeed(name, pid, of);
-        if let Some(stamp) = stamp {
-            state.tell(pid, &DirectoryUpdate::Hold { name: name.clone(), stamp });
+        let Some((stamp, contests)) = state.names.succeed(name, pid, of) else { return Ok(false) };
+        state.tell(pid, &DirectoryUpdate::Hold { name: name.clone(), stamp });
+        for contest in contests {
+            self.contest(&mut state.contests, contest);
         }
-        Ok(stamp.is_some())
+        Ok(true)
     }
 
     /// `pid` gives up all names that it has in the cluster.

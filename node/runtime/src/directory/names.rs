@@ -51,6 +51,13 @@ pub(crate) struct Contest {
     since: (Stamp, Stamp),
 }
 
+impl Contest {
+    fn of(name: &ProcessName, older: &Holder, loser: &Pid, since: Stamp) -> Self {
+        let (loser, holder) = (loser.clone(), older.pid.clone());
+        Self { name: name.clone(), loser, holder, since: (older.stamp, since) }
+    }
+}
+
 impl NameTable {
     pub(crate) fn new(own: NodeId) -> Self {
         Self { own, holders: HashMap::new(), by_node: HashMap::new(), granted: HashMap::new(), latest: Stamp(0) }
@@ -108,16 +115,17 @@ impl NameTable {
     }
 
     /// `pid`, a process of this node, takes a name behind `of`, its holder, who is about to give it up. Gives the stamp to be
-    /// told; `None` if `of` does not hold it. Nobody is asked: it is the holder's to hand over.
+    /// told, and whoever seems to have it before `of`: a former holder who is not known yet to have given it up, most of all. `None` if
+    /// `of` does not hold it. Nobody is asked: it is the holder's to hand over.
     ///
     /// The stamp is the next after `of`'s: whoever took the name in the meantime beyond a partition is younger still.
-    pub(crate) fn succeed(&mut self, name: &ProcessName, pid: &Pid, of: &Pid) -> Option<Stamp> {
-        if self.holder(name) != Some(of) {
-            return None;
-        }
+    pub(crate) fn succeed(&mut self, name: &ProcessName, pid: &Pid, of: &Pid) -> Option<(Stamp, Vec<Contest>)> {
         let stamp = Stamp(self.stamp(name, of)?.0.saturating_add(1));
+        let before = self.holders.get(name)?.iter().take_while(|holder| holder.pid != *of);
+        let elsewhere = before.filter(|holder| *holder.pid.node() != self.own);
+        let contests = elsewhere.map(|older| Contest::of(name, older, pid, stamp)).collect();
         self.enter(name, pid, stamp, true);
-        Some(stamp)
+        Some((stamp, contests))
     }
 
     /// `pid`, a process of another node, holds a name. Those of this node that hold it and are younger are to
@@ -126,13 +134,8 @@ impl NameTable {
         self.enter(name, pid, stamp, false);
         let younger = self.holders.get(name).into_iter().flatten().skip_while(|holder| holder.pid != *pid).skip(1);
         let own = younger.filter(|holder| *holder.pid.node() == self.own);
-        own.map(|own| Contest {
-            name: name.clone(),
-            loser: own.pid.clone(),
-            holder: pid.clone(),
-            since: (stamp, own.stamp),
-        })
-        .collect()
+        let older = Holder { stamp, pid: pid.clone(), succeeds: false };
+        own.map(|own| Contest::of(name, &older, &own.pid, own.stamp)).collect()
     }
 
     /// Whether both still hold the name, as far as this node has heard.
@@ -319,7 +322,8 @@ mod tests {
             b.hold(&name("x"), &old, first);
             c.hold(&name("x"), &old, first);
             assert_eq!(b.succeed(&name("x"), &new, &pid("<c.1.9>")), None, "only of its holder");
-            let second = b.succeed(&name("x"), &new, &old).unwrap();
+            let (second, contests) = b.succeed(&name("x"), &new, &old).unwrap();
+            assert_eq!(contests, []);
             assert!(second > first, "however the clocks go");
             assert_eq!(b.holder(&name("x")), Some(&old), "until that one gives it up");
             assert_eq!(b.grant(&name("x"), &pid("<c.1.9>")), Err(old.clone()));
@@ -345,11 +349,31 @@ mod tests {
         let (old, new, other) = (pid("<a.1.1>"), pid("<b.1.1>"), pid("<c.1.1>"));
         let mut b = NameTable::new("b.1".parse().unwrap());
         b.hold(&name("x"), &old, Stamp(10));
-        assert!(b.succeed(&name("x"), &new, &old).unwrap() < Stamp(20));
+        assert!(b.succeed(&name("x"), &new, &old).unwrap().0 < Stamp(20));
         b.release(&name("x"), &old);
         // Beyond a partition somebody took it after `old` did.
         assert_eq!(b.hold(&name("x"), &other, Stamp(20)), []);
         assert_eq!(b.holder(&name("x")), Some(&new));
+    }
+
+    #[test]
+    fn d6_a_name_moves_on_where_its_former_holder_is_not_known_yet_to_have_given_it_up() {
+        let mut table = table();
+        let (former, old, new) = (pid("<b.1.1>"), pid("<c.1.1>"), pid("<a.1.1>"));
+        table.hold(&name("x"), &former, Stamp(10));
+        table.hold(&name("x"), &old, Stamp(11));
+        let (stamp, contests) = table.succeed(&name("x"), &new, &old).unwrap();
+        assert_eq!(stamp, Stamp(12));
+        // Unless that one has it still, and `old` is about to lose it.
+        assert_eq!(
+            contests.iter().map(|contest| (&contest.holder, &contest.loser)).collect::<Vec<_>>(),
+            [(&former, &new)]
+        );
+        assert!(table.stands(&contests[0]));
+        table.release(&name("x"), &former);
+        assert!(!table.stands(&contests[0]));
+        table.release(&name("x"), &old);
+        assert_eq!(table.holder(&name("x")), Some(&new));
     }
 
     #[test]
