@@ -148,7 +148,7 @@ impl Driver {
     async fn pass_on(&mut self, heir: Pid, meanwhile: Vec<Received<SupervisorMessage>>) -> ExitReason {
         let pid = self.context.pid().clone();
         let runtime = self.context.runtime().clone();
-        if let Some(name) = self.registered.clone() {
+        for name in [self.cluster_name.clone(), self.registered.clone()].into_iter().flatten() {
             drop(runtime.unregister_in_cluster(&name, &pid).await);
         }
         let children: Vec<Pid> = self.machine.children().filter_map(|child| child.pid.cloned()).collect();

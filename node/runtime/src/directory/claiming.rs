@@ -201,13 +201,16 @@ impl Runtime {
             let text = format!("{MAX_CLIENT_CLAIMS} names are being registered for clients already; try again later");
             return Some(Err(RequestError::Refused(text)));
         };
-        self.claims(&pid, true);
+        if !self.claim_begins(&pid, &name) {
+            let text = format!("`{name}` is being registered for {pid} already; wait for the answer to that");
+            return Some(Err(RequestError::Refused(text)));
+        }
         let (runtime, from) = (self.clone(), from.clone());
         // Ends with the arbiter's answer, its loss, or the time limit.
         self.tokio().spawn(async move {
             let _slot = slot;
             let registered = runtime.register_in_cluster(&name, &pid).await;
-            runtime.claims(&pid, false);
+            runtime.claim_ends(&pid, &name);
             let response = match registered {
                 Ok(()) => ResponseBody::Done,
                 Err(error) => ResponseBody::Failed(error.0),

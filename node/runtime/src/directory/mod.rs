@@ -65,8 +65,8 @@ pub(crate) struct State {
     contests: Contests,
     /// The processes of each client that have, or had, something here.
     sessions: HashMap<SessionId, HashSet<Pid>>,
-    /// Processes of clients for whom a name is being asked for; true once they have ended meanwhile.
-    claiming: HashMap<Pid, (usize, bool)>,
+    /// Processes of clients for whom names are being asked for, and which; true once they have ended meanwhile.
+    claiming: HashMap<Pid, (HashSet<ProcessName>, bool)>,
 }
 
 /// Processes that one client may have in the directory: every node keeps what they have.
@@ -265,12 +265,17 @@ impl Runtime {
         pids.iter().for_each(|pid| self.ended_here(&mut state, pid));
     }
 
-    /// A name is asked for in the name of a client's process: should that end meanwhile, it shall not get it.
-    fn claims(&self, pid: &Pid, begins: bool) {
+    /// A name is asked for in the name of a client's process: should that end meanwhile, it shall not get it. False if it is being
+    /// asked for already.
+    fn claim_begins(&self, pid: &Pid, name: &ProcessName) -> bool {
+        write(&self.directory().0).claiming.entry(pid.clone()).or_default().0.insert(name.clone())
+    }
+
+    fn claim_ends(&self, pid: &Pid, name: &ProcessName) {
         let mut state = write(&self.directory().0);
-        let (count, _) = state.claiming.entry(pid.clone()).or_default();
-        *count = if begins { *count + 1 } else { count.saturating_sub(1) };
-        if *count == 0 {
+        let Some((names, _)) = state.claiming.get_mut(pid) else { return };
+        names.remove(name);
+        if names.is_empty() {
             state.claiming.remove(pid);
         }
     }

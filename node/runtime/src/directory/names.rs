@@ -34,8 +34,8 @@ struct Holder {
     // The order of the fields decides who keeps a name.
     stamp: Stamp,
     pid: Pid,
-    /// Whether it waits behind another one, who gives it up.
-    succeeds: bool,
+    /// Behind whom it waits, who is about to give it up.
+    succeeds: Option<Pid>,
 }
 
 /// A name that two hold, as far as this node has heard.
@@ -52,9 +52,9 @@ pub(crate) struct Contest {
 }
 
 impl Contest {
-    fn of(name: &ProcessName, older: &Holder, loser: &Pid, since: Stamp) -> Self {
-        let (loser, holder) = (loser.clone(), older.pid.clone());
-        Self { name: name.clone(), loser, holder, since: (older.stamp, since) }
+    fn of(name: &ProcessName, older: &Holder, own: &Holder) -> Self {
+        let (loser, holder) = (own.pid.clone(), older.pid.clone());
+        Self { name: name.clone(), loser, holder, since: (older.stamp, own.stamp) }
     }
 }
 
@@ -63,13 +63,14 @@ impl NameTable {
         Self { own, holders: HashMap::new(), by_node: HashMap::new(), granted: HashMap::new(), latest: Stamp(0) }
     }
 
-    /// Who has `name`: a process of this node that has taken it, until it has lost it; or else the oldest.
+    /// Who has `name`: a process of this node, unless it waits for another one to give it up, until it has lost it; or else the oldest.
     pub(crate) fn holder(&self, name: &ProcessName) -> Option<&Pid> {
         self.first_of(self.holders.get(name)?)
     }
 
     fn first_of<'a>(&self, holders: &'a [Holder]) -> Option<&'a Pid> {
-        let own = holders.iter().find(|holder| !holder.succeeds && *holder.pid.node() == self.own);
+        let waits = |own: &Holder| own.succeeds.as_ref().is_some_and(|of| holders.iter().any(|other| other.pid == *of));
+        let own = holders.iter().find(|holder| *holder.pid.node() == self.own && !waits(holder));
         own.or_else(|| holders.first()).map(|holder| &holder.pid)
     }
 
@@ -110,32 +111,35 @@ impl NameTable {
             return Err(holder.clone());
         }
         let stamp = Stamp(now.max(self.latest.0.saturating_add(1)));
-        self.enter(name, pid, stamp, false);
+        self.enter(name, Holder { stamp, pid: pid.clone(), succeeds: None });
         Ok(Some(stamp))
     }
 
     /// `pid`, a process of this node, takes a name behind `of`, its holder, who is about to give it up. Gives the stamp to be
-    /// told, and whoever seems to have it before `of`: a former holder who is not known yet to have given it up, most of all. `None` if
-    /// `of` does not hold it. Nobody is asked: it is the holder's to hand over.
+    /// told, and whoever else elsewhere seems to have it before `pid`: one who is not known yet to have given it up, or who takes the
+    /// place of `of` as well. `None` if `of` does not hold it, or another process of this node does. Nobody is asked: it is the
+    /// holder's to hand over.
     ///
     /// The stamp is the next after `of`'s: whoever took the name in the meantime beyond a partition is younger still.
     pub(crate) fn succeed(&mut self, name: &ProcessName, pid: &Pid, of: &Pid) -> Option<(Stamp, Vec<Contest>)> {
         let stamp = Stamp(self.stamp(name, of)?.0.saturating_add(1));
-        let before = self.holders.get(name)?.iter().take_while(|holder| holder.pid != *of);
-        let elsewhere = before.filter(|holder| *holder.pid.node() != self.own);
-        let contests = elsewhere.map(|older| Contest::of(name, older, pid, stamp)).collect();
-        self.enter(name, pid, stamp, true);
+        let others = self.holders.get(name)?.iter().filter(|holder| ![pid, of].contains(&&holder.pid));
+        if others.clone().any(|other| *other.pid.node() == self.own) {
+            return None;
+        }
+        let new = Holder { stamp, pid: pid.clone(), succeeds: Some(of.clone()) };
+        let contests = others.filter(|other| **other < new).map(|older| Contest::of(name, older, &new)).collect();
+        self.enter(name, new);
         Some((stamp, contests))
     }
 
     /// `pid`, a process of another node, holds a name. Those of this node that hold it and are younger are to
     /// [`release`](Self::release) it, unless `pid` has done so meanwhile: its node knows.
     pub(crate) fn hold(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp) -> Vec<Contest> {
-        self.enter(name, pid, stamp, false);
-        let younger = self.holders.get(name).into_iter().flatten().skip_while(|holder| holder.pid != *pid).skip(1);
-        let own = younger.filter(|holder| *holder.pid.node() == self.own);
-        let older = Holder { stamp, pid: pid.clone(), succeeds: false };
-        own.map(|own| Contest::of(name, &older, &own.pid, own.stamp)).collect()
+        let holder = Holder { stamp, pid: pid.clone(), succeeds: None };
+        self.enter(name, holder.clone());
+        let own = self.holders.get(name).into_iter().flatten().filter(|other| *other.pid.node() == self.own);
+        own.filter(|own| **own > holder).map(|own| Contest::of(name, &holder, own)).collect()
     }
 
     /// Whether both still hold the name, as far as this node has heard.
@@ -201,17 +205,17 @@ impl NameTable {
         self.holders.get(name)?.iter().find(|holder| holder.pid == *pid).map(|holder| holder.stamp)
     }
 
-    fn enter(&mut self, name: &ProcessName, pid: &Pid, stamp: Stamp, succeeds: bool) {
-        self.latest = self.latest.max(stamp);
-        if self.granted.get(name) == Some(pid) {
+    fn enter(&mut self, name: &ProcessName, holder: Holder) {
+        self.latest = self.latest.max(holder.stamp);
+        let pid = holder.pid.clone();
+        if self.granted.get(name) == Some(&pid) {
             self.granted.remove(name);
         }
         let holders = self.holders.entry(name.clone()).or_default();
-        holders.retain(|holder| holder.pid != *pid);
-        let holder = Holder { stamp, pid: pid.clone(), succeeds };
+        holders.retain(|holder| holder.pid != pid);
         let at = holders.partition_point(|other| *other < holder);
         holders.insert(at, holder);
-        self.by_node.entry(pid.node().clone()).or_default().entry(pid.clone()).or_default().insert(name.clone());
+        self.by_node.entry(pid.node().clone()).or_default().entry(pid).or_default().insert(name.clone());
     }
 
     /// Takes one holder off a name.
@@ -374,6 +378,37 @@ mod tests {
         assert!(!table.stands(&contests[0]));
         table.release(&name("x"), &old);
         assert_eq!(table.holder(&name("x")), Some(&new));
+    }
+
+    #[test]
+    fn d6_of_two_that_take_one_place_one_contests_it() {
+        let (of, one, other) = (pid("<a.1.1>"), pid("<b.1.1>"), pid("<c.1.1>"));
+        let mut c = NameTable::new("c.1".parse().unwrap());
+        c.hold(&name("x"), &of, Stamp(10));
+        c.hold(&name("x"), &one, Stamp(11));
+        let (stamp, contests) = c.succeed(&name("x"), &other, &of).unwrap();
+        assert_eq!(
+            contests.iter().map(|contest| (&contest.holder, &contest.loser)).collect::<Vec<_>>(),
+            [(&one, &other)]
+        );
+        // Where they are told of the other way round it is the other one that finds itself younger, or nobody.
+        let mut b = NameTable::new("b.1".parse().unwrap());
+        b.hold(&name("x"), &of, Stamp(10));
+        b.succeed(&name("x"), &one, &of).unwrap();
+        assert_eq!(b.hold(&name("x"), &other, stamp), []);
+        assert_eq!(b.succeed(&name("x"), &pid("<b.1.2>"), &other), None, "a node's own processes have it once");
+    }
+
+    #[test]
+    fn n3_a_successor_is_the_holder_as_soon_as_its_place_is_free() {
+        let mut table = table();
+        let (former, of, new) = (pid("<b.1.1>"), pid("<c.1.1>"), pid("<a.1.1>"));
+        table.hold(&name("x"), &of, Stamp(11));
+        table.succeed(&name("x"), &new, &of).unwrap();
+        assert_eq!(table.hold(&name("x"), &former, Stamp(10)).len(), 1);
+        assert_eq!(table.holder(&name("x")), Some(&former), "while it waits the oldest is");
+        table.release(&name("x"), &of);
+        assert_eq!(table.holder(&name("x")), Some(&new), "whoever else is heard of late");
     }
 
     #[test]

@@ -405,7 +405,7 @@ impl<M: Message> Context<M> {
     /// [`Runtime::register_in_cluster`].
     ///
     /// # Errors
-    /// Another process has it, who is told; the client may not have it; no answer came within 10 s.
+    /// Another process has it, who is told; the client may not have it; no answer came in time.
     pub async fn register_in_cluster(&mut self, name: &ProcessName) -> Result<(), RegisterError> {
         let pid = self.pid().clone();
         match self.inbox.as_ref().and_then(|inbox| inbox.succeeds.as_deref()) {
