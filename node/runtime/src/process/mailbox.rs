@@ -105,6 +105,8 @@ enum Phase {
     Running,
     /// Has to end; its own code has not yet.
     Ending,
+    /// Has ended, and its names are not free yet: whoever ties itself to it is told when they are.
+    Leaving,
     Ended,
 }
 
@@ -119,7 +121,7 @@ pub(crate) enum Pushed<M> {
 
 impl<M> State<M> {
     fn ended(&self) -> bool {
-        self.phase == Phase::Ended
+        matches!(self.phase, Phase::Leaving | Phase::Ended)
     }
 
     /// The reason in `phase`, unless it runs on.

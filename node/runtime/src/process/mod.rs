@@ -30,7 +30,7 @@ use crate::{
     process::{
         bounded::Admission,
         info::{Callee, ProcessDetails, ProcessInfo, Vitals},
-        relations::{End, Lost},
+        relations::{End, Lost, Relations},
     },
     reply::{CallError, RemoteReply},
     runtime::Runtime,
@@ -121,8 +121,11 @@ pub(crate) trait AnyProcess: Send + Sync {
     fn must_end(&self) -> Option<ExitReason>;
     /// Who is woken when it has to end.
     fn set_task(&self, waker: Waker);
-    /// Marks it ended and takes what has to be told. From now on nothing reaches it.
+    /// Marks it ended and takes what has to be told. From now on nothing reaches it; but whoever ties itself to it while its names are
+    /// not free yet is told with the others.
     fn end(&self, reason: &ExitReason) -> End;
+    /// Its names are free, after [`end`](Self::end): from now on it is as if it had never been. Who has tied itself to it since.
+    fn names_are_free(&self) -> Option<Box<Relations>>;
     /// Drops what is left in its mailbox.
     fn drain(&self, reason: &ExitReason);
     /// It begins to wait for an answer from `to`; false if it waits for another already.

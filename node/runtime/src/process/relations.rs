@@ -98,6 +98,11 @@ impl Relations {
         }
     }
 
+    /// Whether there are names to be freed when the process ends.
+    pub(crate) fn is_named(&self) -> bool {
+        self.in_directory || !self.names.is_empty()
+    }
+
     /// What it takes in memory, in bytes; near enough.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>()

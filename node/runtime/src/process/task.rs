@@ -165,12 +165,16 @@ fn finish(
     let reason = reason.cut();
     let runtime = process.runtime();
     let End::Now(relations) = process.end(&reason) else { return };
+    let mut late = None;
     if let Some(relations) = &relations {
         for name in &relations.names {
             runtime.release_name(name, process.pid());
         }
         if relations.in_directory {
             runtime.gone_from_directory(process.pid());
+        }
+        if relations.is_named() {
+            late = process.names_are_free();
         }
         if relations.watches_nodes {
             runtime.monitor_nodes(process.pid(), false);
@@ -189,7 +193,7 @@ fn finish(
     if let Some(orphans) = left {
         current::run(running, || orphans.fail_exited(&reason));
     }
-    if let Some(relations) = relations {
+    for relations in [relations, late].into_iter().flatten() {
         tell(process, *relations, &reason);
     }
     match &reason {

@@ -26,7 +26,7 @@ use crate::{
             told::to_text,
             wake,
         },
-        relations::{End, Lost},
+        relations::{End, Lost, Relations},
     },
     reply::{CallError, RemoteReply},
     runtime::Runtime,
@@ -166,7 +166,7 @@ impl<M: Message> AnyProcess for Process<M> {
 
     fn link_from(&self, from: &Pid) -> bool {
         let mut state = lock(&self.state);
-        if state.ended() {
+        if state.phase == Phase::Ended {
             return false;
         }
         state.relations().link(from);
@@ -199,7 +199,7 @@ impl<M: Message> AnyProcess for Process<M> {
 
     fn watch(&self, watcher: &Pid, monitor: Ref) -> bool {
         let mut state = lock(&self.state);
-        if state.ended() {
+        if state.phase == Phase::Ended {
             return false;
         }
         state.relations().watchers.insert((watcher.clone(), monitor));
@@ -313,7 +313,8 @@ impl<M: Message> AnyProcess for Process<M> {
         if state.ended() {
             return End::Before;
         }
-        state.set_phase(Phase::Ended, reason.clone());
+        let named = state.relations.as_ref().is_some_and(|relations| relations.is_named());
+        state.set_phase(if named { Phase::Leaving } else { Phase::Ended }, reason.clone());
         self.ending.store(true, Ordering::Release);
         // Tasks that hold the process's address must not keep the task's memory.
         (state.task, state.waits, state.waits_apart) = (None, false, None);
@@ -328,6 +329,12 @@ impl<M: Message> AnyProcess for Process<M> {
             bounded.close(&self.runtime, &self.pid);
         }
         End::Now(relations)
+    }
+
+    fn names_are_free(&self) -> Option<Box<Relations>> {
+        let mut state = lock(&self.state);
+        state.phase = Phase::Ended;
+        state.relations.take()
     }
 
     fn drain(&self, reason: &ExitReason) {
@@ -385,6 +392,36 @@ impl<M: Message> AnyProcess for Process<M> {
             watched_by: some(
                 relations.into_iter().flat_map(|relations| relations.watchers.iter().map(|w| w.0.clone())),
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A test may stop where it fails.
+    use rookery_protocol::{ExitReason, Ref};
+
+    use crate::{Context, Runtime, RuntimeConfig, SpawnOptions, process::End};
+
+    #[tokio::test]
+    async fn p5_whoever_ties_itself_to_a_process_that_ends_is_told_when_its_names_are_free() {
+        let runtime = Runtime::new(RuntimeConfig::new("a.1".parse().unwrap())).unwrap();
+        let (watcher, other) = ("<b.1.1>".parse().unwrap(), "<b.1.2>".parse().unwrap());
+        for name in [None, Some("till".parse().unwrap())] {
+            let options = name.clone().into_iter().fold(SpawnOptions::new(), SpawnOptions::name);
+            let waits = async |_: Context<()>| std::future::pending::<()>().await;
+            let pid = runtime.spawn_with(options, waits).unwrap().pid;
+            let process = runtime.process(&pid).unwrap();
+            assert!(matches!(process.end(&ExitReason::Normal), End::Now(_)));
+            assert!(matches!(process.end(&ExitReason::Normal), End::Before));
+            assert!(!process.add_name(&"desk".parse().unwrap()) && !process.enter_directory());
+            assert_eq!((process.watch(&watcher, Ref(1)), process.link_from(&other)), (name.is_some(), name.is_some()));
+            let late = process.names_are_free();
+            assert_eq!(late.is_some(), name.is_some());
+            if let Some(late) = late {
+                assert!(late.watchers.contains(&(watcher.clone(), Ref(1))) && late.linked().eq([&other]));
+            }
+            assert!(!process.watch(&watcher, Ref(2)) && !process.link_from(&other));
         }
     }
 }

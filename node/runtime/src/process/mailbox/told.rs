@@ -33,7 +33,7 @@ impl<M: Message> Process<M> {
                 Phase::Running if self.vitals.is_running() => ProcessState::Running,
                 Phase::Running if self.is_suspended() => ProcessState::Suspended,
                 Phase::Running => ProcessState::Waiting,
-                Phase::Ending | Phase::Ended => ProcessState::Stopping,
+                Phase::Ending | Phase::Leaving | Phase::Ended => ProcessState::Stopping,
             },
             mailbox: (state.queue.len() + self.vitals.unreceived()) as u64,
             handled: self.vitals.handled(),
