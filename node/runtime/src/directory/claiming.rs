@@ -239,3 +239,42 @@ impl Drop for ClaimSlot {
         self.0.client_claims().fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A test may stop where it fails.
+    use super::*;
+    use crate::RuntimeConfig;
+
+    fn runtime() -> Runtime {
+        Runtime::new(RuntimeConfig::new("a.1".parse().unwrap())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn n2_a_name_is_asked_for_once_at_a_time_and_not_by_who_has_it() {
+        let runtime = runtime();
+        let waits = async |_: crate::Context<()>| std::future::pending::<()>().await;
+        let (pid, name) = (runtime.spawn(waits).unwrap().pid().unwrap(), "till".parse().unwrap());
+        let Begun::Ask(claim) = Claim::begin(&runtime, &name, &pid) else { unreachable!("nobody has asked") };
+        assert!(matches!(Claim::begin(&runtime, &name, &pid), Begun::Asked));
+        assert_eq!(runtime.unregister_in_cluster(&name, &pid).await, Err(RequestError::NoProc(pid.clone()).into()));
+        drop(claim);
+        let Begun::Ask(claim) = Claim::begin(&runtime, &name, &pid) else { unreachable!("nobody asks any more") };
+        assert!(runtime.claim(claim).await.is_ok());
+        assert!(matches!(Claim::begin(&runtime, &name, &pid), Begun::Has));
+    }
+
+    #[tokio::test]
+    async fn n2_a_name_is_asked_for_again_while_arbiter_and_node_know_of_different_holders() {
+        let (runtime, name): (_, ProcessName) = (runtime(), "till".parse().unwrap());
+        let taken = |granted| {
+            let holder = "<b.1.1>".parse().unwrap();
+            Refused { error: RequestError::NameTaken { name: "till".parse().unwrap(), holder }, granted }
+        };
+        assert!(runtime.may_ask_again(&name, &taken(false), Duration::ZERO), "this node knows of nobody");
+        write(&runtime.directory().0).names.hold(&name, &"<b.1.1>".parse().unwrap(), rookery_protocol::Stamp(1));
+        assert!(!runtime.may_ask_again(&name, &taken(false), Duration::ZERO), "both know of one");
+        assert!(runtime.may_ask_again(&name, &taken(true), Duration::ZERO), "the arbiter knows of nobody");
+        assert!(!runtime.may_ask_again(&name, &taken(true), CONTRADICT_FOR), "not for ever");
+    }
+}

@@ -274,3 +274,23 @@ fn lane_of(signal: &Signal) -> Serial {
         _ => signal.from.serial(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A test may stop where it fails.
+    use rookery_protocol::{CallId, Destination, DirectoryUpdate, Pid};
+
+    use super::*;
+
+    #[test]
+    fn n2_a_name_is_asked_for_on_the_lane_on_which_it_is_given_back() {
+        let (node, client): (Pid, Pid) = ("<a.1.0>".parse().unwrap(), "<a.1.9223372041149743105>".parse().unwrap());
+        let to = Destination { node: "b.1".parse().unwrap(), to: Recipient::Serial(Serial::NODE) };
+        let name = "till".parse().unwrap();
+        let body = Box::new(RequestBody::Claim { name, pid: client.clone() });
+        let asked = Signal { from: node, to: to.clone(), body: SignalBody::Request { call: CallId(1), body } };
+        let body = SignalBody::Directory(DirectoryUpdate::Release { name: "till".parse().unwrap() });
+        let given_back = Signal { from: client.clone(), to, body };
+        assert_eq!((lane_of(&asked), lane_of(&given_back)), (client.serial(), client.serial()));
+    }
+}

@@ -401,7 +401,7 @@ mod tests {
     #![allow(clippy::unwrap_used)] // A test may stop where it fails.
     use rookery_protocol::{ExitReason, Ref};
 
-    use crate::{Context, Runtime, RuntimeConfig, SpawnOptions, process::End};
+    use crate::{Context, Event, Received, Runtime, RuntimeConfig, SpawnOptions, process::End};
 
     #[tokio::test]
     async fn p5_whoever_ties_itself_to_a_process_that_ends_is_told_when_its_names_are_free() {
@@ -423,5 +423,29 @@ mod tests {
             }
             assert!(!process.watch(&watcher, Ref(2)) && !process.link_from(&other));
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn p5_whoever_monitors_a_process_while_its_names_are_freed_is_told() {
+        let runtime = Runtime::new(RuntimeConfig::new("a.1".parse().unwrap())).unwrap();
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let watches = async move |mut context: Context<()>| drop(tell.send(context.receive().await));
+        let watcher = runtime.spawn(watches).unwrap().pid().unwrap();
+        let ends = runtime.spawn(async |mut context: Context<()>| drop(context.receive().await)).unwrap();
+        let pid = ends.pid().unwrap();
+        runtime.join(&"tills".parse().unwrap(), &pid).await.unwrap();
+        let process = runtime.process(&pid).unwrap();
+        runtime.process(&watcher).unwrap().monitor_to(Ref(7), (&pid).into());
+        // It cannot leave the directory while that is read.
+        let reads = runtime.directory().read();
+        ends.try_send(()).unwrap();
+        while process.enter_directory() {
+            std::thread::yield_now();
+        }
+        assert!(process.watch(&watcher, Ref(7)));
+        drop(reads);
+        let told = tokio::time::timeout(std::time::Duration::from_secs(20), told.recv()).await.unwrap().unwrap();
+        let Received::Event(Event::Down(down)) = told else { unreachable!("nothing else happens to it") };
+        assert_eq!((down.monitor, down.reason), (Ref(7), ExitReason::Normal));
     }
 }
