@@ -410,6 +410,39 @@ fn n2_a_clients_process_that_loses_its_name_is_told() {
 }
 
 #[test]
+fn n2_a_name_is_registered_once_at_a_time_for_a_clients_process() {
+    placement::run(async {
+        let relay = Relay::start().await;
+        let node = Node::start(node_config("shop-0", &[])).await.unwrap();
+        relay.lead_to(node.listen_address());
+        // Of these two the arbiter of `till`.
+        let arbiter = Node::start(node_config("shop-1", &[relay.address()])).await.unwrap();
+        meshed(&[&node, &arbiter]).await;
+        let client = rookery_client::Client::connect(client_config("client", &[&node])).await.unwrap();
+        let puppet = Puppet::new(&client.runtime());
+        relay.cut();
+        let ask = || {
+            let (runtime, pid) = (client.runtime(), puppet.pid.clone());
+            Box::pin(async move { runtime.register_in_cluster(&name("till"), &pid).await })
+        };
+        let (mut one, mut other) = (ask(), ask());
+        // Whichever comes second is refused at once, while the arbiter cannot be heard.
+        let refused = within("a refusal", async {
+            tokio::select! {
+                first = &mut one => (first, other),
+                second = &mut other => (second, one),
+            }
+        });
+        let (refused, waits) = refused.await;
+        let Err(RegisterError(RequestError::Refused(text))) = refused else { panic!("{refused:?}") };
+        assert!(text.contains("`till` is being registered for"), "{text}");
+        relay.lead_to(node.listen_address());
+        within("the name", waits).await.unwrap();
+        seen(&node, "till", Some(&puppet.pid)).await;
+    });
+}
+
+#[test]
 fn n3_a_name_dies_with_its_node() {
     placement::run(async {
         let mut nodes = mesh(3, |config| impatient(&mut config.connections)).await;
