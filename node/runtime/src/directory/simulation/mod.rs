@@ -1,11 +1,14 @@
 //! Many nodes' replicas of the directory in one thread: no clock, no sockets, seeded. Connections come and go (which each
 //! end notices when it notices), updates are delayed lane by lane, nodes crash and come back as new incarnations,
-//! processes register, join, leave and end; and at any moment the contract's rows hold that can be seen then. When all is
+//! processes register, hand names over, join, leave and end; and at any moment the contract's rows hold that can be seen then. When all is
 //! quiet, all replicas are the same as the truth.
 //!
 //! A seed that fails is printed with the command that plays it again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may stop where it fails.
+
+mod checks;
+mod handing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_map::Entry};
 
@@ -13,7 +16,7 @@ use rookery_protocol::{DirectoryUpdate, Group, Incarnation, NodeId, NodeName, Pi
 
 use super::{
     arbiter::arbiter_of,
-    groups::{GroupTable, Members},
+    groups::GroupTable,
     names::{Contest, NameTable},
 };
 
@@ -404,59 +407,6 @@ impl World {
         if held.is_empty() { None } else { Some(held[self.random.below(held.len())].clone()) }
     }
 
-    /// A process of this node lets one of this or another node take its place.
-    fn hand_over(&mut self, at: usize) {
-        let Some((of, name)) = self.some_name(at) else { return };
-        let to = self.random.below(NODES);
-        if to == at {
-            self.nodes[at].handing.insert((of.clone(), name.clone()));
-            self.spawn(at);
-            let new = self.nodes[at].alive.last().unwrap().clone();
-            return self.succeed(at, &new, of, name);
-        }
-        let to = self.nodes[to].id.clone();
-        if self.nodes[at].links.contains_key(&to) {
-            self.nodes[at].handing.insert((of.clone(), name.clone()));
-            self.push(at, &to, Packet::HandOver(of, name));
-        }
-    }
-
-    fn succeed(&mut self, at: usize, new: &Pid, of: Pid, name: ProcessName) {
-        let Some((stamp, contests)) = self.nodes[at].names.succeed(&name, new, &of) else { return };
-        self.tell(at, new, &DirectoryUpdate::Hold { name: name.clone(), stamp });
-        if self.bug != Bug::SucceedsUncontested {
-            contests.into_iter().for_each(|contest| self.contest(at, contest));
-        }
-        self.handed.push_back((new.clone(), of, name));
-    }
-
-    /// A successor that is known everywhere says so to whoever gives up the name.
-    fn go_on_with_hand_over(&mut self) {
-        let Some((new, of, name)) = self.handed.pop_front() else { return };
-        let Some(at) = self.nodes.iter().position(|node| node.id == *new.node()) else { return };
-        if !self.nodes[at].names.has(&name, &new) {
-            return;
-        }
-        let links = &self.nodes[at].links;
-        if self.nodes.iter().any(|node| links.contains_key(&node.id) && !node.names.has(&name, &new)) {
-            return self.handed.push_back((new, of, name));
-        }
-        if *of.node() == *new.node() {
-            self.commit(at, &of, &name);
-        } else {
-            self.push(at, &of.node().clone(), Packet::Commit(of, name));
-        }
-    }
-
-    /// The place is taken.
-    fn commit(&mut self, at: usize, of: &Pid, name: &ProcessName) {
-        self.nodes[at].handing.remove(&(of.clone(), name.clone()));
-        if self.nodes[at].names.has(name, of) {
-            self.nodes[at].names.release(name, of);
-            self.tell(at, of, &DirectoryUpdate::Release { name: name.clone() });
-        }
-    }
-
     fn join_or_leave(&mut self, at: usize) {
         let Some(pid) = self.some_process(at) else { return };
         let group = self.groups[self.random.below(self.groups.len())].clone();
@@ -505,87 +455,6 @@ impl World {
         // The others notice when they hear of the new incarnation, at the latest.
         for other in (0..NODES).filter(|other| *other != at) {
             self.notice(other, &old);
-        }
-    }
-
-    /// What holds at any moment.
-    fn check_now(&self) {
-        for node in &self.nodes {
-            for (name, holder) in node.names.all() {
-                let known = *holder.node() == node.id || node.links.contains_key(holder.node());
-                assert!(known, "N3: {} looks `{name}` up as {holder}, whose node it knows to be lost", node.id);
-                if *holder.node() == node.id {
-                    assert!(node.alive.contains(holder), "P5: {holder} has ended and holds `{name}`");
-                }
-            }
-            for (group, members) in node.groups.all() {
-                for pid in members.iter() {
-                    let known = *pid.node() == node.id || node.links.contains_key(pid.node());
-                    assert!(known, "G1: {} lists {pid} in {group}, whose node it knows to be lost", node.id);
-                }
-            }
-        }
-        if self.calm {
-            for name in &self.names {
-                // Whoever waits for its predecessor to give it up is none yet.
-                let seen = self.nodes.iter().map(|node| (&node.id, node.names.holder(name)));
-                let holders: Vec<&Pid> =
-                    seen.filter_map(|(own, holder)| holder.filter(|pid| pid.node() == own)).collect();
-                assert!(holders.len() <= 1, "N2: {holders:?} hold `{name}`, though no connection was ever lost");
-            }
-        }
-    }
-
-    /// All connections are made, and all that is under way arrives; then every replica is the truth.
-    fn check_quiet(&mut self) {
-        for (one, other) in pairs() {
-            let (a, b) = (self.nodes[one].id.clone(), self.nodes[other].id.clone());
-            if self.nodes[one].links.get(&b) != self.nodes[other].links.get(&a) {
-                self.notice(one, &b);
-                self.notice(other, &a);
-            }
-            self.connect(one, other);
-        }
-        let mut left = QUIET_WITHIN;
-        loop {
-            left = left.checked_sub(1).expect("N2: all is connected and nothing changes, and yet they talk for ever");
-            let under_way = self.wires.values().any(|queue| !queue.is_empty());
-            if !under_way && self.handed.is_empty() {
-                break;
-            }
-            // Two successors of one process ask about each other until one has its place.
-            if self.random.below(4) == 0 { self.go_on_with_hand_over() } else { self.deliver() }
-        }
-        for name in &self.names {
-            let holders: Vec<Option<&Pid>> = self.nodes.iter().map(|node| node.names.holder(name)).collect();
-            assert!(holders.windows(2).all(|pair| pair[0] == pair[1]), "N2: `{name}` is seen as {holders:?}");
-            let own = self.nodes.iter().flat_map(|node| node.names.own()).filter(|(_, held, _)| *held == name).count();
-            assert_eq!(own, holders.iter().flatten().count().min(1), "N2: `{name}` is held {own} times");
-        }
-        for group in &self.groups {
-            let truth: BTreeSet<&Pid> = self
-                .joined
-                .iter()
-                .filter(|((_, joined), count)| joined == group && **count > 0)
-                .map(|((pid, _), _)| pid)
-                .collect();
-            for node in &self.nodes {
-                let seen: BTreeSet<&Pid> = node.groups.members(group).into_iter().flat_map(Members::iter).collect();
-                assert_eq!(seen, truth, "G2: {group} as {} sees it", node.id);
-            }
-        }
-        // Nothing that was granted is kept for somebody who does not take it.
-        for name in self.names.clone() {
-            for at in 0..NODES {
-                self.spawn(at);
-                let pid = self.nodes[at].alive.last().unwrap().clone();
-                let arbiter = self.random.below(NODES);
-                if self.nodes[arbiter].names.holder(&name).is_none() {
-                    let granted = self.nodes[arbiter].names.grant(&name, &pid);
-                    assert_eq!(granted, Ok(()), "N4: `{name}` is kept for nobody");
-                    self.nodes[arbiter].names.release(&name, &pid);
-                }
-            }
         }
     }
 }
